@@ -1,0 +1,28 @@
+"""Networks shared by the baselines."""
+
+from torch import Tensor, nn
+
+from kaem.generators import ImageShape
+
+
+class ConvEncoder(nn.Module):
+    """The mirror image of `kaem.generators.ConvGenerator`: images to `features` numbers.
+
+    Two convolutions of stride 2 with LeakyReLU(0.2), then a linear layer.
+    (n, C, H, W) -> (n, features); H and W must be multiples of 4.
+    """
+
+    def __init__(self, image_shape: ImageShape, features: int, *, width: int = 64):
+        super().__init__()
+        channels, height, width_px = image_shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width // 2, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width // 2, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(width * (height // 4) * (width_px // 4), features),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

@@ -1,0 +1,78 @@
+"""Generators g: latent features h (n, q) to the mean image, (n, C, H, W) in [0, 1]."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kaem.univariate import EdgeFunctions
+
+ImageShape = tuple[int, int, int]
+
+
+class ConvGenerator(nn.Module):
+    """A linear layer to (width, H/4, W/4), then two transposed convolutions of stride 2.
+
+    LeakyReLU(0.2) between layers and no batch normalisation, as in Pang et al. 2020; a sigmoid
+    at the end because images lie in [0, 1]. Small on purpose: it is the grey-image decoder.
+    Activations are channels-last, which halves the time of a pass on a CPU.
+    """
+
+    def __init__(self, q: int, image_shape: ImageShape, *, width: int = 64):
+        super().__init__()
+        channels, height, width_px = image_shape
+        if height % 4 or width_px % 4:
+            raise ValueError(f"image sides must be multiples of 4, got {image_shape}")
+        self.start = (height // 4, width_px // 4, width)
+        self.linear = nn.Linear(q, math.prod(self.start))
+        self.up = nn.Sequential(
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(width // 2, channels, 4, stride=2, padding=1),
+            nn.Sigmoid(),
+        ).to(memory_format=torch.channels_last)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.up(self.linear(h).unflatten(1, self.start).permute(0, 3, 1, 2))
+
+
+class KANGenerator(nn.Module):
+    """A KAN of widths (q, 2q, D): the outer functions of the theorem, for grey images.
+
+    Its edge functions have their grid on `domain`; beyond it only their silu part is left.
+    """
+
+    def __init__(
+        self,
+        q: int,
+        image_shape: ImageShape,
+        *,
+        basis: str = "rbf",
+        grid_size: int = 8,
+        domain: tuple[float, float] = (-4.0, 4.0),
+    ):
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        pixels = math.prod(image_shape)
+        edges = {"basis": basis, "grid_size": grid_size, "domain": domain}
+        # Scales that keep each layer's sum over its inputs of order one.
+        self.layers = nn.ModuleList(
+            EdgeFunctions(n, m, base_scale=n**-0.5, noise_scale=0.5 * n**-0.5, **edges)
+            for n, m in ((q, 2 * q), (2 * q, pixels))
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        for layer in self.layers:
+            h = layer.sum_over_rows(h)
+        return torch.sigmoid(h).unflatten(1, self.image_shape)
+
+
+GENERATORS = {"conv": ConvGenerator, "kan": KANGenerator}
+
+
+def make_generator(kind: str, q: int, image_shape: ImageShape, **options) -> nn.Module:
+    """The generator called `kind`; ValueError with the known names otherwise."""
+    if kind not in GENERATORS:
+        raise ValueError(f"unknown generator {kind!r}; known: {', '.join(GENERATORS)}")
+    return GENERATORS[kind](q, image_shape, **options)

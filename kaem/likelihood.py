@@ -1,0 +1,54 @@
+"""The Gaussian likelihood p(x|z) = N(x; g(z), sigma^2 I)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_constant(dimension: int, sigma: float) -> float:
+    """-D/2 log(2 pi sigma^2), in nats."""
+    return -0.5 * dimension * math.log(2 * math.pi * sigma**2)
+
+
+def log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
+    """log N(x; mean, sigma^2 I) in nats, row by row: (n, ...), (n, ...) -> (n,)."""
+    squares = (x - mean).flatten(1).square().sum(dim=1)
+    return log_constant(mean[0].numel(), sigma) - squares / (2 * sigma**2)
+
+
+def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
+    """log N(x_b; mean_s, sigma^2 I) in nats for every pair: (b, ...), (s, ...) -> (b, s).
+
+    One matrix product. Both sides are centred on the data first: |x|^2 + |m|^2 - 2 x.m
+    cancels, and centring keeps the lost digits few.
+    """
+    x, mean = x.flatten(1), mean.flatten(1)
+    centre = x.mean(dim=0)
+    x, mean = x - centre, mean - centre
+    squares = x.square().sum(1, keepdim=True) + mean.square().sum(1) - 2 * x @ mean.T
+    return log_constant(x.shape[1], sigma) - squares.clamp_min(0.0) / (2 * sigma**2)
+
+
+def weighted_squared_error(x: Tensor, mean: Tensor, weights: Tensor) -> Tensor:
+    """sum_bs weights_bs |x_b - mean_s|^2 without the (b, s, D) differences.
+
+    Args:
+        x: (b, ...); mean: (s, ...), differentiable; weights: (b, s).
+    """
+    x, mean = x.flatten(1), mean.flatten(1)
+    centre = x.mean(dim=0)
+    x, mean = x - centre, mean - centre
+    from_x = (weights.sum(1) * x.square().sum(1)).sum()
+    from_mean = (weights.sum(0) * mean.square().sum(1)).sum()
+    return from_x + from_mean - 2 * (mean * (weights.T @ x)).sum()
+
+
+def effective_sample_size(weights: Tensor) -> Tensor:
+    """1 / sum_s w_s^2 for normalised weights: (..., s) -> (...)."""
+    return 1.0 / weights.square().sum(dim=-1)
+
+
+def log_mean_exp(log_weights: Tensor) -> Tensor:
+    """log of the mean of exp(log_weights) over the last dimension: (..., s) -> (...)."""
+    return torch.logsumexp(log_weights, dim=-1) - math.log(log_weights.shape[-1])

@@ -1,0 +1,169 @@
+"""KAEM's priors: products of one-dimensional energy densities, sampled exactly.
+
+Every component density is pi_qp(z) = exp(f_qp(z)) pi_0(z) / Z_qp on a domain [a, b], with a
+KAN edge function f_qp and a reference density pi_0 (paper, arXiv 2506.14167, section 3).
+exp(f_qp) pi_0 is evaluated at `n_nodes` equally spaced nodes and is linear between them; that
+piecewise linear density is the model, so the normaliser, the CDF and its inverse are all in
+closed form (see `kaem.tabulated`).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from kaem.bases import check_domain
+from kaem.random import Generators, rand
+from kaem.reference import make_reference
+from kaem.tabulated import PiecewiseLinearDensity, log_integral
+from kaem.univariate import EdgeFunctions
+
+
+class ComponentDensities(nn.Module):
+    """The q x p component densities pi_qp that both priors are made of.
+
+    Args:
+        q, p: numbers of outer and inner functions.
+        basis: basis of the edge functions, see `kaem.bases.BASES`.
+        grid_size: basis functions per edge function.
+        reference: reference density pi_0, see `kaem.reference.REFERENCES`.
+        domain: (a, b), the support.
+        n_nodes: nodes of the piecewise linear density.
+
+    The sampling tables follow the parameters by themselves: they are built on first use and
+    again after any in-place change of a parameter (an optimiser's step, load_state_dict).
+    """
+
+    def __init__(
+        self,
+        q: int,
+        p: int,
+        *,
+        basis: str = "rbf",
+        grid_size: int = 20,
+        reference: str = "gaussian",
+        domain: tuple[float, float] = (-4.0, 4.0),
+        n_nodes: int = 200,
+    ):
+        super().__init__()
+        if q < 1 or p < 1 or n_nodes < 2:
+            raise ValueError(f"need q >= 1, p >= 1, n_nodes >= 2, got {q}, {p}, {n_nodes}")
+        self.q, self.p = q, p
+        self.domain = check_domain(domain)
+        self.functions = EdgeFunctions(q, p, basis=basis, grid_size=grid_size, domain=domain)
+        self.reference = make_reference(reference)
+        self.register_buffer("nodes", torch.linspace(*self.domain, n_nodes))
+        self._cache: dict[str, tuple[tuple, PiecewiseLinearDensity]] = {}
+
+    def log_normalizer(self) -> Tensor:
+        """log Z_qp, (q, p), differentiable: the trapezoid rule is exact for this density."""
+        return log_integral(self._log_unnormalised(), self.nodes)
+
+    def components(self) -> PiecewiseLinearDensity:
+        """The component densities, batch shape (q, p)."""
+        return self._cached("components", self._build_components)
+
+    def cdf(self, z: Tensor) -> Tensor:
+        """The components' distribution functions F_qp, elementwise: (n, q, p) -> (n, q, p)."""
+        return self.components().cdf(z)
+
+    def icdf(self, u: Tensor) -> Tensor:
+        """The components' quantile functions F_qp^{-1}, elementwise: (n, q, p) -> (n, q, p)."""
+        return self.components().icdf(u)
+
+    def _log_unnormalised(self) -> Tensor:
+        return self.functions.curves(self.nodes) + self.reference(self.nodes)
+
+    def _build_components(self) -> PiecewiseLinearDensity:
+        log_density = self._log_unnormalised()
+        log_z = log_integral(log_density, self.nodes)
+        return PiecewiseLinearDensity(log_density - log_z.unsqueeze(-1), self.nodes)
+
+    def _cached(self, name: str, build) -> PiecewiseLinearDensity:
+        """`build()`, remembered until a parameter changes; never remembered with a graph."""
+        if torch.is_grad_enabled() or any(t.is_inference() for t in self.state_dict().values()):
+            return build()
+        # An in-place change raises a tensor's version, a replaced tensor has another address.
+        key = tuple(
+            (t.data_ptr(), t._version, t.dtype, t.device)
+            for t in (*self.parameters(), *self.buffers())
+        )
+        if name not in self._cache or self._cache[name][0] != key:
+            self._cache[name] = (key, build())
+        return self._cache[name][1]
+
+
+class UnivariatePrior(ComponentDensities):
+    """The theorem's form: latents z (q, p), all independent, p(z) = prod_qp pi_qp(z_qp).
+
+    The generator sees h_q = sum_p z_qp. Arguments: see `ComponentDensities`.
+    """
+
+    @property
+    def event_shape(self) -> tuple[int, int]:
+        return (self.q, self.p)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), (n, q, p) -> (n,); -inf outside the domain."""
+        return self.components().log_prob(z).sum(dim=(1, 2))
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generators = None) -> Tensor:
+        """n exact draws by inverse transform, (n, q, p)."""
+        return self.components().icdf(rand(n, self.event_shape, generator, like=self.nodes))
+
+    def generator_input(self, z: Tensor) -> Tensor:
+        """h_q = sum_p z_qp, (n, q, p) -> (n, q)."""
+        return z.sum(dim=2)
+
+    def marginals(self) -> PiecewiseLinearDensity:
+        """The density of each latent z_qp, batch shape (q, p)."""
+        return self.components()
+
+
+class MixturePrior(ComponentDensities):
+    """Latents z (q,), each a mixture: p(z) = prod_q sum_p w_qp pi_qp(z_q), sum_p w_qp = 1.
+
+    Args:
+        train_weights: learn the mixture weights; otherwise w_qp = 1/p throughout.
+        others: see `ComponentDensities`.
+    """
+
+    def __init__(self, q: int, p: int, *, train_weights: bool = False, **density_options):
+        super().__init__(q, p, **density_options)
+        logits = torch.zeros(q, p)
+        if train_weights:
+            self.weight_logits = nn.Parameter(logits)
+        else:
+            self.register_buffer("weight_logits", logits)
+
+    @property
+    def event_shape(self) -> tuple[int]:
+        return (self.q,)
+
+    def log_weights(self) -> Tensor:
+        """log w_qp, (q, p)."""
+        return self.weight_logits.log_softmax(dim=1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), (n, q) -> (n,); -inf outside the domain."""
+        return self.marginals().log_prob(z).sum(dim=1)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generators = None) -> Tensor:
+        """n exact draws by inverse transform of each latent's own mixture CDF, (n, q)."""
+        return self.marginals().icdf(rand(n, self.event_shape, generator, like=self.nodes))
+
+    def generator_input(self, z: Tensor) -> Tensor:
+        """The latents themselves, (n, q) -> (n, q)."""
+        return z
+
+    def marginals(self) -> PiecewiseLinearDensity:
+        """The density of each latent z_q, batch shape (q,): its p components as one table."""
+        return self._cached("marginals", self._build_marginals)
+
+    def _build_marginals(self) -> PiecewiseLinearDensity:
+        # A convex combination of densities that are linear on the same cells is linear there.
+        log_density = self.components().log_density + self.log_weights().unsqueeze(-1)
+        return PiecewiseLinearDensity(torch.logsumexp(log_density, dim=1), self.nodes)
+
+
+PRIORS = {"mixture": MixturePrior, "univariate": UnivariatePrior}

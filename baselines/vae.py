@@ -1,6 +1,6 @@
 """Variational autoencoder (Kingma & Welling 2014, arXiv 1312.6114) with a fixed sigma.
 
-    z ~ N(0, I),  x ~ N(g(z), sigma^2 I),  q(z|x) = N(mu(x), diag exp(log_var(x)))
+z ~ N(0, I),  x ~ N(g(z), sigma^2 I),  q(z|x) = N(mu(x), diag exp(log_var(x)))
 """
 
 import torch

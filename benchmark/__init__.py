@@ -1,0 +1,1 @@
+"""The benchmark: data, training, sampling, evaluation and timing, one record per measurement."""

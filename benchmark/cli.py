@@ -1,0 +1,137 @@
+"""`python -m benchmark`: every step of the pipeline, by hand or called by the workflow."""
+
+import argparse
+import sys
+
+import yaml
+
+from benchmark.config import CLASSIFIER, REAL, Config, load_config
+from benchmark.errors import BenchmarkError, ConfigError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 1 refused or failed, 130 interrupted)."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = config_from(options)
+        for line in options.run(config, options):
+            print(line)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+        return 130
+    return 0
+
+
+# The steps import torch, which takes seconds: only when one of them runs.
+
+
+def _preflight(config: Config, options) -> list[str]:
+    from benchmark import steps
+
+    return steps.preflight(config, [options.dataset] if options.dataset else config.datasets)
+
+
+def _train(config: Config, options) -> list[str]:
+    from benchmark import steps
+
+    return [steps.train(config, options.dataset, options.model, options.seed, options.progress)]
+
+
+def _sample(config: Config, options) -> list[str]:
+    from benchmark import steps
+
+    return [steps.sample(config, options.dataset, options.model, options.seed)]
+
+
+def _evaluate(config: Config, options) -> list[str]:
+    from benchmark import steps
+
+    return [steps.evaluate(config, options.dataset, options.model, options.seed)]
+
+
+def _time(config: Config, options) -> list[str]:
+    from benchmark import steps
+
+    return [steps.time_model(config, options.dataset, options.model, options.device)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    add_config_arguments(common)
+    job = argparse.ArgumentParser(add_help=False)
+    job.add_argument("--dataset", required=True)
+    job.add_argument("--model", required=True, help="an entry under `models` of the configuration")
+    seed = argparse.ArgumentParser(add_help=False)
+    seed.add_argument("--seed", type=int, default=0)
+
+    def command(name: str, run, summary: str, *parents) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=summary, description=summary, parents=[common, *parents]
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    check = command("preflight", _preflight, "fetch and check the datasets")
+    check.add_argument("--dataset", help="only this one (default: all of the configuration)")
+    train = command("train", _train, f'train a model, or "{CLASSIFIER}"', job, seed)
+    train.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    command("sample", _sample, f'draw images from a trained model, or "{REAL}" ones', job, seed)
+    command("evaluate", _evaluate, "measure the drawn images", job, seed)
+    timing = command("time", _time, "time sampling on one device", job)
+    timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    return parser
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a configuration; `config_from` reads them."""
+    parser.add_argument("--config", required=True, metavar="FILE", help="e.g. config/demo.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting; dots go down: --set training.updates=100",
+    )
+
+
+def config_from(options: argparse.Namespace) -> Config:
+    """The configuration that the command line names, and its dataset and model checked."""
+    config = load_config(options.config, _overrides(options.set))
+    _check_names(config, options)
+    return config
+
+
+def _overrides(pairs: list[str]) -> dict:
+    """["a.b=1"] -> {"a": {"b": 1}}; values are YAML."""
+    overrides: dict = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise ConfigError("--set", [f"{pair!r} is not KEY=VALUE"])
+        *parents, last = key.split(".")
+        inner = overrides
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        try:
+            inner[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError("--set", [f"{pair!r}: {text!r} is not YAML: {error}"]) from error
+    return overrides
+
+
+def _check_names(config: Config, options) -> None:
+    """Refuse a dataset or model that the configuration does not have."""
+    problems = []
+    dataset, model = getattr(options, "dataset", None), getattr(options, "model", None)
+    if dataset is not None and dataset not in config.datasets:
+        problems.append(f"--dataset {dataset}: not in datasets: {', '.join(config.datasets)}")
+    if model is not None and model not in (*config.models, REAL, CLASSIFIER):
+        problems.append(f"--model {model}: not in models: {', '.join(config.models)}")
+    if problems:
+        raise ConfigError(options.config, problems)

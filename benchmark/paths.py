@@ -1,0 +1,25 @@
+"""Where each file of a run lies: the one place that knows, for the commands and the workflow.
+
+The patterns hold {run}, {dataset}, {model} (the entry's name in the configuration), {seed} and
+{device}; `str.format` fills them here, Snakemake's wildcards in `workflow/rules`.
+"""
+
+RUN = "results/{run}"
+
+DATA = RUN + "/data/{dataset}.json"
+CLASSIFIER = RUN + "/classifier/{dataset}.safetensors"
+CLASSIFIER_RECORD = RUN + "/classifier/{dataset}.json"
+
+_JOB = "/{dataset}/{model}/seed{seed}"
+WEIGHTS = RUN + "/weights" + _JOB + ".safetensors"
+TRAINING_RECORD = RUN + "/training" + _JOB + ".json"
+HISTORY = RUN + "/training" + _JOB + ".csv"
+DIAGNOSTICS = RUN + "/training" + _JOB + ".npz"
+SAMPLES = RUN + "/samples" + _JOB + ".npz"
+METRICS_RECORD = RUN + "/metrics" + _JOB + ".json"
+
+TIMING_RECORD = RUN + "/timing/{device}/{dataset}/{model}.json"
+
+TABLE = RUN + "/tables/{table}.{format}"
+FIGURE = RUN + "/figures/{figure}.{format}"
+LOG = RUN + "/logs/{step}.log"

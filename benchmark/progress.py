@@ -1,0 +1,68 @@
+"""Progress of a training run: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 5.0
+BAR_CELLS = 20
+
+
+@contextmanager
+def training_progress(title: str, total: int, style: str = "auto") -> Iterator:
+    """A function `report(done, values)` that shows updates done and the latest values.
+
+    Args:
+        title: what is being trained.
+        total: number of updates.
+        style: "bar" for a live bar, "lines" for plain lines (also right where several runs
+            write to one terminal), "auto" for whichever suits standard error, "none".
+    """
+    if style == "auto":
+        style = "bar" if sys.stderr.isatty() else "lines"
+    if style == "none":
+        yield lambda _done, _values: None
+    elif style == "lines":
+        yield _line_reporter(title, total)
+    else:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[values]} · ETA"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(title, total=total, values="")
+            yield lambda done, values: progress.update(
+                task, completed=done, values=format_values(values)
+            )
+
+
+def format_values(values: dict[str, float]) -> str:
+    """ "loss -512.3 · ess 1.4": the values that a person follows, in a fixed order."""
+    shown = [key for key in ("loss", "ess", "kl", "accuracy") if key in values]
+    return " · ".join(f"{key} {values[key]:.4g}" for key in shown)
+
+
+def _line_reporter(title: str, total: int):
+    started = last = time.monotonic()
+
+    def report(done: int, values: dict[str, float]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SECONDS_BETWEEN_LINES and done < total:
+            return
+        last = now
+        left = (now - started) / done * (total - done)
+        filled = BAR_CELLS * done // total
+        bar = "█" * filled + "░" * (BAR_CELLS - filled)
+        end = f"took {now - started:.0f}s" if done == total else f"ETA {left:.0f}s"
+        line = f"{title:<34} {bar} {100 * done // total:>3}% · {format_values(values)} · {end}"
+        print(line, file=sys.stderr, flush=True)
+
+    return report

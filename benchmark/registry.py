@@ -1,0 +1,34 @@
+"""The models by name. Importing this module imports none of them.
+
+To add a model, write an `nn.Module` that fulfils `benchmark.protocol.GenerativeModel`, name it
+here, and describe its settings under `$defs/models` in `config/schema/config.schema.json`.
+"""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How a registered model is built.
+
+    Attributes:
+        target: "module:Class"; the class has `from_settings(settings, image_shape)`.
+        fixed: settings that the name itself implies.
+    """
+
+    target: str
+    fixed: dict = field(default_factory=dict)
+
+
+MODELS = {
+    "kaem_is": ModelSpec("kaem.model:KAEM", {"prior": {"kind": "mixture"}}),
+    "kaem_is_univariate": ModelSpec("kaem.model:KAEM", {"prior": {"kind": "univariate"}}),
+    "vae": ModelSpec("baselines.vae:VAE"),
+}
+
+
+def build(name: str, settings: dict, image_shape: tuple[int, int, int]):
+    """The model called `name`, freshly initialised from torch's global generator."""
+    module, _, class_name = MODELS[name].target.partition(":")
+    return getattr(import_module(module), class_name).from_settings(settings, image_shape)

@@ -1,0 +1,233 @@
+"""The steps of the pipeline: each reads its inputs, computes, and writes its files and record.
+
+Every step takes a configuration and the names of one job, and finds its files through
+`benchmark.paths`. A step whose work failed has written nothing.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmark import paths
+from benchmark.classifier import accuracy, train_classifier
+from benchmark.config import CLASSIFIER, REAL, Config, Job
+from benchmark.data import Dataset, data_root, load_dataset
+from benchmark.errors import BenchmarkError, DataError
+from benchmark.files import atomic, write_json
+from benchmark.provenance import available_cores
+from benchmark.records import write_record
+from benchmark.registry import build
+from benchmark.sample import draw_images, load_samples, real_images, save_samples
+from benchmark.timing import time_sampling
+from benchmark.train import train_model
+from benchmark.weights import load_weights, save_weights
+
+
+def preflight(config: Config, datasets: list[str]) -> list[str]:
+    """Fetch what is missing, check every dataset, and write a summary of each.
+
+    Returns:
+        One line per dataset that is ready.
+
+    Raises:
+        DataError: all that is wrong, in one message.
+    """
+    ready, problems = [], []
+    for name in datasets:
+        try:
+            dataset = load_dataset(name, data_root(config.data_root), download=True)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        counts = {split: len(images) for split, images in dataset.images.items()}
+        summary = {"dataset": name, "image_shape": dataset.image_shape, "counts": counts}
+        write_json(_path(paths.DATA, config, dataset=name), summary | {"digests": dataset.digests})
+        ready.append(f"{name}: ready, " + ", ".join(f"{n} {split}" for split, n in counts.items()))
+    if problems:
+        raise DataError("\n".join(problems))
+    return ready
+
+
+def train(config: Config, dataset: str, model: str, seed: int, progress: str = "auto") -> str:
+    """Train a model (or the classifier) and write weights, history, diagnostics and record."""
+    device = _use_device(config.device, config.threads)
+    job = config.training_job(dataset, model)
+    data = _load(config, dataset)
+    if model == CLASSIFIER:
+        return _train_classifier(config, job, data, device, progress)
+    run = train_model(job, data, seed, device, progress)
+    names = {"dataset": dataset, "model": model, "seed": seed}
+    updates, batch_size = (job.settings["training"][key] for key in ("updates", "batch_size"))
+    metrics = {
+        "updates": updates,
+        "seconds_per_update": run.seconds / updates,
+        "parameters": _parameters(run.model),
+        "final": run.history.final(),
+    }
+    weights = _path(paths.WEIGHTS, config, **names)
+    save_weights(weights, run.model, job)
+    run.history.write(_path(paths.HISTORY, config, **names))
+    _write_arrays(_path(paths.DIAGNOSTICS, config, **names), run.diagnostics)
+    write_record(
+        _path(paths.TRAINING_RECORD, config, **names),
+        "training",
+        job,
+        metrics,
+        seed=seed,
+        device=device,
+        wall_time_s=run.seconds,
+        sample_count=updates * batch_size,
+    )
+    return f"wrote {weights}"
+
+
+def _train_classifier(
+    config: Config, job: Job, data: Dataset, device: torch.device, progress: str
+) -> str:
+    started = time.perf_counter()
+    classifier = train_classifier(job, data, device, progress)
+    seconds = time.perf_counter() - started
+    right = accuracy(classifier, data.images["test"], data.labels["test"])
+    path = _path(paths.CLASSIFIER, config, dataset=job.dataset)
+    save_weights(path, classifier, job)
+    write_record(
+        _path(paths.CLASSIFIER_RECORD, config, dataset=job.dataset),
+        "classifier",
+        job,
+        {"accuracy_test": right, "weights_sha256": file_digest(path)},
+        seed=0,
+        device=device,
+        wall_time_s=seconds,
+        sample_count=len(data.images["test"]),
+    )
+    return f"{job.dataset} · classifier: accuracy {right:.1%} on the test split"
+
+
+def sample(config: Config, dataset: str, model: str, seed: int) -> str:
+    """Draw the images that are evaluated; `model` may be "real" for the training images."""
+    device = _use_device(config.device, config.threads)
+    job = config.sampling_job(dataset, model)
+    if model == REAL:
+        images = real_images(_load(config, dataset).images["train"], job, seed)
+    else:
+        images = draw_images(_trained(config, dataset, model, seed, device), job, seed, device)
+    path = _path(paths.SAMPLES, config, dataset=dataset, model=model, seed=seed)
+    save_samples(path, images, job)
+    return f"wrote {path}: {len(images)} images"
+
+
+def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
+    """Measure the images that `sample` drew and write the record."""
+    from benchmark.evaluate import frechet_distance  # torchvision and all: seconds to import
+
+    device = _use_device(config.device, config.threads)
+    job = config.evaluation_job(dataset, model)
+    names = {"dataset": dataset, "model": model, "seed": seed}
+    images = load_samples(
+        _path(paths.SAMPLES, config, **names), config.sampling_job(dataset, model)
+    )
+    settings = job.settings["evaluation"]
+    split = settings["reference_split"]
+    reference = _load(config, dataset).images[split]
+    started = time.perf_counter()
+    distance = frechet_distance(
+        images,
+        reference,
+        _path(paths.CLASSIFIER, config, dataset=dataset),
+        config.training_job(dataset, CLASSIFIER),
+        batch_size=settings["batch_size"],
+        device=device,
+    )
+    write_record(
+        _path(paths.METRICS_RECORD, config, **names),
+        "metrics",
+        job,
+        {f"fd_classifier_{split}_{len(images)}": distance, "reference_count": len(reference)},
+        seed=seed,
+        device=device,
+        wall_time_s=time.perf_counter() - started,
+        sample_count=len(images),
+    )
+    return (
+        f"{dataset} · {model} · seed {seed}: FD-classifier {distance:.2f} "
+        f"({len(images)} samples against {len(reference)} {split} images)"
+    )
+
+
+def time_model(config: Config, dataset: str, model: str, device_name: str) -> str:
+    """Time the sampling of the entry's first seed on one device and write the record."""
+    device = _use_device(device_name, available_cores())
+    seed = config.seeds[0]
+    trained = _trained(config, dataset, model, seed, device)
+    settings = config.timing
+    started = time.perf_counter()
+    rows = [
+        time_sampling(
+            trained,
+            batch_size,
+            device,
+            warmup=settings["warmup"],
+            repetitions=settings["repetitions"],
+            seconds=settings["seconds"],
+        )
+        for batch_size in settings["batch_sizes"]
+    ]
+    write_record(
+        _path(paths.TIMING_RECORD, config, device=device_name, dataset=dataset, model=model),
+        "timing",
+        config.timing_job(dataset, model),
+        {"nfe": trained.nfe, "parameters": _parameters(trained), "sampling": rows},
+        seed=seed,
+        device=device,
+        wall_time_s=time.perf_counter() - started,
+        sample_count=sum(row["batch_size"] * row["repetitions"] for row in rows),
+    )
+    fastest = max(row["images_per_second"] for row in rows)
+    return f"{dataset} · {model} · {device_name}: up to {fastest:,.0f} images/s"
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _path(pattern: str, config: Config, **names) -> Path:
+    return Path(pattern.format(run=config.run, **names))
+
+
+def _load(config: Config, dataset: str) -> Dataset:
+    return load_dataset(dataset, data_root(config.data_root))
+
+
+def _trained(
+    config: Config, dataset: str, model: str, seed: int, device: torch.device
+) -> torch.nn.Module:
+    """The trained model of one seed, ready for inference."""
+    job = config.training_job(dataset, model)
+    shape = tuple(job.settings["data"]["image_shape"])
+    fresh = build(job.settings["architecture"], job.settings["model"], shape)
+    path = _path(paths.WEIGHTS, config, dataset=dataset, model=model, seed=seed)
+    return load_weights(path, fresh, job, device)
+
+
+def _use_device(name: str, threads: int) -> torch.device:
+    """The device called `name` ("auto": the GPU if there is one), with this many CPU threads."""
+    torch.set_num_threads(threads)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BenchmarkError("device cuda: no GPU is visible here; set `device: cpu` or `auto`")
+    return torch.device(name)
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _write_arrays(path: Path, arrays: dict) -> None:
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)

@@ -1,0 +1,1 @@
+"""Tables and figures of the paper, one module each, rendered from records alone."""

@@ -1,0 +1,39 @@
+"""`python -m paper_figures NAME --config FILE`: render one table or figure from its records."""
+
+import argparse
+import sys
+
+from benchmark.cli import add_config_arguments, config_from
+from benchmark.errors import BenchmarkError
+from paper_figures import loss_curves, prior_densities, quality, sample_grids, timing
+
+RENDERERS = {
+    "quality": (quality.render, ()),
+    "timing": (timing.render, ()),
+    "sample_grids": (sample_grids.render, ("dataset",)),
+    "loss_curves": (loss_curves.render, ("dataset",)),
+    "prior_densities": (prior_densities.render, ("dataset", "model")),
+}
+
+
+def main() -> int:
+    """Render what the command line names; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
+    commands = parser.add_subparsers(required=True, dest="name", metavar="NAME")
+    for name, (render, arguments) in RENDERERS.items():
+        command = commands.add_parser(name, help=sys.modules[render.__module__].__doc__)
+        add_config_arguments(command)
+        for argument in arguments:
+            command.add_argument(f"--{argument}", required=True)
+    options = parser.parse_args()
+    render, arguments = RENDERERS[options.name]
+    try:
+        render(config_from(options), *(getattr(options, argument) for argument in arguments))
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

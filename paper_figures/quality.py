@@ -1,0 +1,79 @@
+"""Table `quality`: sample quality and training cost by dataset and model."""
+
+import re
+
+import pandas as pd
+
+from benchmark.config import REAL, Config
+from paper_figures.records import quality_records, source_note, training_records
+from paper_figures.style import dataset_label, model_label, save_table
+
+FEWEST_IMAGES = 2048  # below, a Frechet distance says little beyond its own table
+
+
+def render(config: Config) -> None:
+    """Write tables/quality.{csv,md,tex}: mean and standard deviation over seeds."""
+    quality, training = quality_records(config), training_records(config)
+    metrics = list(dict.fromkeys(quality["metric"])) if len(quality) else []
+    values, cells = [], []
+    for dataset in config.datasets:
+        for model in (REAL, *config.models):
+            row = {"dataset": dataset, "model": model}
+            cell = {"Dataset": dataset_label(dataset), "Model": model_label(config, model)}
+            for metric in metrics:
+                chosen = _select(quality, dataset, model)
+                chosen = chosen[chosen["metric"] == metric] if len(chosen) else chosen
+                row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
+                few = len(chosen) and chosen["images"].min() < FEWEST_IMAGES
+                cell[_metric_label(metric)] = _cell(row, metric, ".1f") + ("†" if few else "")
+            trained = _select(training, dataset, model)
+            row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
+            row["updates"] = trained["updates"].iloc[0] if len(trained) else None
+            cell["Updates"] = f"{row['updates']:,}" if len(trained) else ""
+            cell["Training, s"] = _cell(row, "training_seconds", ".0f")
+            cell["Seeds"] = str(len(trained)) if len(trained) else ""
+            values.append(row)
+            cells.append(cell)
+    frame = pd.DataFrame(values).astype({"updates": "Int64"})
+    save_table(frame, pd.DataFrame(cells), config, "quality", _notes(config, quality, training))
+
+
+def _select(frame: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
+    if not len(frame):
+        return frame
+    return frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+
+
+def _summary(name: str, values: pd.Series) -> dict:
+    """Mean, standard deviation (from two values on) and count; None where there are none."""
+    return {
+        f"{name}_mean": values.mean() if len(values) else None,
+        f"{name}_std": values.std() if len(values) > 1 else None,
+        f"{name}_n": len(values),
+    }
+
+
+def _cell(row: dict, name: str, form: str) -> str:
+    mean, std = row[f"{name}_mean"], row[f"{name}_std"]
+    if mean is None:
+        return ""
+    return f"{mean:{form}}" if std is None else f"{mean:{form}} ± {std:{form}}"
+
+
+def _metric_label(metric: str) -> str:
+    """ "fd_classifier_test_10000" as "FD-classifier (10,000 samples, test split)"."""
+    split, count = re.fullmatch(r"fd_classifier_(\w+?)_(\d+)", metric).groups()
+    return f"FD-classifier ({int(count):,} samples, {split} split)"
+
+
+def _notes(config: Config, quality: pd.DataFrame, training: pd.DataFrame) -> list[str]:
+    notes = [config.note] if config.note else []
+    notes.append(
+        "Mean ± standard deviation over training seeds; lower is better. FD-classifier is a "
+        "Frechet distance over the features of a classifier trained on the same training split; "
+        "it is not FID. The real images are drawn from the training split: the floor."
+    )
+    if len(quality) and quality["images"].min() < FEWEST_IMAGES:
+        fewest = quality["images"].min()
+        notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
+    return notes + source_note(quality, training)

@@ -1,0 +1,144 @@
+"""What the records of a run say, as data frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmark import paths
+from benchmark.config import REAL, Config, Job
+from benchmark.errors import RecordError
+from benchmark.records import read_record
+
+DEVICES = ("cpu", "cuda")
+
+
+def training_records(config: Config) -> pd.DataFrame:
+    """One row per finished training: dataset, model, seed, updates, seconds, parameters, source."""
+    rows = []
+    for dataset, model, seed in _jobs(config, config.models):
+        job = config.training_job(dataset, model)
+        record = _read(paths.TRAINING_RECORD, config, job, seed=seed)
+        if record:
+            metrics = record["metrics"]
+            rows.append(
+                _names(record)
+                | {
+                    "updates": metrics["updates"],
+                    "parameters": metrics["parameters"],
+                    "seconds": record["wall_time_s"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def quality_records(config: Config) -> pd.DataFrame:
+    """One row per metric value: dataset, model, seed, metric, value, images, source."""
+    rows = []
+    for dataset, model, seed in _jobs(config, [REAL, *config.models]):
+        job = config.evaluation_job(dataset, model)
+        record = _read(paths.METRICS_RECORD, config, job, seed=seed)
+        if record:
+            values = dict(record["metrics"])
+            images = min(record["sample_count"], values.pop("reference_count"))
+            rows += [
+                _names(record) | {"metric": name, "value": value, "images": images}
+                for name, value in values.items()
+            ]
+    return pd.DataFrame(rows)
+
+
+def timing_records(config: Config) -> pd.DataFrame:
+    """One row per batch size timed: dataset, model, device, hardware, batch_size, median, ..."""
+    rows = []
+    for device in DEVICES:
+        for dataset in config.datasets:
+            for model in config.models:
+                job = config.timing_job(dataset, model)
+                record = _read(paths.TIMING_RECORD, config, job, device=device)
+                if not record:
+                    continue
+                origin = record["provenance"]
+                shared = _names(record) | {
+                    "device": device,
+                    "hardware": origin["gpu"] or f"{origin['cpu']}, {origin['threads']} threads",
+                    "nfe": record["metrics"]["nfe"],
+                }
+                for row in record["metrics"]["sampling"]:
+                    flat = {key: value for key, value in row.items() if key != "latency_ms"}
+                    rows.append(shared | flat | row["latency_ms"])
+    return pd.DataFrame(rows)
+
+
+def histories(config: Config, dataset: str) -> pd.DataFrame:
+    """The loss histories of one dataset: model, seed, update, seconds, loss, ..."""
+    frames = []
+    for _, model, seed in _jobs(config, config.models, [dataset]):
+        path = _path(paths.HISTORY, config, dataset=dataset, model=model, seed=seed)
+        if path.exists():
+            frames.append(pd.read_csv(path).assign(model=model, seed=seed))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str, np.ndarray]:
+    """The arrays that show what a model learned; empty where there are none."""
+    path = _path(paths.DIAGNOSTICS, config, dataset=dataset, model=model, seed=seed)
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:
+    """Where the drawn images of one job lie."""
+    return _path(paths.SAMPLES, config, dataset=dataset, model=model, seed=seed)
+
+
+def source_note(*frames: pd.DataFrame) -> list[str]:
+    """A line that says so when the records were made by different versions of the code."""
+    sources = {source for frame in frames if len(frame) for source in frame["source"]}
+    if len(sources) < 2:
+        return []
+    return [f"Made by {len(sources)} versions of the source: {', '.join(sorted(sources))}."]
+
+
+def _jobs(config: Config, models: list[str], datasets: list[str] | None = None):
+    for dataset in datasets or config.datasets:
+        for model in models:
+            # Real images need one draw only: their distance is the floor, not a result.
+            for seed in config.seeds[:1] if model == REAL else config.seeds:
+                yield dataset, model, seed
+
+
+def _path(pattern: str, config: Config, **names) -> Path:
+    return Path(pattern.format(run=config.run, **names))
+
+
+def _names(record: dict) -> dict:
+    names = {key: record[key] for key in ("dataset", "model", "seed")}
+    return names | {"source": record["provenance"]["source_digest"]}
+
+
+def _read(pattern: str, config: Config, job: Job, **names) -> dict | None:
+    """The job's record; None when it was not measured, RecordError when it is of another job."""
+    path = _path(pattern, config, dataset=job.dataset, model=job.model, **names)
+    if not path.exists():
+        return None
+    record = read_record(path)
+    found = {key: record[key] for key in ("run", "dataset", "model", "config_hash")}
+    wanted = {
+        "run": job.run,
+        "dataset": job.dataset,
+        "model": job.model,
+        "config_hash": job.config_hash,
+    }
+    if "seed" in names:
+        found["seed"], wanted["seed"] = record["seed"], names["seed"]
+    if found != wanted:
+        differing = ", ".join(
+            f"{k} {found[k]} (now {wanted[k]})" for k in wanted if found[k] != wanted[k]
+        )
+        raise RecordError(
+            f"{path}: belongs to another job: {differing}\n  Run the workflow again to replace it."
+        )
+    return record

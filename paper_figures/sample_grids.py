@@ -1,0 +1,48 @@
+"""Figure `samples_<dataset>`: uncurated samples of every model beside real images."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from torch import Tensor
+
+from benchmark.config import REAL, Config
+from benchmark.sample import load_samples
+from paper_figures.records import samples_path
+from paper_figures.style import FULL, dataset_label, model_label, save_figure, use_style
+
+SIDE = 8  # images per side of a grid
+
+
+def render(config: Config, dataset: str) -> None:
+    """Draw the first images of the first seed of each model; nothing is picked."""
+    use_style()
+    seed = config.seeds[0]
+    models = [REAL, *config.models]
+    columns = min(len(models), 4)
+    rows = -(-len(models) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(FULL, FULL / columns * rows + 0.35), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, model in zip(axes.flat, models, strict=False):
+        path = samples_path(config, dataset, model, seed)
+        if path.exists():
+            images = load_samples(path, config.sampling_job(dataset, model))
+            axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
+        axis.set_title(model_label(config, model))
+    figure.suptitle(f"{dataset_label(dataset)}: first {SIDE**2} samples, seed {seed}")
+    save_figure(figure, config, f"samples_{dataset}")
+    plt.close(figure)
+
+
+def mosaic(images: Tensor, side: int, gap: int = 1) -> np.ndarray:
+    """The first side^2 images, uint8 (n, C, H, W), as one picture with white lines between."""
+    chosen = images[: side**2].permute(0, 2, 3, 1).numpy()
+    _, height, width, channels = chosen.shape
+    picture = np.full(
+        (side * (height + gap) - gap, side * (width + gap) - gap, channels), 255, np.uint8
+    )
+    for index, image in enumerate(chosen):
+        top, left = (index // side) * (height + gap), (index % side) * (width + gap)
+        picture[top : top + height, left : left + width] = image
+    return picture.squeeze(-1) if channels == 1 else picture

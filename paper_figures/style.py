@@ -1,0 +1,101 @@
+"""One look for everything: names, order and colours of models, figure style, and files."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from benchmark import paths
+from benchmark.config import REAL, Config, known_datasets
+from benchmark.files import atomic
+
+LABELS = {
+    REAL: "real images",
+    "kaem_is": "KAEM-IS",
+    "kaem_is_univariate": "KAEM-IS, univariate",
+    "vae": "VAE",
+}
+
+# Column width of a two-column paper, inches.
+COLUMN = 3.4
+FULL = 7.0
+
+PRIOR_BEFORE = "0.6"
+
+
+def use_style() -> None:
+    """Set seaborn's and matplotlib's defaults for every figure."""
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        palette="colorblind",
+        rc={
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "pdf.fonttype": 42,  # text stays text
+            "savefig.dpi": 200,
+        },
+    )
+
+
+def model_label(config: Config, model: str) -> str:
+    """What entry `model` is called in tables and figures."""
+    return config.label(model) or LABELS.get(model, model)
+
+
+def dataset_label(dataset: str) -> str:
+    """What a dataset is called in tables and figures."""
+    return known_datasets()[dataset]["title"]
+
+
+def model_colours(config: Config) -> dict[str, tuple]:
+    """A colour per entry; registered models keep theirs in every run, variants take the rest."""
+    fixed = [model for model in LABELS if model != REAL]
+    names = fixed + [model for model in config.models if model not in fixed]
+    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+
+
+def save_figure(figure: Figure, config: Config, name: str) -> None:
+    """Write a figure as PDF and PNG; the same figure gives the same bytes."""
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        with atomic(paths.FIGURE.format(run=config.run, figure=name, format=kind)) as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata)
+
+
+def save_table(
+    values: pd.DataFrame, cells: pd.DataFrame, config: Config, name: str, notes: list[str]
+) -> None:
+    """Write a table three times.
+
+    Args:
+        values: the numbers, for the csv.
+        cells: the same as formatted text, for md and tex.
+        notes: lines below the table.
+    """
+    texts = {
+        "csv": values.to_csv(index=False),
+        "md": cells.to_markdown(index=False, disable_numparse=True)
+        + "\n"
+        + "".join(f"\n{note}\n" for note in notes),
+        "tex": _latex(cells, notes),
+    }
+    for kind, text in texts.items():
+        with atomic(paths.TABLE.format(run=config.run, table=name, format=kind)) as temporary:
+            Path(temporary).write_text(text)
+
+
+def _latex(cells: pd.DataFrame, notes: list[str]) -> str:
+    """A booktabs table; plus-minus and dagger as LaTeX writes them."""
+    table = cells.to_latex(index=False, escape=True, column_format="l" * len(cells.columns))
+    symbols = {"±": r"$\pm$", "†": r"$^\dagger$"}
+    comments = "".join(f"% {note}\n" for note in notes)
+    for symbol, command in symbols.items():
+        table = table.replace(symbol, command)
+    return table + comments

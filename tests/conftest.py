@@ -1,0 +1,18 @@
+"""Helpers shared by the tests."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def seeded() -> Callable[[int], torch.Generator]:
+    """seed -> a CPU generator. A test that only needs weights calls torch.manual_seed."""
+    return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def _seed_the_global_generator():
+    # Modules draw their initial weights from the global generator.
+    torch.manual_seed(0)

@@ -1,0 +1,91 @@
+"""The generators: shapes, range, gradients, and the KAN against a double loop."""
+
+import pytest
+import torch
+from reference.densities import edge_functions
+
+from kaem.generators import GENERATORS, ConvGenerator, KANGenerator, make_generator
+
+OPTIONS = {"conv": {"width": 8}, "kan": {"grid_size": 5}}
+
+kinds = pytest.mark.parametrize("kind", GENERATORS)
+image_shapes = pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 4, 12)])
+
+
+def make(kind: str, image_shape=(1, 8, 8), q: int = 3):
+    return make_generator(kind, q=q, image_shape=image_shape, **OPTIONS[kind])
+
+
+@kinds
+@image_shapes
+def test_images_have_their_shape_and_range(kind, image_shape):
+    generator = make(kind, image_shape)
+    for n in (1, 7):
+        images = generator(10 * torch.randn(n, 3))
+        assert images.shape == (n, *image_shape)
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert images.std() > 0
+
+
+@kinds
+def test_the_gradient_reaches_every_parameter_and_the_latents(kind):
+    generator = make(kind)
+    h = torch.randn(4, 3, requires_grad=True)
+    generator(h).square().sum().backward()
+    for name, tensor in (*generator.named_parameters(), ("h", h)):
+        assert tensor.grad.isfinite().all(), name
+        assert tensor.grad.abs().max() > 0, name
+
+
+@kinds
+def test_an_image_does_not_depend_on_its_batch(kind):
+    generator, h = make(kind), torch.randn(5, 3)
+    alone = torch.cat([generator(row[None]) for row in h])
+    torch.testing.assert_close(generator(h), alone, atol=1e-6, rtol=0)
+
+
+def test_kan_generator_is_a_double_loop_over_its_edges():
+    domain = (-3.0, 3.0)
+    generator = KANGenerator(2, (1, 1, 3), grid_size=4, domain=domain).double()
+    h = torch.randn(6, 2, dtype=torch.float64)
+    with torch.no_grad():
+        images = generator(h)
+        for n in range(6):
+            values = h[n]
+            for layer in generator.layers:
+                columns = layer.w_base.shape[1]
+                out = torch.zeros(columns, dtype=torch.float64)
+                for row, value in enumerate(values):
+                    curves = edge_functions(layer, domain, value[None])
+                    for column in range(columns):
+                        out[column] += curves[row, column, 0]
+                values = out
+            expected = 1 / (1 + torch.exp(-values))
+            torch.testing.assert_close(images[n, 0, 0], expected, atol=1e-6, rtol=0)
+
+
+def test_kan_generator_has_the_theorems_widths():
+    first, second = KANGenerator(3, (1, 4, 5)).layers
+    assert first.w_base.shape == (3, 6)
+    assert second.w_base.shape == (6, 20)
+
+
+def test_conv_generator_is_pang_et_al_s_stack():
+    generator = ConvGenerator(5, (3, 16, 8), width=16)
+    # Linear 5 -> 16 x 4 x 2, then 16 -> 8 -> 3 channels with kernels of 4 x 4.
+    expected = (5 + 1) * 16 * 4 * 2 + (16 * 8 * 16 + 8) + (8 * 3 * 16 + 3)
+    assert sum(p.numel() for p in generator.parameters()) == expected
+    assert not any(
+        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in generator.modules()
+    )
+
+
+def test_conv_generator_refuses_sides_it_cannot_make():
+    with pytest.raises(ValueError, match="multiples of 4"):
+        ConvGenerator(2, (1, 10, 8))
+
+
+def test_unknown_generator_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown generator 'nope'; known: conv, kan"):
+        make_generator("nope", q=2, image_shape=(1, 8, 8))

@@ -1,0 +1,479 @@
+"""The priors: what `log_prob` says, what `sample` draws, and that the two agree.
+
+Densities are compared with tests/reference/densities.py, which works from the parameters;
+distribution functions come from a dense quadrature of `log_prob`, never from the library's
+own cdf. Few nodes are used on purpose: the density is the polyline, and a sampler that only
+follows it in the limit of many nodes must not pass.
+"""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from reference.densities import latent_densities, log_prior, unnormalised
+from reference.faulty import sample_by_running_sum
+from reference.quadrature import running_integral, trapezoid
+from scipy import stats
+from torch import nn
+
+from kaem import MixturePrior, UnivariatePrior
+from kaem.priors import PRIORS
+from kaem.reference import make_reference
+
+DOMAIN = (-4.0, 4.0)
+DENSE = np.linspace(*DOMAIN, 50_001)
+KS_DRAWS, KS_LEVEL = 200_000, 1e-3
+
+
+def initial(prior):
+    pass
+
+
+def sharp(prior):
+    prior.functions.coefficients.mul_(10)
+    prior.functions.w_base.mul_(3)
+
+
+def very_sharp(prior):
+    prior.functions.coefficients.mul_(80)
+
+
+def multimodal(prior):
+    """Two or more separate peaks in every component, of unequal height."""
+    prior.functions.coefficients.sub_(6)
+    prior.functions.coefficients[..., 4::6] += 8 + torch.randn(())
+    prior.functions.w_spline.add_(0.2 * torch.rand_like(prior.functions.w_spline))
+
+
+SHAPES = [initial, sharp, very_sharp, multimodal]
+
+
+def make_prior(kind: str, reference: str, shape=initial, **options):
+    """A prior of few latents; the mixture's weights are trained ones, far from equal."""
+    torch.manual_seed(SHAPES.index(shape) + 1)
+    if kind == "mixture":
+        options = {"train_weights": True, **options}
+    q, p = (2, 3) if kind == "mixture" else (2, 2)
+    options = {"n_nodes": 60, "domain": DOMAIN, **options}
+    prior = PRIORS[kind](q, p, reference=reference, **options)
+    with torch.no_grad():
+        shape(prior)
+        if kind == "mixture" and prior.log_weights().requires_grad:
+            prior.weight_logits.normal_()
+    return prior
+
+
+kinds = pytest.mark.parametrize("kind", PRIORS)
+references = pytest.mark.parametrize("reference", ["flat", "gaussian"])
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+
+
+def every_prior(test):
+    return kinds(references(shapes(test)))
+
+
+def in_every_latent(prior, points) -> torch.Tensor:
+    """The same points for every latent: (n,) -> (n, *event_shape)."""
+    points = torch.as_tensor(points, dtype=prior.nodes.dtype)
+    return points.reshape(-1, *(1 for _ in prior.event_shape)).expand(-1, *prior.event_shape)
+
+
+def latents(prior):
+    """The indices of the latents."""
+    return np.ndindex(*prior.event_shape)
+
+
+@torch.no_grad()
+def dense_densities(prior) -> np.ndarray:
+    """exp(log_prob) of each latent at DENSE, (*event_shape, n).
+
+    log_prob is a sum over latents. Along a line that moves one of them and keeps the others at
+    z0 it is that latent's log density plus a constant, which is subtracted.
+    """
+    prior = copy.deepcopy(prior).double()
+    z0 = in_every_latent(prior, [0.1])
+    at_z0 = prior.marginals().log_prob(z0)[0]
+    torch.testing.assert_close(prior.log_prob(z0), at_z0.sum()[None])
+    densities = np.empty((*prior.event_shape, len(DENSE)))
+    for index in latents(prior):
+        z = z0.repeat(len(DENSE), *(1 for _ in prior.event_shape))
+        z[(slice(None), *index)] = torch.from_numpy(DENSE)
+        densities[index] = (prior.log_prob(z) - (at_z0.sum() - at_z0[index])).exp().numpy()
+    return densities
+
+
+def smallest_p_value(draws: np.ndarray, densities: np.ndarray) -> float:
+    """The least Kolmogorov-Smirnov p-value over latents: draws (n, *event), densities (*event, m).
+
+    The distribution function is the running integral of the densities.
+    """
+    return min(
+        stats.kstest(
+            draws[(slice(None), *index)], running_integral(densities[index], DENSE), method="asymp"
+        ).pvalue
+        for index in np.ndindex(*densities.shape[:-1])
+    )
+
+
+# --- the density -----------------------------------------------------------------------------
+
+
+@every_prior
+def test_every_latents_density_integrates_to_one(kind, reference, shape):
+    densities = dense_densities(make_prior(kind, reference, shape))
+    np.testing.assert_allclose(trapezoid(densities, DENSE), 1, atol=1e-4)
+
+
+@every_prior
+def test_log_prob_is_the_density_that_the_parameters_define(kind, reference, shape):
+    prior = make_prior(kind, reference, shape)
+    z = 8 * torch.rand(500, *prior.event_shape) - 4
+    with torch.no_grad():
+        expected = log_prior(prior, reference, z)
+        # float32 rounds z, which a slope of up to 100 per unit and 4 latents magnify.
+        np.testing.assert_allclose(prior.log_prob(z), expected, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(prior.double().log_prob(z.double()), expected, atol=2e-5)
+
+
+@references
+def test_fixed_mixture_weights_are_equal(reference):
+    prior = make_prior("mixture", reference, sharp, train_weights=False)
+    assert "weight_logits" not in dict(prior.named_parameters())
+    torch.testing.assert_close(prior.log_weights().exp(), torch.full((2, 3), 1 / 3))
+
+
+@references
+@shapes
+def test_the_collapsed_mixture_is_the_weighted_sum_of_its_components(reference, shape):
+    prior = make_prior("mixture", reference, shape).double()
+    z = in_every_latent(prior, np.linspace(*DOMAIN, 999))
+    each = prior.components().log_prob(z[..., None].expand(-1, -1, prior.p)).exp()
+    weights = prior.weight_logits.softmax(1)
+    torch.testing.assert_close((weights * each).sum(2).log().sum(1), prior.log_prob(z))
+
+
+@kinds
+@references
+def test_outside_the_domain_log_prob_is_minus_infinity(kind, reference):
+    prior = make_prior(kind, reference)
+    inside = in_every_latent(prior, [-4.0, 0.0, 4.0])
+    assert prior.log_prob(inside).isfinite().all()
+    for outside, index in itertools.product((-4.001, 4.001, np.inf, -np.inf), latents(prior)):
+        z = inside[1:2].clone()
+        z[(0, *index)] = outside
+        assert prior.log_prob(z).item() == -np.inf
+
+
+@every_prior
+def test_gradients_are_finite_at_the_ends_at_the_nodes_and_outside(kind, reference, shape):
+    prior = make_prior(kind, reference, shape)
+    points = torch.cat([prior.nodes, torch.tensor([-4.0, 4.0, -4.1, 4.1, 0.0])])
+    z = in_every_latent(prior, points).clone().requires_grad_()
+    prior.log_prob(z).sum().backward()
+    assert z.grad.isfinite().all()
+    for name, parameter in prior.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+# --- the normaliser --------------------------------------------------------------------------
+
+
+@kinds
+@references
+def test_log_normalizer_converges_to_dense_quadrature_with_order_two(kind, reference):
+    # A domain where the integrand does not vanish at the ends: there the trapezoid rule is of
+    # order two and no better.
+    coarse = make_prior(kind, reference, sharp, domain=(-2.0, 1.5)).double()
+    points = np.linspace(-2.0, 1.5, 100_001)
+    errors = []
+    with torch.no_grad():
+        values = unnormalised(coarse, reference, torch.from_numpy(points)).numpy()
+        exact = np.log(trapezoid(values, points))
+        for n_nodes in (51, 101, 201, 401):
+            prior = make_prior(kind, reference, sharp, domain=(-2.0, 1.5), n_nodes=n_nodes)
+            errors.append(np.abs(prior.double().log_normalizer().numpy() - exact))
+    orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
+    assert np.max(errors[-1]) < 1e-3
+    np.testing.assert_allclose(orders, 2, atol=0.25)
+
+
+class Call(nn.Module):
+    """`module.method(*args)` as a forward pass, which `functional_call` wants."""
+
+    def __init__(self, module: nn.Module, method: str):
+        super().__init__()
+        self.module, self.method = module, method
+
+    def forward(self, *args):
+        return getattr(self.module, self.method)(*args)
+
+
+def gradcheck(module: nn.Module, method: str, *args: torch.Tensor) -> bool:
+    """Finite differences of module.method in all its parameters and in args."""
+    call = Call(module, method)
+    names, parameters = zip(*call.named_parameters(), strict=True)
+
+    def function(*values):
+        given = dict(zip(names, values[len(args) :], strict=True))
+        return torch.func.functional_call(call, given, values[: len(args)])
+
+    return torch.autograd.gradcheck(function, (*args, *parameters))
+
+
+@kinds
+@references
+def test_gradients_of_log_normalizer_and_log_prob(kind, reference):
+    prior = make_prior(kind, reference, sharp, n_nodes=12, grid_size=5).double()
+    if kind == "mixture":  # log Z of the components does not know the mixture's weights
+        prior.weight_logits.requires_grad_(False)
+    assert gradcheck(prior, "log_normalizer")
+    prior.requires_grad_()
+    z = 7 * torch.rand(3, *prior.event_shape, dtype=torch.float64) - 3.5
+    assert gradcheck(prior, "log_prob", z.requires_grad_())
+
+
+# --- the distribution function and its inverse ------------------------------------------------
+
+
+@every_prior
+def test_the_components_cdf_is_the_quadrature_of_their_density(kind, reference, shape):
+    # A mixture's components are tested as the latents of the other prior.
+    prior = make_prior(kind, reference, shape).double()
+    univariate = UnivariatePrior(prior.q, prior.p, reference=reference, n_nodes=60).double()
+    univariate.functions.load_state_dict(prior.functions.state_dict())
+    densities = dense_densities(univariate)
+    cdf = prior.cdf(in_every_latent(univariate, DENSE)).numpy()
+    for index in latents(univariate):
+        expected = running_integral(densities[index], DENSE)(DENSE)
+        np.testing.assert_allclose(cdf[(slice(None), *index)], expected, atol=1e-5)
+
+
+@every_prior
+def test_icdf_inverts_cdf_on_draws(kind, reference, shape, seeded):
+    prior = make_prior(kind, reference, shape).double()
+    u = torch.rand(5000, prior.q, prior.p, generator=seeded(), dtype=torch.float64)
+    z = prior.icdf(u)
+    torch.testing.assert_close(prior.icdf(prior.cdf(z)), z, atol=1e-6, rtol=0)
+    torch.testing.assert_close(prior.cdf(z), u, atol=1e-6, rtol=0)
+    draws = prior.sample(5000, seeded())
+    marginals = prior.marginals()
+    torch.testing.assert_close(marginals.icdf(marginals.cdf(draws)), draws, atol=1e-6, rtol=0)
+
+
+# --- samples ---------------------------------------------------------------------------------
+
+
+# Two to four latents a setting, each at level 1e-3: with a new seed a correct sampler would
+# fail one setting with probability at most 0.4%.
+@every_prior
+def test_samples_follow_log_prob(kind, reference, shape, seeded):
+    prior = make_prior(kind, reference, shape)
+    draws = prior.sample(KS_DRAWS, seeded(1)).numpy()
+    assert draws.shape == (KS_DRAWS, *prior.event_shape)
+    assert smallest_p_value(draws, dense_densities(prior)) > KS_LEVEL
+
+
+@shapes
+def test_the_published_sampler_fails_the_same_test(shape, seeded):
+    prior = make_prior("univariate", "gaussian", shape)
+    densities = dense_densities(prior)
+    u = torch.rand(KS_DRAWS, *prior.event_shape, generator=seeded(1), dtype=torch.float64).numpy()
+    for q, p in latents(prior):
+        # Given exactly the density that is tested against, so that only its CDF is at fault.
+        faulty = sample_by_running_sum(
+            lambda z, q=q, p=p: np.interp(z, DENSE, densities[q, p]), DOMAIN, 60, u[:, q, p]
+        )
+        only = densities[q, p][None]
+        assert smallest_p_value(faulty[:, None], only) < KS_LEVEL
+        # The same uniform numbers through the integral's inverse pass: the harness is sound.
+        cdf = running_integral(densities[q, p], DENSE)(DENSE)
+        correct = np.interp(u[:, q, p], cdf, DENSE)
+        assert smallest_p_value(correct[:, None], only) > KS_LEVEL
+
+
+# Level 1e-3 for each of two latents: at most 0.2% a setting with a new seed.
+@references
+@shapes
+def test_drawing_a_component_first_gives_the_mixtures_distribution(reference, shape, seeded):
+    prior = make_prior("mixture", reference, shape)
+    generator = seeded(4)
+    n = 100_000
+    collapsed = prior.sample(n, generator)
+    weights = prior.weight_logits.detach().softmax(1)
+    component = torch.multinomial(weights, n, replacement=True, generator=generator).T
+    draws = prior.icdf(torch.rand(n, prior.q, prior.p, generator=generator))
+    two_steps = draws.gather(2, component[..., None]).squeeze(2)
+    for q in range(prior.q):
+        test = stats.ks_2samp(collapsed[:, q].numpy(), two_steps[:, q].numpy(), method="asymp")
+        assert test.pvalue > KS_LEVEL
+
+
+@kinds
+def test_regions_of_no_mass_are_never_drawn(kind, seeded):
+    prior = make_prior(kind, "flat")
+    with torch.no_grad():
+        # f = -1000 or less on the left fifth, around the middle and on the right fifth.
+        prior.functions.coefficients.zero_()
+        for gap in (slice(0, 5), slice(9, 12), slice(16, None)):
+            prior.functions.coefficients[..., gap] = -5000
+    z = prior.sample(50_000, seeded())
+    for low, high in ((-4, -2.5), (-0.2, 0.2), (3, 4)):
+        assert not ((z > low) & (z < high)).any()
+        middle = in_every_latent(prior, [(low + high) / 2])
+        density = latent_densities(prior, "flat", middle.flatten()[:1])
+        assert (density < 1e-30).all()
+
+
+@kinds
+def test_draws_do_not_depend_on_the_batch_size(kind, seeded):
+    prior = make_prior(kind, "gaussian", sharp)
+    together = prior.sample(6, [seeded(s) for s in range(6)])
+    apart = [prior.sample(2, [seeded(0), seeded(1)])]
+    apart.append(prior.sample(4, [seeded(s) for s in range(2, 6)]))
+    assert torch.equal(together, torch.cat(apart))
+
+
+@kinds
+def test_one_generator_continues_where_it_stopped(kind, seeded):
+    prior = make_prior(kind, "gaussian", sharp)
+    generator = seeded()
+    apart = torch.cat([prior.sample(10, generator), prior.sample(10, generator)])
+    assert torch.equal(prior.sample(20, seeded()), apart)
+
+
+def test_what_the_generator_sees():
+    z = torch.randn(4, 2, 2)
+    univariate = make_prior("univariate", "flat").generator_input(z)
+    torch.testing.assert_close(univariate, z[:, :, 0] + z[:, :, 1])
+    assert torch.equal(make_prior("mixture", "flat").generator_input(z[:, 0]), z[:, 0])
+
+
+# --- tables follow the parameters ------------------------------------------------------------
+
+
+def optimiser_step(prior):
+    optimiser = torch.optim.Adam(prior.parameters(), lr=0.3)
+    with torch.enable_grad():
+        prior.log_prob(in_every_latent(prior, [0.5])).sum().backward()
+    optimiser.step()
+
+
+def edit_in_place(prior):
+    prior.functions.coefficients[..., 3] += 1
+
+
+def edit_through_data(prior):
+    # The idiom of many optimisers and moving averages. PyTorch does not count it as a change.
+    prior.functions.w_base.data.add_(1)
+
+
+def rebind_to_the_same_address(prior):
+    # What torch.nn.utils.vector_to_parameters does to every parameter. Memory that was freed is
+    # soon given out again, so a new tensor can have the address of the old one.
+    parameter = prior.functions.coefficients
+    address = parameter.data_ptr()
+    for _ in range(1000):
+        parameter.data = parameter.data * 0.99
+        if parameter.data_ptr() == address:
+            return
+
+
+def load_state_dict(prior):
+    kind = next(kind for kind in PRIORS if isinstance(prior, PRIORS[kind]))
+    prior.load_state_dict(make_prior(kind, "gaussian", multimodal).state_dict())
+
+
+def replace_a_parameter(prior):
+    prior.functions.w_base = nn.Parameter(prior.functions.w_base.detach() + 1)
+
+
+def to_double(prior):
+    prior.double()
+
+
+CHANGES = [
+    optimiser_step,
+    edit_in_place,
+    edit_through_data,
+    rebind_to_the_same_address,
+    load_state_dict,
+    replace_a_parameter,
+    to_double,
+]
+
+
+@kinds
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@torch.no_grad()
+def test_tables_follow_the_parameters(kind, change, seeded):
+    prior = make_prior(kind, "gaussian", sharp)
+    z = in_every_latent(prior, [-1.0, 0.3, 2.0])
+    before = prior.sample(50, seeded()), prior.log_prob(z)
+    change(prior)
+    after = prior.sample(50, seeded()), prior.log_prob(z.to(prior.nodes.dtype))
+    fresh = make_prior(kind, "gaussian", sharp).to(prior.nodes.dtype)
+    fresh.load_state_dict(prior.state_dict())
+    expected = fresh.sample(50, seeded()), fresh.log_prob(z.to(prior.nodes.dtype))
+    for old, new, right in zip(before, after, expected, strict=True):
+        assert torch.equal(new, right)
+        assert new.dtype != old.dtype or not torch.equal(new, old)
+
+
+def test_trained_mixture_weights_are_followed_too(seeded):
+    prior = make_prior("mixture", "gaussian", sharp)
+    before = prior.sample(50, seeded())
+    with torch.no_grad():
+        prior.weight_logits[:, 0] += 5
+    assert not torch.equal(prior.sample(50, seeded()), before)
+
+
+@kinds
+def test_a_table_is_built_once_while_the_parameters_stay(kind, seeded, monkeypatch):
+    prior = make_prior(kind, "gaussian")
+    prior.sample(3, seeded())
+    monkeypatch.setattr(prior.functions, "curves", None)  # any rebuild would call it
+    prior.sample(3, seeded())
+
+
+@kinds
+def test_sampling_before_a_backward_pass_leaves_the_gradient_alone(kind, seeded):
+    prior = make_prior(kind, "gaussian")
+    with torch.no_grad():
+        z = prior.sample(5, seeded())
+        prior.log_prob(z)
+    prior.log_prob(z).sum().backward()
+    assert all(parameter.grad is not None for parameter in prior.parameters())
+
+
+# --- arguments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", [UnivariatePrior, MixturePrior])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"q": 0, "p": 1}, "need q >= 1"),
+        ({"q": 1, "p": 0}, "need q >= 1"),
+        ({"q": 1, "p": 1, "n_nodes": 1}, "n_nodes >= 2"),
+        ({"q": 1, "p": 1, "domain": (1.0, -1.0)}, "finite with a < b"),
+        ({"q": 1, "p": 1, "basis": "nope"}, "unknown basis 'nope'; known: .*rbf"),
+        ({"q": 1, "p": 1, "reference": "nope"}, "unknown reference 'nope'; known: .*flat"),
+    ],
+)
+def test_bad_arguments(prior, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prior(**arguments)
+
+
+@kinds
+def test_a_wrong_shape_is_named(kind):
+    with pytest.raises(ValueError, match="expected shape"):
+        make_prior(kind, "flat").log_prob(torch.zeros(3, 7))
+
+
+def test_reference_densities_are_the_formulas():
+    z = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    assert torch.equal(make_reference("flat")(z), torch.zeros(7, dtype=torch.float64))
+    np.testing.assert_allclose(make_reference("gaussian")(z), stats.norm.logpdf(z))

@@ -1,0 +1,145 @@
+# The configuration, checked before any job starts, and the helpers of the rules.
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+REPOSITORY = Path(workflow.basedir)
+sys.path.insert(0, str(REPOSITORY))
+# The steps run from any working directory (snakemake --directory).
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])
+)
+
+from benchmark import paths
+from benchmark.config import CLASSIFIER, REAL, load_config
+from benchmark.errors import BenchmarkError
+
+
+def config_file():
+    """The file that --configfile names; without one, the paper's configuration.
+
+    The file is read here and not with the `configfile` directive, which would merge the paper's
+    models and datasets into every other configuration.
+    """
+    files = workflow.config_settings.configfiles
+    if len(files) > 1:
+        raise WorkflowError("give one --configfile: each configuration is a run of its own")
+    return os.path.relpath(files[0]) if files else os.path.relpath(REPOSITORY / "config/paper.yaml")
+
+
+def step(module):
+    """The shell command of a step, up to its own arguments: `python -m <module> ... --config ...`."""
+    overrides = [f"--set={key}={json.dumps(value)}" for key, value in OVERRIDES.items()]
+    return lambda name: shlex.join(
+        [sys.executable, "-m", module, name, "--config", CONFIG_FILE, *overrides]
+    )
+
+
+def run_path(pattern, **names):
+    """A path pattern of `benchmark.paths` for this run; other wildcards stay wildcards."""
+    return pattern.replace("{run}", CONFIG.run).format_map(Wildcards(names))
+
+
+class Wildcards(dict):
+    def __missing__(self, key):
+        return "{" + key + "}"
+
+
+def log_path(rule_name, *wildcards):
+    return run_path(paths.LOG, step="/".join([rule_name, *("{" + w + "}" for w in wildcards)]))
+
+
+def timing_devices():
+    """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
+    devices = CONFIG.timing["devices"]
+    if devices != "auto":
+        return devices
+    return ["cpu", "cuda"] if shutil.which("nvidia-smi") else ["cpu"]
+
+
+def training_gpus():
+    """GPUs that one training, sampling or evaluation job takes."""
+    wants_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and shutil.which("nvidia-smi"))
+    return 1 if wants_gpu else 0
+
+
+def all_gpus():
+    """The workflow's whole limit of GPUs."""
+    return workflow.global_resources["gpu"].value
+
+
+def evaluated_models():
+    """Every (model, seed) that is measured; real images are drawn once, as the floor."""
+    yield REAL, CONFIG.seeds[0]
+    for model in CONFIG.models:
+        for seed in CONFIG.seeds:
+            yield model, seed
+
+
+def per_job(pattern):
+    """The pattern filled for every dataset, trained model and seed."""
+    return expand(
+        run_path(pattern), dataset=CONFIG.datasets, model=CONFIG.models, seed=CONFIG.seeds
+    )
+
+
+def metrics_records():
+    return [
+        run_path(paths.METRICS_RECORD, dataset=dataset, model=model, seed=seed)
+        for dataset in CONFIG.datasets
+        for model, seed in evaluated_models()
+    ]
+
+
+def timing_records():
+    return expand(
+        run_path(paths.TIMING_RECORD),
+        device=timing_devices(),
+        dataset=CONFIG.datasets,
+        model=CONFIG.models,
+    )
+
+
+def tables():
+    return expand(
+        run_path(paths.TABLE), table=["quality", "timing"], format=["csv", "md", "tex"]
+    )
+
+
+def figures():
+    names = [f"{kind}_{dataset}" for kind in ("samples", "loss") for dataset in CONFIG.datasets]
+    names += [
+        f"prior_{dataset}_{model}"
+        for dataset in CONFIG.datasets
+        for model in CONFIG.models
+        if CONFIG.architecture(model).startswith("kaem")
+    ]
+    return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
+
+
+OVERRIDES = dict(workflow.config_settings.config)
+CONFIG_FILE = config_file()
+try:
+    CONFIG = load_config(CONFIG_FILE, OVERRIDES)
+except BenchmarkError as error:
+    raise WorkflowError(str(error))
+
+# Resources have no limit unless one is given; --resources gpu=N or a profile sets another.
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
+
+BENCHMARK = step("benchmark")
+PAPER_FIGURES = step("paper_figures")
+
+
+wildcard_constraints:
+    dataset="|".join(CONFIG.datasets),
+    model="|".join([REAL, *CONFIG.models]),
+    seed="[0-9]+",
+    device="cpu|cuda",

@@ -1,0 +1,68 @@
+rule sample:
+    input:
+        lambda wildcards: run_path(
+            paths.DATA if wildcards.model == REAL else paths.WEIGHTS, **wildcards
+        ),
+    output:
+        run_path(paths.SAMPLES),
+    params:
+        command=BENCHMARK("sample"),
+        config_hash=lambda wildcards: CONFIG.sampling_job(
+            wildcards.dataset, wildcards.model
+        ).config_hash,
+    threads: CONFIG.threads
+    resources:
+        gpu=training_gpus(),
+    log:
+        log_path("sample", "dataset", "model", "seed"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
+
+
+rule evaluate:
+    input:
+        samples=run_path(paths.SAMPLES),
+        classifier=run_path(paths.CLASSIFIER),
+    output:
+        run_path(paths.METRICS_RECORD),
+    params:
+        command=BENCHMARK("evaluate"),
+        config_hash=lambda wildcards: CONFIG.evaluation_job(
+            wildcards.dataset, wildcards.model
+        ).config_hash,
+    threads: CONFIG.threads
+    resources:
+        gpu=training_gpus(),
+    log:
+        log_path("evaluate", "dataset", "model", "seed"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
+
+
+rule time:
+    # Takes every core and every GPU, so that nothing of this workflow runs beside it.
+    input:
+        run_path(paths.WEIGHTS, seed=CONFIG.seeds[0]),
+    output:
+        run_path(paths.TIMING_RECORD),
+    params:
+        command=BENCHMARK("time"),
+        config_hash=lambda wildcards: CONFIG.timing_job(
+            wildcards.dataset, wildcards.model
+        ).config_hash,
+    threads: workflow.cores
+    resources:
+        gpu=all_gpus(),
+    log:
+        log_path("time", "device", "dataset", "model"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        " --device {wildcards.device} 2>&1 | tee {log:q} >&2"

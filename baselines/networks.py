@@ -17,9 +17,9 @@ class ConvEncoder(nn.Module):
         channels, height, width_px = image_shape
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width // 2, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(width // 2, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Flatten(),
             nn.Linear(width * (height // 4) * (width_px // 4), features),
         )

@@ -26,9 +26,9 @@ class ConvGenerator(nn.Module):
         self.start = (height // 4, width_px // 4, width)
         self.linear = nn.Linear(q, math.prod(self.start))
         self.up = nn.Sequential(
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.ConvTranspose2d(width // 2, channels, 4, stride=2, padding=1),
             nn.Sigmoid(),
         ).to(memory_format=torch.channels_last)

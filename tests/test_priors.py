@@ -343,6 +343,13 @@ def test_one_generator_continues_where_it_stopped(kind, seeded):
     assert torch.equal(prior.sample(20, seeded()), apart)
 
 
+@kinds
+def test_no_draws(kind):
+    prior = make_prior(kind, "gaussian")
+    for generator in (None, []):
+        assert prior.sample(0, generator).shape == (0, *prior.event_shape)
+
+
 def test_what_the_generator_sees():
     z = torch.randn(4, 2, 2)
     univariate = make_prior("univariate", "flat").generator_input(z)

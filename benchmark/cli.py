@@ -5,7 +5,7 @@ import sys
 
 import yaml
 
-from benchmark.config import CLASSIFIER, REAL, Config, load_config
+from benchmark.config import CLASSIFIER, REAL, Config, known_datasets, load_config
 from benchmark.errors import BenchmarkError, ConfigError
 
 
@@ -55,7 +55,7 @@ def _evaluate(config: Config, options) -> list[str]:
 def _time(config: Config, options) -> list[str]:
     from benchmark import steps
 
-    return [steps.time_model(config, options.dataset, options.model, options.device)]
+    return [steps.time_model(config, options.dataset, options.model, options.seed, options.device)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
     command("sample", _sample, f'draw images from a trained model, or "{REAL}" ones', job, seed)
     command("evaluate", _evaluate, "measure the drawn images", job, seed)
-    timing = command("time", _time, "time sampling on one device", job)
+    timing = command("time", _time, "time sampling on one device", job, seed)
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     return parser
 
@@ -125,12 +125,12 @@ def _overrides(pairs: list[str]) -> dict:
     return overrides
 
 
-def _check_names(config: Config, options) -> None:
-    """Refuse a dataset or model that the configuration does not have."""
+def _check_names(config: Config, options: argparse.Namespace) -> None:
+    """Refuse a dataset that nobody knows and a model that the configuration does not have."""
     problems = []
     dataset, model = getattr(options, "dataset", None), getattr(options, "model", None)
-    if dataset is not None and dataset not in config.datasets:
-        problems.append(f"--dataset {dataset}: not in datasets: {', '.join(config.datasets)}")
+    if dataset is not None and dataset not in known_datasets():
+        problems.append(f"--dataset {dataset}: unknown; known: {', '.join(known_datasets())}")
     if model is not None and model not in (*config.models, REAL, CLASSIFIER):
         problems.append(f"--model {model}: not in models: {', '.join(config.models)}")
     if problems:

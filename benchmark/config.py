@@ -85,6 +85,11 @@ class Config:
         """What the configuration calls entry `model` in tables, if it says so."""
         return self.values["models"].get(model, {}).get("label")
 
+    @property
+    def wording(self) -> dict:
+        """What tables and figures say and no result depends on."""
+        return {"note": self.note} | {model: self.label(model) for model in self.models}
+
     def training_job(self, dataset: str, model: str) -> Job:
         """The training of entry `model`; the classifier is an entry too."""
         values = self.resolved(dataset)

@@ -157,10 +157,9 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     )
 
 
-def time_model(config: Config, dataset: str, model: str, device_name: str) -> str:
-    """Time the sampling of the entry's first seed on one device and write the record."""
+def time_model(config: Config, dataset: str, model: str, seed: int, device_name: str) -> str:
+    """Time the sampling of one trained model on one device and write the record."""
     device = _use_device(device_name, available_cores())
-    seed = config.seeds[0]
     trained = _trained(config, dataset, model, seed, device)
     settings = config.timing
     started = time.perf_counter()

@@ -376,15 +376,14 @@ def edit_through_data(prior):
     prior.functions.w_base.data.add_(1)
 
 
-def rebind_to_the_same_address(prior):
-    # What torch.nn.utils.vector_to_parameters does to every parameter. Memory that was freed is
-    # soon given out again, so a new tensor can have the address of the old one.
+def come_back_to_the_same_address(prior):
+    # Stands in for an allocator that gives a freed address out again, which rebinding memory
+    # (torch.nn.utils.vector_to_parameters does) meets by chance.
     parameter = prior.functions.coefficients
-    address = parameter.data_ptr()
-    for _ in range(1000):
-        parameter.data = parameter.data * 0.99
-        if parameter.data_ptr() == address:
-            return
+    memory = parameter.data
+    parameter.data = memory + 1
+    memory.mul_(-1)
+    parameter.data = memory
 
 
 def load_state_dict(prior):
@@ -404,7 +403,7 @@ CHANGES = [
     optimiser_step,
     edit_in_place,
     edit_through_data,
-    rebind_to_the_same_address,
+    come_back_to_the_same_address,
     load_state_dict,
     replace_a_parameter,
     to_double,

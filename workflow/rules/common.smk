@@ -11,10 +11,6 @@ from snakemake.exceptions import WorkflowError
 
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY))
-# The steps run from any working directory (snakemake --directory).
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])
-)
 
 from benchmark import paths
 from benchmark.config import CLASSIFIER, REAL, load_config
@@ -33,12 +29,11 @@ def config_file():
     return os.path.relpath(files[0]) if files else os.path.relpath(REPOSITORY / "config/paper.yaml")
 
 
-def step(module):
-    """The shell command of a step, up to its own arguments: `python -m <module> ... --config ...`."""
-    overrides = [f"--set={key}={json.dumps(value)}" for key, value in OVERRIDES.items()]
-    return lambda name: shlex.join(
-        [sys.executable, "-m", module, name, "--config", CONFIG_FILE, *overrides]
-    )
+def config_arguments(*left_out):
+    """The arguments that hand this configuration to a step, --config overrides included."""
+    kept = {key: value for key, value in OVERRIDES.items() if key not in left_out}
+    overrides = [f"--set={key}={json.dumps(value)}" for key, value in kept.items()]
+    return shlex.join(["--config", CONFIG_FILE, *overrides])
 
 
 def run_path(pattern, **names):
@@ -48,11 +43,7 @@ def run_path(pattern, **names):
 
 class Wildcards(dict):
     def __missing__(self, key):
-        return "{" + key + "}"
-
-
-def log_path(rule_name, *wildcards):
-    return run_path(paths.LOG, step="/".join([rule_name, *("{" + w + "}" for w in wildcards)]))
+        return f"{{{key}}}"
 
 
 def timing_devices():
@@ -106,6 +97,12 @@ def timing_records():
     )
 
 
+def renderer(name):
+    """The sources of a table or figure, which its rule lists as inputs."""
+    names = [name, "records", "style"]
+    return [os.path.relpath(REPOSITORY / f"paper_figures/{each}.py") for each in names]
+
+
 def tables():
     return expand(
         run_path(paths.TABLE), table=["quality", "timing"], format=["csv", "md", "tex"]
@@ -134,8 +131,18 @@ except BenchmarkError as error:
 if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
 
-BENCHMARK = step("benchmark")
-PAPER_FIGURES = step("paper_figures")
+# What a rendering shows depends on the lists of datasets and seeds; what a job computes does not,
+# so a run that was restricted with --config keeps its results when the rest is asked for.
+# (`conda: "kaem"` is the environment that environment.yml makes; it is used with --sdm conda.)
+RENDER_ARGUMENTS = config_arguments()
+JOB_ARGUMENTS = config_arguments("datasets", "seeds")
+
+# `python` in the rules is the interpreter that runs Snakemake, and it finds this repository from
+# any working directory (snakemake --directory).
+shell.prefix(
+    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f" PYTHONPATH={shlex.quote(str(REPOSITORY))}; "
+)
 
 
 wildcard_constraints:

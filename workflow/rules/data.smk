@@ -3,11 +3,12 @@ rule data:
     output:
         run_path(paths.DATA),
     params:
-        command=BENCHMARK("preflight"),
+        config=JOB_ARGUMENTS,
         facts=lambda wildcards: CONFIG.training_job(wildcards.dataset, CLASSIFIER).settings["data"],
     log:
-        log_path("data", "dataset"),
+        run_path(paths.LOG, step="data/{dataset}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
+        "python -m benchmark preflight {params.config}"
+        " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"

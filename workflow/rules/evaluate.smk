@@ -6,7 +6,7 @@ rule sample:
     output:
         run_path(paths.SAMPLES),
     params:
-        command=BENCHMARK("sample"),
+        config=JOB_ARGUMENTS,
         config_hash=lambda wildcards: CONFIG.sampling_job(
             wildcards.dataset, wildcards.model
         ).config_hash,
@@ -14,11 +14,12 @@ rule sample:
     resources:
         gpu=training_gpus(),
     log:
-        log_path("sample", "dataset", "model", "seed"),
+        run_path(paths.LOG, step="sample/{dataset}/{model}/{seed}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        "python -m benchmark sample {params.config}"
+        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
         " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
 
 
@@ -29,7 +30,7 @@ rule evaluate:
     output:
         run_path(paths.METRICS_RECORD),
     params:
-        command=BENCHMARK("evaluate"),
+        config=JOB_ARGUMENTS,
         config_hash=lambda wildcards: CONFIG.evaluation_job(
             wildcards.dataset, wildcards.model
         ).config_hash,
@@ -37,11 +38,12 @@ rule evaluate:
     resources:
         gpu=training_gpus(),
     log:
-        log_path("evaluate", "dataset", "model", "seed"),
+        run_path(paths.LOG, step="evaluate/{dataset}/{model}/{seed}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        "python -m benchmark evaluate {params.config}"
+        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
         " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
 
 
@@ -52,7 +54,8 @@ rule time:
     output:
         run_path(paths.TIMING_RECORD),
     params:
-        command=BENCHMARK("time"),
+        config=JOB_ARGUMENTS,
+        seed=CONFIG.seeds[0],
         config_hash=lambda wildcards: CONFIG.timing_job(
             wildcards.dataset, wildcards.model
         ).config_hash,
@@ -60,9 +63,10 @@ rule time:
     resources:
         gpu=all_gpus(),
     log:
-        log_path("time", "device", "dataset", "model"),
+        run_path(paths.LOG, step="time/{device}/{dataset}/{model}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --device {wildcards.device} 2>&1 | tee {log:q} >&2"
+        "python -m benchmark time {params.config}"
+        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        " --seed {params.seed} --device {wildcards.device} 2>&1 | tee {log:q} >&2"

@@ -5,33 +5,35 @@ rule quality_table:
     input:
         metrics_records(),
         per_job(paths.TRAINING_RECORD),
-        script=REPOSITORY / "paper_figures/quality.py",
+        script=renderer("quality"),
     output:
         expand(run_path(paths.TABLE), table="quality", format=["csv", "md", "tex"]),
     params:
-        command=PAPER_FIGURES("quality"),
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
     log:
-        log_path("quality_table"),
+        run_path(paths.LOG, step="quality_table"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures quality {params.config} 2>&1 | tee {log:q} >&2"
 
 
 rule timing_table:
     input:
         timing_records(),
-        script=REPOSITORY / "paper_figures/timing.py",
+        script=renderer("timing"),
     output:
         expand(run_path(paths.TABLE), table="timing", format=["csv", "md", "tex"]),
     params:
-        command=PAPER_FIGURES("timing"),
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
     log:
-        log_path("timing_table"),
+        run_path(paths.LOG, step="timing_table"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures timing {params.config} 2>&1 | tee {log:q} >&2"
 
 
 rule sample_grids:
@@ -40,17 +42,19 @@ rule sample_grids:
             run_path(paths.SAMPLES, dataset=wildcards.dataset, model=model, seed=CONFIG.seeds[0])
             for model in [REAL, *CONFIG.models]
         ],
-        script=REPOSITORY / "paper_figures/sample_grids.py",
+        script=renderer("sample_grids"),
     output:
         expand(run_path(paths.FIGURE, figure="samples_{{dataset}}"), format=["pdf", "png"]),
     params:
-        command=PAPER_FIGURES("sample_grids"),
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
     log:
-        log_path("sample_grids", "dataset"),
+        run_path(paths.LOG, step="sample_grids/{dataset}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures sample_grids {params.config}"
+        " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
 
 
 rule loss_curves:
@@ -60,33 +64,37 @@ rule loss_curves:
             model=CONFIG.models,
             seed=CONFIG.seeds,
         ),
-        script=REPOSITORY / "paper_figures/loss_curves.py",
+        script=renderer("loss_curves"),
     output:
         expand(run_path(paths.FIGURE, figure="loss_{{dataset}}"), format=["pdf", "png"]),
     params:
-        command=PAPER_FIGURES("loss_curves"),
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
     log:
-        log_path("loss_curves", "dataset"),
+        run_path(paths.LOG, step="loss_curves/{dataset}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures loss_curves {params.config}"
+        " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
 
 
 rule prior_densities:
     input:
         run_path(paths.DIAGNOSTICS, seed=CONFIG.seeds[0]),
-        script=REPOSITORY / "paper_figures/prior_densities.py",
+        script=renderer("prior_densities"),
     output:
         expand(
             run_path(paths.FIGURE, figure="prior_{{dataset}}_{{model}}"), format=["pdf", "png"]
         ),
     params:
-        command=PAPER_FIGURES("prior_densities"),
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
     log:
-        log_path("prior_densities", "dataset", "model"),
+        run_path(paths.LOG, step="prior_densities/{dataset}/{model}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        "python -m paper_figures prior_densities {params.config}"
+        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
         " 2>&1 | tee {log:q} >&2"

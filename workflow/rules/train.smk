@@ -9,17 +9,20 @@ rule classifier:
         weights=run_path(paths.CLASSIFIER),
         record=run_path(paths.CLASSIFIER_RECORD),
     params:
-        command=BENCHMARK("train"),
+        config=JOB_ARGUMENTS,
         config_hash=lambda wildcards: CONFIG.training_job(
             wildcards.dataset, CLASSIFIER
         ).config_hash,
     threads: CONFIG.threads
+    resources:
+        gpu=training_gpus(),
     log:
-        log_path("classifier", "dataset"),
+        run_path(paths.LOG, step="classifier/{dataset}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} --model classifier"
+        "python -m benchmark train {params.config}"
+        " --dataset {wildcards.dataset:q} --model classifier"
         " 2>&1 | tee {log:q} >&2"
 
 
@@ -32,7 +35,7 @@ rule train:
         history=run_path(paths.HISTORY),
         diagnostics=run_path(paths.DIAGNOSTICS),
     params:
-        command=BENCHMARK("train"),
+        config=JOB_ARGUMENTS,
         config_hash=lambda wildcards: CONFIG.training_job(
             wildcards.dataset, wildcards.model
         ).config_hash,
@@ -40,9 +43,10 @@ rule train:
     resources:
         gpu=training_gpus(),
     log:
-        log_path("train", "dataset", "model", "seed"),
+        run_path(paths.LOG, step="train/{dataset}/{model}/{seed}"),
     conda:
-        "../../environment.yml"
+        "kaem"
     shell:
-        "{params.command} --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        "python -m benchmark train {params.config}"
+        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
         " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"

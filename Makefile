@@ -1,0 +1,38 @@
+# make demo | test | lint. Each sets itself up: .venv is created on first use and kept.
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/installed.stamp
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+CONFIGS := config/demo.yaml config/cpu.yaml config/tuning.yaml config/paper.yaml
+
+.PHONY: demo test lint lock
+
+demo: $(INSTALLED)
+	snakemake --cores all --configfile config/demo.yaml
+	@echo && cat results/demo/tables/quality.md
+	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/"
+
+test: $(INSTALLED)
+	python -m pytest
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	@for config in $(CONFIGS); do \
+		echo "snakemake --lint $$config" && \
+		snakemake --lint --configfile $$config || exit 1; \
+	done
+
+# Needs `uv`. Pins every version, with hashes, for Python 3.11 to 3.13 and every platform.
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header -o requirements.lock
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	@touch $@

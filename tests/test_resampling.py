@@ -8,6 +8,7 @@ the seed is changed.
 import pytest
 import torch
 
+import kaem.resampling
 from kaem.resampling import RESAMPLERS
 
 ROWS = 20_000
@@ -50,6 +51,22 @@ def test_expected_counts(scheme, weights, m, dtype, seeded):
     # The last term is for weights so small that their normal approximation does not hold.
     tolerance = 5 * (counts.var(0) / ROWS).sqrt() + 5 / ROWS
     assert ((counts.mean(0) - expected).abs() <= tolerance).all()
+
+
+@schemes
+@counts_m
+@pytest.mark.parametrize("u", [0.0, 0.25, 0.5, 0.75, 1 - 2**-53])
+def test_zero_weights_are_not_drawn_at_the_edges_of_the_stretches(scheme, m, u, monkeypatch):
+    # Uniform numbers that fall exactly on a cumulative weight, or round up to the total.
+    monkeypatch.setattr(
+        kaem.resampling,
+        "_uniform",
+        lambda weights, m, _: torch.full((len(weights), m), u, dtype=torch.float64),
+    )
+    weights = torch.tensor([[0.0, 0.25, 0.0, 0.25, 0.5, 0.0]], dtype=torch.float64)
+    counts = draw_counts(scheme, weights, m, None)
+    assert (counts[weights == 0] == 0).all()
+    assert counts.sum() == m
 
 
 @schemes

@@ -117,6 +117,16 @@ def test_gradients_are_finite_everywhere_and_correct(log_values):
     assert z.grad.isfinite().all()
 
 
+def test_log_prob_and_gradients_are_finite_where_the_density_underflows(gappy):
+    log_values = gappy.log_density.clone().requires_grad_()
+    z = torch.cat([gappy.nodes, gappy.nodes + 0.1])[:-1, None].requires_grad_()
+    log_prob = PiecewiseLinearDensity(log_values, gappy.nodes).log_prob(z)
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert log_values.grad.isfinite().all()
+    assert z.grad.isfinite().all()
+
+
 def test_gradcheck(log_values):
     z = (NODES[:-1] + 0.3 * 0.2)[:, None, None].repeat(1, 2, 3).requires_grad_()
     assert torch.autograd.gradcheck(

@@ -17,7 +17,7 @@ from kaem.likelihood import (
     pairwise_log_likelihood,
     weighted_squared_error,
 )
-from kaem.priors import PRIORS, MixturePrior, UnivariatePrior
+from kaem.priors import MixturePrior, UnivariatePrior, make_prior
 from kaem.random import Generators
 
 
@@ -58,8 +58,7 @@ class KAEM(nn.Module):
                 "sigma": float, "sampler": {...}}; see `config/schema/config.schema.json`.
             image_shape: (C, H, W).
         """
-        prior = dict(settings["prior"])
-        prior = PRIORS[prior.pop("kind")](**prior)
+        prior = make_prior(**settings["prior"])
         generator = make_generator(q=prior.q, image_shape=image_shape, **settings["decoder"])
         sampler = ImportanceSampling(**settings["sampler"])
         return cls(prior, generator, sigma=settings["sigma"], sampler=sampler)

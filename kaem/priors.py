@@ -29,7 +29,7 @@ class ComponentDensities(nn.Module):
         n_nodes: nodes of the piecewise linear density.
 
     The sampling tables follow the parameters by themselves: they are built on first use and
-    again after any in-place change of a parameter (an optimiser's step, load_state_dict).
+    again after any change of a parameter.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ComponentDensities(nn.Module):
         self.functions = EdgeFunctions(q, p, basis=basis, grid_size=grid_size, domain=domain)
         self.reference = make_reference(reference)
         self.register_buffer("nodes", torch.linspace(*self.domain, n_nodes))
-        self._cache: dict[str, tuple[tuple, PiecewiseLinearDensity]] = {}
+        self._cache: dict[str, tuple[list[Tensor], PiecewiseLinearDensity]] = {}
 
     def log_normalizer(self) -> Tensor:
         """log Z_qp, (q, p), differentiable: the trapezoid rule is exact for this density."""
@@ -79,16 +79,21 @@ class ComponentDensities(nn.Module):
 
     def _cached(self, name: str, build) -> PiecewiseLinearDensity:
         """`build()`, remembered until a parameter changes; never remembered with a graph."""
-        if torch.is_grad_enabled() or any(t.is_inference() for t in self.state_dict().values()):
+        if torch.is_grad_enabled():
             return build()
-        # An in-place change raises a tensor's version, a replaced tensor has another address.
-        key = tuple(
-            (t.data_ptr(), t._version, t.dtype, t.device)
-            for t in (*self.parameters(), *self.buffers())
-        )
-        if name not in self._cache or self._cache[name][0] != key:
-            self._cache[name] = (key, build())
+        # Values are compared, which is cheap beside the table: versions and addresses of tensors
+        # miss edits through `.data`, and memory that is freed and given out again.
+        state = [*self.parameters(), *self.buffers()]
+        if name not in self._cache or not _same(self._cache[name][0], state):
+            self._cache[name] = ([tensor.clone() for tensor in state], build())
         return self._cache[name][1]
+
+
+def _same(old: list[Tensor], new: list[Tensor]) -> bool:
+    return all(
+        a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+        for a, b in zip(old, new, strict=True)
+    )
 
 
 class UnivariatePrior(ComponentDensities):
@@ -167,3 +172,10 @@ class MixturePrior(ComponentDensities):
 
 
 PRIORS = {"mixture": MixturePrior, "univariate": UnivariatePrior}
+
+
+def make_prior(kind: str, **options) -> UnivariatePrior | MixturePrior:
+    """The prior called `kind`; ValueError with the known names otherwise."""
+    if kind not in PRIORS:
+        raise ValueError(f"unknown prior {kind!r}; known: {', '.join(PRIORS)}")
+    return PRIORS[kind](**options)

@@ -79,16 +79,18 @@ class PiecewiseLinearDensity:
         """F^{-1}(u), elementwise for u in [0, 1]: (m, *batch) -> (m, *batch)."""
         rows = self._rows(u).contiguous()
         density, cumulative = self._tables()
-        # side="right" steps over cells of zero mass, so their points are never drawn.
+        # side="right" steps over cells of zero mass, so their points are never drawn; u = 1 belongs
+        # to the last cell that has mass.
         cell = torch.searchsorted(cumulative, rows, side="right") - 1
-        cell = cell.clamp(0, len(self.nodes) - 2)
+        last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous()) - 1
+        cell = torch.minimum(cell, last)
         left, right = density.gather(1, cell), density.gather(1, cell + 1)
         # Solve left s + (right - left) s^2 / (2 step) = mass for the distance s into the cell,
         # in the form of the quadratic formula that does not cancel when left = right.
         mass = (rows - cumulative.gather(1, cell)).clamp_min(0.0)
         root = (left.square() + 2 * mass * (right - left) / self._step).clamp_min(0.0).sqrt()
         distance = 2 * mass / (left + root).clamp_min(torch.finfo(rows.dtype).tiny)
-        z = self._start + self._step * cell + distance.clamp(max=self._step)
+        z = self._start + self._step * cell.to(rows.dtype) + distance.clamp(max=self._step)
         return self._unrows(z.clamp(self.nodes[0], self.nodes[-1]), u)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
@@ -114,7 +116,7 @@ class PiecewiseLinearDensity:
             raise ValueError(
                 f"expected shape (n, {', '.join(map(str, self.batch_shape))}), got {tuple(z.shape)}"
             )
-        return z.reshape(len(z), -1).T
+        return z.flatten(1).T
 
     @staticmethod
     def _unrows(rows: Tensor, like: Tensor) -> Tensor:

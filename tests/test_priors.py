@@ -60,7 +60,7 @@ def make_prior(kind: str, reference: str, shape=initial, **options):
     prior = PRIORS[kind](q, p, reference=reference, **options)
     with torch.no_grad():
         shape(prior)
-        if kind == "mixture" and prior.log_weights().requires_grad:
+        if kind == "mixture" and isinstance(prior.weight_logits, nn.Parameter):
             prior.weight_logits.normal_()
     return prior
 

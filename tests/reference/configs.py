@@ -1,0 +1,113 @@
+"""Small configurations and data for the tests of the benchmark."""
+
+import copy
+from pathlib import Path
+
+import torch
+import yaml
+
+from benchmark.config import Config
+from benchmark.data import Dataset, to_uint8
+from reference.images import bars
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
+
+# Facts about the datasets, what others reported, and the paper's claims are not configurations.
+RUN_CONFIGS = sorted(
+    path
+    for path in CONFIG_FOLDER.glob("*.yaml")
+    if path.stem not in ("datasets", "reported", "claims")
+)
+
+# One entry per registered model, as small as it can be and still learn.
+MODEL_SETTINGS = {
+    "kaem_is": {
+        "sigma": 0.3,
+        "prior": {"q": 3, "p": 2, "grid_size": 8, "n_nodes": 50},
+        "sampler": {"proposals": 200, "survivors": 10, "ess_threshold": 1.0},
+    },
+    "kaem_is_univariate": {
+        "sigma": 0.3,
+        "prior": {"q": 3, "p": 2, "grid_size": 8, "n_nodes": 50},
+        "sampler": {"proposals": 200, "survivors": 10, "ess_threshold": 1.0},
+    },
+    "vae": {"sigma": 0.3, "latents": 3, "encoder_width": 8},
+}
+
+MISSING = object()  # as a value of `changed`: the key is removed
+
+
+def tiny_values(**top_level) -> dict:
+    """A valid configuration, as YAML would give it, of digits, KAEM-IS and a VAE."""
+    return copy.deepcopy(
+        {
+            "run": "tiny",
+            "data_root": "data",
+            "datasets": ["digits"],
+            "seeds": [0],
+            "device": "cpu",
+            "threads": 1,
+            "training": {
+                "updates": 5,
+                "batch_size": 20,
+                "learning_rate": 0.005,
+                "betas": [0.9, 0.999],
+                "schedule": "cosine",
+            },
+            "decoder": {"kind": "conv", "width": 8},
+            "classifier": {
+                "updates": 20,
+                "batch_size": 50,
+                "learning_rate": 0.002,
+                "features": 16,
+            },
+            "evaluation": {"samples": 64, "reference_split": "test", "batch_size": 64},
+            "timing": {
+                "devices": ["cpu"],
+                "batch_sizes": [1, 4],
+                "warmup": 1,
+                "repetitions": 10,
+                "seconds": 1,
+            },
+            "models": {name: MODEL_SETTINGS[name] for name in ("kaem_is", "vae")},
+        }
+        | top_level
+    )
+
+
+def changed(values: dict, changes: dict) -> dict:
+    """A copy with {"training.updates": 7, ...} set; `MISSING` removes a key."""
+    values = copy.deepcopy(values)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        inner = values
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        if value is MISSING:
+            del inner[last]
+        else:
+            inner[last] = copy.deepcopy(value)
+    return values
+
+
+def tiny_config(changes: dict | None = None) -> Config:
+    """The tiny configuration with changes as `changed` takes them."""
+    return Config(changed(tiny_values(), changes or {}), "tiny.yaml")
+
+
+def write_config(path: Path, changes: dict | None = None) -> Path:
+    """The tiny configuration as a YAML file."""
+    path.write_text(yaml.safe_dump(changed(tiny_values(), changes or {})))
+    return path
+
+
+def bars_dataset(
+    n: int = 100, image_shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0
+) -> Dataset:
+    """Structured images in place of the digits; the label says which half is lit."""
+    draws = torch.Generator().manual_seed(seed)
+    images = {
+        split: to_uint8(bars(n, image_shape, draws)) for split in ("train", "validation", "test")
+    }
+    labels = {split: (x[:, 0, 0, 0] > 0).long() for split, x in images.items()}
+    return Dataset("digits", images, labels, {})

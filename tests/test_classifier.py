@@ -1,0 +1,72 @@
+"""The classifier behind FD-classifier."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from reference.configs import bars_dataset, tiny_config
+from torch import nn
+
+from benchmark.classifier import Classifier, accuracy, build_classifier, train_classifier
+from benchmark.config import CLASSIFIER
+from benchmark.data import load_dataset
+
+CPU = torch.device("cpu")
+
+
+def job(**changes):
+    config = tiny_config({f"classifier.{key}": value for key, value in changes.items()})
+    return config.training_job("digits", CLASSIFIER)
+
+
+def test_it_learns_the_digits():
+    digits = load_dataset("digits", Path("unused"))
+    model = train_classifier(job(updates=200), digits, CPU, "none")
+    assert accuracy(model, digits.images["test"], digits.labels["test"]) > 0.9
+
+
+def test_it_is_the_same_in_every_run():
+    states = []
+    for updates in (5, 5, 6):
+        torch.rand(1)  # the state of the global generator is no matter
+        model = train_classifier(job(updates=updates), bars_dataset(), CPU, "none")
+        states.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 16, 12)])
+def test_shapes(image_shape):
+    model = build_classifier(job(features=6), image_shape)
+    x = torch.rand(5, *image_shape)
+    assert model.features(x).shape == (5, 6)
+    assert model.features(x).min() >= 0
+    assert model(x).shape == (5, 10)
+    torch.testing.assert_close(model.head(model.features(x)), model(x))
+
+
+class LitHalf(nn.Module):
+    """Labels an image by the half that is lit, and one label wrongly on purpose."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        left = (x[:, 0, 0, 0] > 0).float()
+        return torch.stack([1 - left, left], dim=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 500])
+def test_accuracy_is_the_fraction_that_is_right(batch_size):
+    data = bars_dataset(30)
+    labels = data.labels["test"].clone()
+    labels[:6] = 1 - labels[:6]
+    found = accuracy(LitHalf(), data.images["test"], labels, batch_size)
+    assert found == pytest.approx(24 / 30)
+
+
+def test_the_features_feed_the_last_layer_alone():
+    model = Classifier((1, 8, 8), features=6)
+    assert [name for name, _ in model.named_children()] == ["features", "head"]
+    assert model.head.in_features == 6

@@ -1,0 +1,366 @@
+"""Configurations: every mistake is reported at once, and hashes follow what a result depends on."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+import yaml
+from reference.configs import (
+    CONFIG_FOLDER,
+    MISSING,
+    MODEL_SETTINGS,
+    RUN_CONFIGS,
+    changed,
+    tiny_config,
+    tiny_values,
+    write_config,
+)
+
+import benchmark.config
+from benchmark.config import CLASSIFIER, REAL, Config, find_problems, load_config, merge
+from benchmark.errors import ConfigError
+
+UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
+
+# What is wrong, and the one line that says so. No two touch the same setting, so that all of
+# them also fit into one configuration.
+MISTAKES = [
+    ({"training.learning_rat": 1.0}, "training.learning_rat: ", "did you mean 'learning_rate'?"),
+    (
+        {"training.learning_rate": "1e-4"},
+        "training.learning_rate: ",
+        "must be number, but '1e-4' is text in YAML; write 1.0e-4",
+    ),
+    ({"training.schedule": "cosin"}, "training.schedule: ", "did you mean 'cosine'?"),
+    ({"training.betas": [0.9, 1.5]}, "training.betas[1]: ", "1.5"),
+    ({"training.batch_size": 0}, "training.batch_size: ", "0"),
+    ({"training.updates": MISSING}, "training.updates: ", "missing"),
+    ({"data_rot": "data"}, "data_rot: ", "did you mean 'data_root'?"),
+    ({"threads": MISSING}, "threads: ", "missing"),
+    ({"device": "gpu"}, "device: ", "'gpu' is not one of auto, cpu, cuda"),
+    ({"note": 3}, "note: ", "must be string, not 3"),
+    ({"seeds": [0, -1]}, "seeds[1]: ", "-1"),
+    ({"datasets": ["digits", "mnits"]}, "datasets[1]: ", "did you mean 'mnist'?"),
+    ({"decoder": {"kind": "cnov"}}, "decoder.kind: ", "did you mean 'conv'?"),
+    ({"classifier.features": 1.5}, "classifier.features: ", "must be integer, not 1.5"),
+    ({"evaluation.reference_split": "tets"}, "evaluation.reference_split: ", "mean 'test'?"),
+    ({"timing.warm_up": 3}, "timing.warm_up: ", "did you mean 'warmup'?"),
+    ({"models.vaee": MODEL_SETTINGS["vae"]}, "models.vaee: ", "unknown model 'vaee'; did you mean"),
+    ({"models.small.model": "kaem_si"}, "models.small: ", "did you mean 'kaem_is'?"),
+    ({"models.real.model": "vae"}, "models.real: ", "reserved"),
+    ({"models.empty": None}, "models.empty: ", "must be a mapping"),
+    ({"models.vae.sigma": -0.1}, "models.vae.sigma: ", "-0.1"),
+    ({"models.vae.latents": MISSING}, "models.vae.latents: ", "missing"),
+    ({"models.vae.encodr_width": 8}, "models.vae.encodr_width: ", "mean 'encoder_width'?"),
+    ({"models.kaem_is.prior.domain": [4, -4]}, "models.kaem_is.prior.domain: ", "a < b"),
+    ({"models.kaem_is.prior.bassis": "rbf"}, "models.kaem_is.prior.bassis: ", "mean 'basis'?"),
+    ({"models.kaem_is.sampler.survivors": "ten"}, "models.kaem_is.sampler.survivors: ", "'ten'"),
+    (
+        {"models.kaem_is_univariate": changed(UNIVARIATE, {"prior.train_weights": True})},
+        "models.kaem_is_univariate.prior.train_weights: ",
+        "not a setting of this model",
+    ),
+    ({"per_dataset.mnits.training.updates": 3}, "per_dataset.mnits: ", "did you mean 'mnist'?"),
+    ({"per_dataset.mnist.trainin.updates": 3}, "per_dataset.mnist.trainin: ", "mean 'training'?"),
+    ({"per_dataset.mnist.models.va.sigma": 1}, "per_dataset.mnist.models.va: ", "mean 'vae'?"),
+    (
+        {"per_dataset.digits.training.learning_rate": "2e-3"},
+        "per_dataset.digits.training.learning_rate: ",
+        "write 2.0e-3",
+    ),
+    (
+        {"per_dataset.digits.decoder": {"kind": "kan", "domain": [1, 1]}},
+        "per_dataset.digits.decoder.domain: ",
+        "a < b",
+    ),
+    ({"per_dataset.digits.models.vae.sigm": 1}, "per_dataset.digits.models.vae.sigm: ", "mean"),
+]
+PATHS = [path.rstrip(": ") for _, path, _ in MISTAKES]
+
+
+@pytest.mark.parametrize(("changes", "path", "text"), MISTAKES, ids=PATHS)
+def test_a_mistake_is_one_line_with_its_path_and_the_nearest_name(changes, path, text):
+    (problem,) = find_problems(changed(tiny_values(), changes))
+    assert problem.startswith(path)
+    assert text in problem
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path):
+    # The overrides of a dataset with other mistakes are checked one mistake at a time, above.
+    together = [m for m in MISTAKES if not m[1].startswith("per_dataset.mnist")]
+    changes = {key: value for change, _, _ in together for key, value in change.items()}
+    path = write_config(tmp_path / "bad.yaml", changes)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{path}: {len(together)} problems"
+    for _, start, text in together:
+        assert any(line.startswith(f"  - {start}") and text in line for line in lines[1:]), start
+    assert len(lines) == 1 + len(together)
+    assert caught.value.problems == [line.removeprefix("  - ") for line in lines[1:]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        # YAML reads `1.0e+5` as a float: a number of updates that `range` refuses.
+        ({"training.updates": 1.0e5}, "training.updates"),
+        ({"evaluation.samples": 64.0}, "evaluation.samples"),
+        ({"training.learning_rate": float("nan")}, "training.learning_rate"),
+        ({"models.vae.sigma": float("inf")}, "models.vae.sigma"),
+        ({"models.vae.model": ["vae"]}, "models.vae"),
+        ({"models.kaem_is.prior.domain": [-4, "4e0"]}, "models.kaem_is.prior.domain"),
+        ({"models.kaem_is.prior.domain": [[0], [1]]}, "models.kaem_is.prior.domain"),
+        ({"models": ["vae"]}, "models"),
+        ({"per_dataset": ["mnist"]}, "per_dataset"),
+        ({"per_dataset.mnist": None}, "per_dataset.mnist"),
+        ({"per_dataset.mnist.models": ["vae"]}, "per_dataset.mnist.models"),
+    ],
+    ids=str,
+)
+def test_values_of_a_wrong_type_are_problems_and_not_crashes(changes, path):
+    problems = find_problems(changed(tiny_values(), changes))
+    assert problems
+    assert all(problem.startswith(path) for problem in problems)
+
+
+def test_a_count_written_with_an_exponent_is_not_advised_to_be_a_float():
+    (problem,) = find_problems(changed(tiny_values(), {"training.updates": "1e5"}))
+    advised = problem.rpartition("write ")[2]
+    assert type(yaml.safe_load(advised)) is int, problem
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: [unclosed", "is not valid YAML"),
+        ("- a\n- b\n", "must be a mapping of settings"),
+        ("", "must be a mapping of settings"),
+        ("run: \x00", "is not valid YAML"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: 1 problem\n")
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: 1 problem\n.*No such file"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("note: Stra\xdfe".encode("latin-1"))
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        load_config(latin)
+
+
+def test_overrides_extend_the_file(tmp_path):
+    path = write_config(tmp_path / "tiny.yaml")
+    config = load_config(path, {"training": {"updates": 9}, "seeds": [3, 4]})
+    expected = changed(tiny_values(), {"training.updates": 9, "seeds": [3, 4]})
+    assert config.values == expected
+    with pytest.raises(
+        ConfigError, match=r"training\.updats: unknown setting; did you mean 'updates'"
+    ):
+        load_config(path, {"training": {"updats": 9}})
+
+
+def test_merge_changes_neither_side():
+    base, over = {"a": {"b": [1], "c": 2}, "d": 3}, {"a": {"b": [9]}, "d": {"e": 1}}
+    merged = merge(base, over)
+    assert merged == {"a": {"b": [9], "c": 2}, "d": {"e": 1}}
+    merged["a"]["b"].append(5)
+    merged["d"]["e"] = 7
+    assert base == {"a": {"b": [1], "c": 2}, "d": 3}
+    assert over == {"a": {"b": [9]}, "d": {"e": 1}}
+
+
+def test_there_are_run_configurations():
+    assert {"demo", "cpu", "paper", "tuning"} <= {path.stem for path in RUN_CONFIGS}
+
+
+@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda path: path.stem)
+def test_every_committed_configuration_loads(path):
+    config = load_config(path)
+    # Two configurations with one name would overwrite each other's results.
+    assert config.run == path.stem
+    for dataset in config.datasets:
+        jobs = [config.training_job(dataset, model) for model in (*config.models, CLASSIFIER)]
+        assert len({job.config_hash for job in jobs}) == len(jobs)
+    labels = [config.label(model) or model for model in config.models]
+    assert len(set(labels)) == len(labels)
+
+
+# Hashes -----------------------------------------------------------------------------------------
+
+STEPS = ("training", "sampling", "evaluation", "timing")
+DATASETS = ("digits", "mnist")
+
+
+def hashes(config: Config) -> dict[str, str]:
+    """Every hash of a configuration, by "dataset entry step"."""
+    jobs = {
+        f"{dataset} {model} {step}": getattr(config, f"{step}_job")(dataset, model)
+        for dataset, model, step in itertools.product(DATASETS, config.models, STEPS)
+    }
+    for dataset in DATASETS:
+        jobs[f"{dataset} {CLASSIFIER} training"] = config.training_job(dataset, CLASSIFIER)
+        jobs[f"{dataset} {REAL} sampling"] = config.sampling_job(dataset, REAL)
+        jobs[f"{dataset} {REAL} evaluation"] = config.evaluation_job(dataset, REAL)
+    return {name: job.config_hash for name, job in jobs.items()}
+
+
+def matching(*patterns: str) -> set[str]:
+    """The names of `hashes` that hold all the words of at least one pattern."""
+    names = hashes(tiny_config())
+    return {n for n in names for p in patterns if set(p.split()) <= set(n.split())}
+
+
+ENTRIES = ("kaem_is", "vae")
+EVERYTHING_TRAINED = [*ENTRIES, CLASSIFIER, f"{REAL} evaluation"]
+HASH_CASES = [
+    ({"models.vae.training.learning_rate": 0.1}, ["vae"]),
+    ({"models.vae.sigma": 0.9}, ["vae"]),
+    ({"models.vae.decoder": {"kind": "kan"}}, ["vae"]),
+    ({"models.kaem_is.prior.q": 4}, ["kaem_is"]),
+    ({"models.kaem_is.sampler.resampler": "systematic"}, ["kaem_is"]),
+    ({"training.learning_rate": 0.1}, ENTRIES),
+    ({"decoder.width": 12}, ENTRIES),
+    ({"threads": 2}, EVERYTHING_TRAINED),
+    ({"classifier.features": 4}, [CLASSIFIER, "evaluation"]),
+    ({"evaluation.samples": 65}, ["sampling", "evaluation"]),
+    ({"evaluation.reference_split": "train"}, ["evaluation"]),
+    ({"evaluation.batch_size": 32}, ["evaluation"]),
+    ({"timing.repetitions": 20}, ["timing"]),
+    ({"per_dataset.mnist.training.learning_rate": 0.1}, ["mnist kaem_is", "mnist vae"]),
+    ({"per_dataset.mnist.decoder": {"kind": "kan"}}, ["mnist kaem_is", "mnist vae"]),
+    ({"per_dataset.mnist.models.vae.sigma": 0.9}, ["mnist vae"]),
+    (
+        {"per_dataset.digits.classifier.updates": 7},
+        ["digits evaluation", f"digits {CLASSIFIER}"],
+    ),
+    ({"per_dataset.digits.evaluation.batch_size": 32}, ["digits evaluation"]),
+    ({"run": "other"}, []),
+    ({"note": "words"}, []),
+    ({"models.vae.label": "A VAE"}, []),
+    ({"per_dataset.mnist.models.vae.label": "A VAE"}, []),
+    ({"models.vae.model": "vae"}, []),
+    ({"data_root": "elsewhere"}, []),
+    ({"datasets": ["mnist"]}, []),
+    ({"seeds": [5, 6]}, []),
+    ({"device": "auto"}, []),
+]
+
+
+@pytest.mark.parametrize(("changes", "patterns"), HASH_CASES, ids=lambda case: str(case)[:60])
+def test_a_hash_changes_with_what_its_result_depends_on_and_nothing_else(changes, patterns):
+    before, after = hashes(tiny_config()), hashes(tiny_config(changes))
+    differing = {name for name in before if before[name] != after[name]}
+    assert differing == matching(*patterns)
+
+
+def test_hashes_of_different_jobs_differ():
+    values = list(hashes(tiny_config()).values())
+    assert len(set(values)) == len(values)
+    assert all(len(value) == 16 and int(value, 16) >= 0 for value in values)
+
+
+def test_an_entrys_name_counts_and_the_order_of_keys_does_not():
+    values = tiny_values()
+    backwards = {key: values[key] for key in reversed(values)}
+    backwards["models"] = {key: values["models"][key] for key in reversed(values["models"])}
+    assert hashes(Config(backwards, "")) == hashes(tiny_config())
+    # Another entry with the same settings is another job: its seeds differ.
+    twin = tiny_config({"models.twin": {"model": "vae", **MODEL_SETTINGS["vae"]}})
+    jobs = [twin.training_job("digits", model) for model in ("vae", "twin")]
+    assert jobs[0].settings == jobs[1].settings
+    assert jobs[0].config_hash != jobs[1].config_hash
+
+
+# Resolving --------------------------------------------------------------------------------------
+
+
+def test_settings_are_resolved_from_general_to_particular():
+    config = tiny_config(
+        {
+            "models.vae.training.updates": 7,
+            "per_dataset.mnist.training": {"updates": 9, "batch_size": 11},
+            "per_dataset.mnist.models.vae.training.batch_size": 13,
+        }
+    )
+    training = {
+        (dataset, model): config.training_job(dataset, model).settings["training"]
+        for dataset, model in itertools.product(DATASETS, ENTRIES)
+    }
+    shared = tiny_values()["training"]
+    assert training["digits", "kaem_is"] == shared
+    assert training["digits", "vae"] == shared | {"updates": 7}
+    assert training["mnist", "kaem_is"] == shared | {"updates": 9, "batch_size": 11}
+    assert training["mnist", "vae"] == shared | {"updates": 7, "batch_size": 13}
+
+
+def test_a_decoder_of_another_kind_replaces_and_does_not_merge():
+    kan = {"kind": "kan", "grid_size": 5}
+    config = tiny_config({"per_dataset.mnist.decoder": kan, "models.vae.decoder": kan})
+
+    def decoder(dataset, model):
+        return config.training_job(dataset, model).settings["model"]["decoder"]
+
+    assert decoder("digits", "kaem_is") == {"kind": "conv", "width": 8}
+    assert decoder("mnist", "kaem_is") == decoder("digits", "vae") == kan
+
+
+def test_a_variant_is_built_as_its_registered_model():
+    config = tiny_config(
+        {"models.v": {"model": "kaem_is_univariate", "label": "V", **UNIVARIATE}, "note": "n"}
+    )
+    job = config.training_job("digits", "v")
+    assert job.settings["architecture"] == config.architecture("v") == "kaem_is_univariate"
+    assert job.settings["model"]["prior"] == {"kind": "univariate", **UNIVARIATE["prior"]}
+    assert "label" not in job.settings["model"]
+    assert config.label("v") == "V"
+    assert config.label("vae") is config.label(REAL) is None
+    assert config.architecture("vae") == "vae"
+
+
+def test_a_job_names_the_facts_of_its_dataset():
+    facts = yaml.safe_load((CONFIG_FOLDER / "datasets.yaml").read_text())
+    for dataset in DATASETS:
+        for model in (*ENTRIES, CLASSIFIER):
+            job = tiny_config().training_job(dataset, model)
+            assert (job.run, job.dataset, job.model) == ("tiny", dataset, model)
+            for fact in ("image_shape", "splits", "digests"):
+                assert job.settings["data"][fact] == facts[dataset][fact]
+
+
+def test_how_a_dataset_is_called_is_no_part_of_a_result(monkeypatch):
+    before = hashes(tiny_config())
+    facts = yaml.safe_load((CONFIG_FOLDER / "datasets.yaml").read_text())
+    renamed = {name: each | {"title": "renamed"} for name, each in facts.items()}
+    monkeypatch.setattr(benchmark.config, "known_datasets", lambda: renamed)
+    assert hashes(tiny_config()) == before
+    recut = changed(facts, {"mnist.splits.test.count": 9999})
+    monkeypatch.setattr(benchmark.config, "known_datasets", lambda: recut)
+    after = hashes(tiny_config())
+    differing = {name for name in before if before[name] != after[name]}
+    assert differing == matching(*(f"mnist {each}" for each in EVERYTHING_TRAINED))
+
+
+def test_checking_a_configuration_imports_neither_torch_nor_snakemake():
+    script = (
+        "import sys, benchmark.config as c; c.load_config(sys.argv[1]);"
+        "print({'torch', 'snakemake', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(CONFIG_FOLDER / "demo.yaml")],
+        cwd=CONFIG_FOLDER.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "set()"

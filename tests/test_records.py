@@ -1,0 +1,261 @@
+"""Records: a closed schema, a digest over the contents, and where each result comes from."""
+
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from reference.configs import tiny_config
+
+import benchmark.provenance
+from benchmark.errors import BenchmarkError, RecordError
+from benchmark.records import read_record, record_digest, write_record
+
+CPU = torch.device("cpu")
+TIMING_ROW = {
+    "batch_size": 1,
+    "warmup": 0,
+    "repetitions": 10,
+    "latency_ms": {"median": 2.0, "q25": 1.0, "q75": 3.0, "p95": 4.0},
+    "images_per_second": 500.0,
+}
+METRICS = {
+    "training": {
+        "updates": 5,
+        "seconds_per_update": 0.1,
+        "parameters": 100,
+        "final": {"loss": -3.5, "kl": 1.0},
+    },
+    "classifier": {"accuracy_test": 0.97, "weights_sha256": "a" * 64},
+    "metrics": {"fd_classifier_test_64": 12.5, "reference_count": 360},
+    "timing": {"nfe": 1, "parameters": 100, "sampling": [TIMING_ROW]},
+}
+
+
+def write(path: Path, kind: str = "metrics", metrics: dict | None = None, **changes) -> dict:
+    arguments = {"seed": 0, "device": CPU, "wall_time_s": 1.23456, "sample_count": 64} | changes
+    job = tiny_config().evaluation_job("digits", "vae")
+    return write_record(path, kind, job, metrics or METRICS[kind], **arguments)
+
+
+def rewrite(path: Path, record: dict) -> None:
+    """Store a record with the digest that it should have."""
+    path.write_text(json.dumps(record | {"digest": record_digest(record)}))
+
+
+@pytest.fixture
+def record(tmp_path) -> tuple[Path, dict]:
+    path = tmp_path / "record.json"
+    return path, write(path)
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_a_record_reads_back(tmp_path, kind):
+    path = tmp_path / "a" / "b" / "record.json"
+    written = write(path, kind)
+    assert read_record(path) == written == json.loads(path.read_text())
+    job = tiny_config().evaluation_job("digits", "vae")
+    assert written["config_hash"] == job.config_hash
+    assert written["settings"] == job.settings
+    assert written["metrics"] == METRICS[kind]
+    names = [written[key] for key in ("kind", "run", "dataset", "model", "seed", "sample_count")]
+    assert names == [kind, "tiny", "digits", "vae", 0, 64]
+    assert written["wall_time_s"] == 1.235
+
+
+def test_provenance(record):
+    found = record[1]["provenance"]
+    assert found["source_digest"] == benchmark.provenance.source_digest()
+    assert torch.__version__.startswith(found["packages"]["torch"])
+    assert found["threads"] == torch.get_num_threads()
+    assert (found["device"], found["gpu"], found["cuda"]) == ("cpu", None, None)
+    assert found["created"].endswith("+00:00")
+    assert found["cpu"]
+    # Nothing about the person or the machine's folders.
+    assert str(Path.home()) not in json.dumps(record[1]["provenance"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")],
+    ids=["git is not installed", "not a checkout"],
+)
+def test_a_record_without_git(tmp_path, monkeypatch, error):
+    def run(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(benchmark.provenance.subprocess, "run", run)
+    origin = write(tmp_path / "record.json")["provenance"]
+    assert (origin["commit"], origin["dirty"]) == (None, None)
+    assert read_record(tmp_path / "record.json")["provenance"] == origin
+
+
+def test_a_package_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark.provenance, "PACKAGES", ("no-such-package",))
+    packages = write(tmp_path / "record.json")["provenance"]["packages"]
+    assert packages == {"no-such-package": None}
+
+
+def test_commit_and_dirty_flag_are_gits(tmp_path, monkeypatch):
+    git = shutil.which("git")
+    monkeypatch.setattr(benchmark.provenance, "ROOT", tmp_path)
+
+    def run(*arguments):
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        done = subprocess.run(
+            [git, *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    for folder in benchmark.provenance.SOURCE_FOLDERS:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "module.py").write_text("x = 1\n")
+    run("init")
+    run("add", ".")
+    run("commit", "-m", "first")
+    clean = benchmark.provenance.provenance(CPU)
+    assert (clean["commit"], clean["dirty"]) == (run("rev-parse", "HEAD"), False)
+    (tmp_path / "kaem" / "module.py").write_text("x = 2\n")
+    assert benchmark.provenance.provenance(CPU)["dirty"] is True
+
+
+def test_the_source_digest_follows_the_code_that_computes_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark.provenance, "ROOT", tmp_path)
+    digest = benchmark.provenance.source_digest.__wrapped__  # without its cache
+    for folder in (*benchmark.provenance.SOURCE_FOLDERS, "tests"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "module.py").write_text("x = 1\n")
+    first = digest()
+    (tmp_path / "tests" / "module.py").write_text("x = 2\n")
+    assert digest() == first
+    seen = {first}
+    for folder in benchmark.provenance.SOURCE_FOLDERS:
+        (tmp_path / folder / "module.py").write_text("x = 2\n")
+        seen.add(digest())
+    (tmp_path / "kaem" / "module.py").rename(tmp_path / "kaem" / "renamed.py")
+    seen.add(digest())
+    assert len(seen) == 2 + len(benchmark.provenance.SOURCE_FOLDERS)
+
+
+# What is refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics"),
+    [
+        ("metrics", {"fid_test_64": 3.0}),
+        ("metrics", {"fd_classifier_tset_64": 3.0}),
+        ("metrics", {"fd_classifier_test_64": "3.0"}),
+        ("metrics", {"reference_count": 1}),
+        ("training", METRICS["training"] | {"final": {"kl": 1.0}}),
+        ("training", METRICS["training"] | {"updats": 5}),
+        ("classifier", {"accuracy_test": 97.0, "weights_sha256": "a" * 64}),
+        ("classifier", {"accuracy_test": 0.97}),
+        ("timing", METRICS["timing"] | {"sampling": []}),
+        ("timing", METRICS["timing"] | {"sampling": [TIMING_ROW | {"mean": 1.0}]}),
+        ("timing", METRICS["timing"] | {"sampling": [TIMING_ROW | {"latency_ms": {}}]}),
+        ("timing", METRICS["classifier"]),
+        ("speed", METRICS["timing"]),
+    ],
+)
+def test_measurements_that_the_schema_does_not_know(tmp_path, kind, metrics):
+    with pytest.raises(RecordError, match=r"record\.json: not a valid record: \$\.(metrics|kind)"):
+        write(tmp_path / "record.json", kind, metrics)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_not_a_number_is_refused(record, number):
+    path, before = record
+    with pytest.raises(BenchmarkError):
+        write(path, metrics={"fd_classifier_test_64": number, "reference_count": 360})
+    assert read_record(path) == before
+
+
+def remove(key):
+    return lambda record: record.pop(key)
+
+
+def put(value, *path):
+    def change(record):
+        *parents, last = path
+        for parent in parents:
+            record = record[parent]
+        record[last] = value
+
+    return change
+
+
+CHANGES = {
+    "an unknown key": put(1, "extra"),
+    "an unknown key in the provenance": put("me", "provenance", "user"),
+    "no seed": remove("seed"),
+    "no provenance": remove("provenance"),
+    "no digest": remove("digest"),
+    "a seed in quotes": put("0", "seed"),
+    "a negative seed": put(-1, "seed"),
+    "no images": put(0, "sample_count"),
+    "a hash in capitals": put("ABCDEF0123456789", "config_hash"),
+    "a short hash": put("abc", "config_hash"),
+    "a tag for a commit": put("v1.0", "provenance", "commit"),
+    "an unknown kind": put("speed", "kind"),
+    "no measurement": put({}, "metrics"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_schema_is_closed(record, change):
+    path, content = record
+    change(content)
+    if "digest" in content:
+        rewrite(path, content)
+    else:
+        path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match="not a valid record"):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put(1.0, "metrics", "fd_classifier_test_64"),
+        put("0" * 16, "config_hash"),
+        put(7, "seed"),
+        put("digits2", "dataset"),
+        put("0" * 40, "provenance", "commit"),
+        put("0" * 64, "digest"),
+        put(65, "settings", "evaluation", "samples"),
+    ],
+)
+def test_an_edited_record_fails_its_digest(record, change):
+    path, content = record
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match="do not match its digest: it was edited or damaged"):
+        read_record(path)
+
+
+def test_the_digest_is_of_the_contents_and_not_of_the_form(record):
+    path, content = record
+    path.write_text(json.dumps(dict(reversed(content.items())), indent=7))
+    assert read_record(path) == content
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", '"text"', "\x00"])
+def test_files_that_are_no_record(tmp_path, text):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"record\.json: (not a valid record|is not valid JSON)"):
+        read_record(path)
+
+
+def test_a_truncated_and_a_missing_record(record, tmp_path):
+    path, _ = record
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(RecordError, match="is not valid JSON"):
+        read_record(path)
+    with pytest.raises(RecordError, match=r"absent\.json: cannot be read: No such file"):
+        read_record(tmp_path / "absent.json")

@@ -1,0 +1,240 @@
+"""Training: seeds, the order of the data, the history, and what is refused."""
+
+import csv
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from reference.configs import bars_dataset, tiny_config, write_config
+from torch import nn
+
+import benchmark.train
+from benchmark import cli
+from benchmark.data import to_float
+from benchmark.errors import TrainingError
+from benchmark.train import HISTORY_ROWS, History, batch_stream, optimise, train_model
+
+CPU = torch.device("cpu")
+ENTRIES = ("kaem_is", "vae")
+
+
+def train(model: str = "vae", seed: int = 0, changes: dict | None = None):
+    job = tiny_config(changes).training_job("digits", model)
+    return train_model(job, bars_dataset(), seed, CPU, "none")
+
+
+def without_seconds(history: History) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+# Seeds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ENTRIES)
+def test_a_seed_decides_weights_and_history(model):
+    first = train(model)
+    torch.rand(1)  # the state of the global generator is no matter
+    again = train(model)
+    assert same_weights(first.model, again.model)
+    assert without_seconds(first.history) == without_seconds(again.history)
+    assert first.diagnostics.keys() == again.diagnostics.keys()
+    for key, value in first.diagnostics.items():
+        np.testing.assert_array_equal(value, again.diagnostics[key])
+    other = train(model, seed=1)
+    assert not same_weights(first.model, other.model)
+    assert without_seconds(first.history) != without_seconds(other.history)
+
+
+def test_diagnostics_are_taken_before_and_after():
+    found = train("kaem_is").diagnostics
+    assert found.keys() == {f"{k}_{s}" for k in ("nodes", "density") for s in ("before", "after")}
+    assert not np.array_equal(found["density_before"], found["density_after"])
+    assert train("vae").diagnostics == {}
+
+
+def test_every_model_sees_the_same_batches_in_the_same_order(monkeypatch):
+    seen = []
+
+    def recording_build(*arguments):
+        model = build(*arguments)
+        loss = model.loss
+
+        def recording_loss(x, generator=None):
+            seen[-1].append(x.clone())
+            return loss(x, generator)
+
+        model.loss = recording_loss
+        return model
+
+    build = benchmark.train.build
+    monkeypatch.setattr(benchmark.train, "build", recording_build)
+    for model, seed in (("kaem_is", 0), ("vae", 0), ("vae", 1)):
+        seen.append([])
+        train(model, seed, {"training.updates": 12})
+        assert len(seen[-1]) == 12
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
+    assert not torch.equal(seen[1][0], seen[2][0])
+    assert not torch.equal(seen[0][0], seen[0][1])
+    training = to_float(bars_dataset().images["train"])
+    assert all((training == image).flatten(1).all(1).any() for image in seen[0][0])
+
+
+# The order of the data --------------------------------------------------------------------------
+
+
+def test_each_epoch_is_a_new_permutation_without_its_remainder():
+    images = torch.arange(10)
+    stream = batch_stream(images, 3, "digits", 0, labels=images * 2)
+    batches = list(itertools.islice(stream, 6))
+    assert all(torch.equal(labels, 2 * rows) for rows, labels in batches)
+    assert all(len(rows) == 3 for rows, _ in batches)
+    epochs = [torch.cat([rows for rows, _ in part]) for part in (batches[:3], batches[3:])]
+    assert all(len(epoch.unique()) == 9 for epoch in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_the_order_follows_dataset_and_seed():
+    def first(dataset, seed):
+        return next(batch_stream(torch.arange(50), 50, dataset, seed))[0].tolist()
+
+    assert first("digits", 0) == first("digits", 0)
+    orders = [first("digits", 0), first("digits", 1), first("mnist", 0)]
+    assert len(set(map(tuple, orders))) == 3
+    assert sorted(orders[0]) == list(range(50))
+
+
+def test_without_labels_there_are_none():
+    assert next(batch_stream(torch.arange(4), 4, "digits", 0))[1] is None
+
+
+def test_a_batch_larger_than_the_dataset_is_refused():
+    with pytest.raises(TrainingError, match="digits: batch_size 101 exceeds its 100 training im"):
+        train(changes={"training.batch_size": 101})
+    train(changes={"training.batch_size": 100, "training.updates": 2})
+
+
+# Losses that are no number ----------------------------------------------------------------------
+
+
+class Diverging(nn.Module):
+    """Its loss is fine until an update, then `value`."""
+
+    def __init__(self, at: int, value: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.at, self.value, self.update = at, value, 0
+
+    def loss(self, _x, _generator=None):
+        self.update += 1
+        return self.weight * (self.value if self.update == self.at else 1.0), {}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_ends_training_and_writes_nothing(
+    value, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(benchmark.train, "build", lambda *_: Diverging(3, value))
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path / "tiny.yaml")
+    words = ["train", "--dataset", "digits", "--model", "vae", "--config", str(config)]
+    assert cli.main(words) == 1
+    captured = capsys.readouterr()
+    assert f"digits · vae · seed 0: the loss is {value} at update 3 of 5" in captured.err
+    assert "Nothing was written" in captured.err
+    assert captured.out == ""
+    assert list(tmp_path.rglob("*")) == [config]
+
+
+# History and schedule ---------------------------------------------------------------------------
+
+
+def run(updates: int, schedule: str = "cosine", learning_rate: float = 0.1):
+    """Minimise a linear function whose logged loss is the update's number.
+
+    Adam moves the weight of a constant gradient by the learning rate itself.
+
+    Returns:
+        The history, and the learning rate of each update.
+    """
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
+    positions = []
+
+    def loss():
+        positions.append(model.weight.item())
+        number = float(len(positions))
+        return model.weight - model.weight.detach() + number, {"square": number**2}
+
+    history = optimise(
+        model,
+        loss,
+        updates=updates,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        title="",
+        progress="none",
+    )
+    positions.append(model.weight.item())
+    return history, -np.diff(positions)
+
+
+@pytest.mark.parametrize("updates", [1, 7, HISTORY_ROWS, 3 * HISTORY_ROWS, 2 * HISTORY_ROWS + 50])
+def test_each_row_averages_the_updates_since_the_last(updates):
+    rows = run(updates)[0].rows
+    assert len(rows) == min(updates, HISTORY_ROWS)
+    ends = [row["update"] for row in rows]
+    assert ends[-1] == updates
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    for row, start in zip(rows, [0, *ends[:-1]], strict=True):
+        numbers = np.arange(start + 1, row["update"] + 1)
+        assert row["loss"] == pytest.approx(numbers.mean())
+        assert row["square"] == pytest.approx((numbers**2).mean())
+
+
+def test_final_values_are_of_the_last_twentieth():
+    updates = 5 * HISTORY_ROWS
+    numbers = np.arange(1, updates + 1)[-updates // 20 :]
+    final = run(updates)[0].final()
+    assert final == pytest.approx({"loss": numbers.mean(), "square": (numbers**2).mean()})
+    assert run(1)[0].final() == {"loss": 1.0, "square": 1.0}
+
+
+def test_a_history_is_written_as_csv(tmp_path):
+    history = run(7)[0]
+    history.write(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [list(row) for row in rows] == [["update", "seconds", "loss", "square"]] * 7
+    assert [float(row["square"]) for row in rows] == [row["square"] for row in history.rows]
+
+
+def test_the_learning_rate_falls_to_zero_along_a_cosine():
+    rates = run(50)[1]
+    expected = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(50) / 50))
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    assert rates[-1] < 1e-3 * rates[0]
+
+
+def test_the_learning_rate_can_be_constant():
+    np.testing.assert_allclose(run(50, "constant")[1], 0.1, rtol=1e-6)
+
+
+def test_training_uses_its_settings(monkeypatch):
+    given = {}
+
+    def optimise(*_arguments, **options):
+        given.update(options)
+        return History([])
+
+    monkeypatch.setattr(benchmark.train, "optimise", optimise)
+    settings = {"learning_rate": 0.25, "betas": [0.5, 0.6], "schedule": "constant", "updates": 3}
+    train(changes={f"training.{key}": value for key, value in settings.items()})
+    assert settings.items() <= given.items()

@@ -17,10 +17,10 @@ import jsonschema
 import yaml
 
 from benchmark.errors import ConfigError
+from benchmark.paths import ROOT
 from benchmark.registry import MODELS
+from benchmark.schema import load_schema, strict_validator
 
-ROOT = Path(__file__).resolve().parent.parent
-SCHEMA_FOLDER = ROOT / "config" / "schema"
 DATASETS_FILE = ROOT / "config" / "datasets.yaml"
 
 # Entry names with a meaning of their own: real images, and the classifier behind FD-classifier.
@@ -45,7 +45,7 @@ class Job:
     @property
     def config_hash(self) -> str:
         """16 hex digits that change when any setting does."""
-        identity = {"dataset": self.dataset, "model": self.model, **self.settings}
+        identity = {"dataset": self.dataset, "entry": self.model, "settings": self.settings}
         text = json.dumps(identity, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -169,7 +169,7 @@ def known_datasets() -> dict[str, dict]:
 
 def dataset_facts(name: str) -> dict:
     """The facts about one dataset that a result depends on: shape, splits, digests."""
-    return known_datasets()[name]
+    return {key: value for key, value in known_datasets()[name].items() if key != "title"}
 
 
 def find_problems(values: dict) -> list[str]:
@@ -196,6 +196,9 @@ def _override_problems(values: dict, override: dict) -> list[str]:
         new = sorted(set(models) - set(entries))
         if new:
             return [f"models.{n}: no such entry under models{_nearest(n, entries)}" for n in new]
+    # Keys that no override may have are reported where they stand.
+    known = _schema()["properties"]["per_dataset"]["additionalProperties"]["properties"]
+    override = {key: value for key, value in override.items() if key in known}
     return _problems_at_once(_apply(values, override))
 
 
@@ -208,7 +211,7 @@ def _apply(values: dict, override: dict) -> dict:
 
 @cache
 def _schema() -> dict:
-    return json.loads((SCHEMA_FOLDER / "config.schema.json").read_text())
+    return load_schema("config")
 
 
 def _problems_at_once(values: dict) -> list[str]:
@@ -216,7 +219,7 @@ def _problems_at_once(values: dict) -> list[str]:
     models = values.get("models")
     for name, entry in models.items() if isinstance(models, dict) else ():
         problems += _model_problems(name, entry)
-    problems += _domain_problems(values, "")
+    problems += _domain_problems({k: v for k, v in values.items() if k != "per_dataset"}, "")
     datasets = values.get("datasets")
     for index, name in enumerate(datasets if isinstance(datasets, list) else ()):
         if isinstance(name, str) and name not in known_datasets():
@@ -233,8 +236,10 @@ def _domain_problems(values, path: str) -> list[str]:
     problems = []
     for key, value in values.items():
         here = _yaml_path(path, [key])
-        if key == "domain" and isinstance(value, list) and value != sorted(set(value)):
-            problems.append(f"{here}: must be [a, b] with a < b, not {value}")
+        if key == "domain" and isinstance(value, list):
+            numbers = all(isinstance(end, int | float) for end in value)
+            if numbers and value != sorted(set(value)):
+                problems.append(f"{here}: must be [a, b] with a < b, not {value}")
         problems += _domain_problems(value, here)
     return problems
 
@@ -246,7 +251,7 @@ def _model_problems(name: str, entry) -> list[str]:
     if name in (REAL, CLASSIFIER):
         return [f"{path}: {name!r} is a reserved name; choose another"]
     architecture = entry.get("model", name)
-    if architecture not in MODELS:
+    if not isinstance(architecture, str) or architecture not in MODELS:
         hint = "" if "model" in entry else "; name a variant with `model: <registered name>`"
         return [f"{path}: unknown model {architecture!r}{_nearest(architecture, MODELS)}{hint}"]
     schema = {**_schema()["$defs"]["models"][architecture], "$defs": _schema()["$defs"]}
@@ -254,8 +259,8 @@ def _model_problems(name: str, entry) -> list[str]:
 
 
 def _schema_problems(values, schema: dict, prefix: str) -> list[str]:
-    validator = jsonschema.Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(values), key=lambda e: (list(map(str, e.path)), str(e)))
+    errors = strict_validator(schema).iter_errors(values)
+    errors = sorted(errors, key=lambda e: (list(map(str, e.path)), str(e)))
     return [line for error in errors for line in _describe(error, prefix)]
 
 
@@ -273,7 +278,7 @@ def _describe(error: jsonschema.ValidationError, prefix: str) -> list[str]:
         # jsonschema reports each missing key as an error of its own.
         key = next(k for k in missing if error.message.startswith(repr(k)))
         return [f"{_yaml_path(path, [key])}: missing"]
-    if error.validator is None:  # a property whose schema is `false`
+    if error.validator == "not":
         return [f"{path}: not a setting of this model"]
     if error.validator == "type":
         return [f"{path or 'configuration'}: {_describe_type(error)}"]
@@ -295,6 +300,8 @@ def _describe_type(error: jsonschema.ValidationError) -> str:
     if number is None:
         return f"must be {wanted}, not {value!r}"
     # YAML 1.1 reads 1e-4 as text: a float needs a dot before the exponent.
+    if wanted == "integer" and number.is_integer():
+        return f"must be {wanted}, but {value!r} is text in YAML; write {int(number)}"
     mantissa, _, exponent = f"{number:e}".partition("e")
     plain = f"{float(mantissa)}e{int(exponent):+d}" if "e" in value.lower() else f"{number:g}"
     return f"must be {wanted}, but {value!r} is text in YAML; write {plain}"

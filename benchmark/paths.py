@@ -4,6 +4,10 @@ The patterns hold {run}, {dataset}, {model} (the entry's name in the configurati
 {device}; `str.format` fills them here, Snakemake's wildcards in `workflow/rules`.
 """
 
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # of the repository
+
 RUN = "results/{run}"
 
 DATA = RUN + "/data/{dataset}.json"

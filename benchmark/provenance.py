@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.config import ROOT
+from benchmark.paths import ROOT
 
 PACKAGES = (
     "torch",

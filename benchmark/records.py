@@ -8,10 +8,11 @@ from pathlib import Path
 import jsonschema
 import torch
 
-from benchmark.config import SCHEMA_FOLDER, Job
+from benchmark.config import Job
 from benchmark.errors import RecordError
 from benchmark.files import write_json
 from benchmark.provenance import provenance
+from benchmark.schema import load_schema, strict_validator
 
 
 def write_record(
@@ -77,9 +78,8 @@ def record_digest(record: dict) -> str:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    schema = json.loads((SCHEMA_FOLDER / "record.schema.json").read_text())
-    return jsonschema.Draft202012Validator(schema)
+def _validator() -> jsonschema.protocols.Validator:
+    return strict_validator(load_schema("record"))
 
 
 def _check(record, path: str | Path) -> None:

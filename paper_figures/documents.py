@@ -22,9 +22,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmark.config import ROOT
 from benchmark.errors import BenchmarkError
 from benchmark.files import atomic
+from benchmark.paths import ROOT
 
 BLOCK = re.compile(
     r"(?P<begin><!-- begin: (?P<source>results/(?P<run>[\w-]+)/[^ |]+)(?: \| (?P<alt>.*?))? -->\n)"

@@ -1,0 +1,36 @@
+"""JSON schemas, read strictly: an integer is an int (not 100.0), a number is finite."""
+
+import json
+import math
+
+import jsonschema
+
+from benchmark.paths import ROOT
+
+FOLDER = ROOT / "config" / "schema"
+
+
+def load_schema(name: str) -> dict:
+    """The schema `config/schema/<name>.schema.json`."""
+    return json.loads((FOLDER / f"{name}.schema.json").read_text())
+
+
+def strict_validator(schema: dict) -> jsonschema.protocols.Validator:
+    """A validator that takes no float for a count and no NaN or infinity for a number."""
+    return _Validator(schema)
+
+
+def _is_integer(_checker, value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker, value) -> bool:
+    return _is_integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
+    ),
+)

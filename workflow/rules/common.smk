@@ -1,4 +1,7 @@
 # The configuration, checked before any job starts, and the helpers of the rules.
+#
+# The rules name environment.yml as the software that they need. Create that environment first and
+# run Snakemake inside it: with --sdm conda it would not find requirements.lock beside its copy.
 
 import json
 import os
@@ -133,7 +136,6 @@ if "gpu" not in workflow.global_resources:
 
 # What a rendering shows depends on the lists of datasets and seeds; what a job computes does not,
 # so a run that was restricted with --config keeps its results when the rest is asked for.
-# (`conda: "kaem"` is the environment that environment.yml makes; it is used with --sdm conda.)
 RENDER_ARGUMENTS = config_arguments()
 JOB_ARGUMENTS = config_arguments("datasets", "seeds")
 

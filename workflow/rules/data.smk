@@ -8,7 +8,7 @@ rule data:
     log:
         run_path(paths.LOG, step="data/{dataset}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m benchmark preflight {params.config}"
         " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"

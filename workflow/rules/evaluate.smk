@@ -16,7 +16,7 @@ rule sample:
     log:
         run_path(paths.LOG, step="sample/{dataset}/{model}/{seed}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m benchmark sample {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
@@ -40,7 +40,7 @@ rule evaluate:
     log:
         run_path(paths.LOG, step="evaluate/{dataset}/{model}/{seed}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m benchmark evaluate {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
@@ -65,7 +65,7 @@ rule time:
     log:
         run_path(paths.LOG, step="time/{device}/{dataset}/{model}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m benchmark time {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"

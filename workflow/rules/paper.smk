@@ -14,7 +14,7 @@ rule quality_table:
     log:
         run_path(paths.LOG, step="quality_table"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m paper_figures quality {params.config} 2>&1 | tee {log:q} >&2"
 
@@ -31,7 +31,7 @@ rule timing_table:
     log:
         run_path(paths.LOG, step="timing_table"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m paper_figures timing {params.config} 2>&1 | tee {log:q} >&2"
 
@@ -51,7 +51,7 @@ rule sample_grids:
     log:
         run_path(paths.LOG, step="sample_grids/{dataset}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m paper_figures sample_grids {params.config}"
         " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
@@ -73,7 +73,7 @@ rule loss_curves:
     log:
         run_path(paths.LOG, step="loss_curves/{dataset}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m paper_figures loss_curves {params.config}"
         " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
@@ -93,7 +93,7 @@ rule prior_densities:
     log:
         run_path(paths.LOG, step="prior_densities/{dataset}/{model}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m paper_figures prior_densities {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"

@@ -19,7 +19,7 @@ rule classifier:
     log:
         run_path(paths.LOG, step="classifier/{dataset}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m benchmark train {params.config}"
         " --dataset {wildcards.dataset:q} --model classifier"
@@ -45,7 +45,7 @@ rule train:
     log:
         run_path(paths.LOG, step="train/{dataset}/{model}/{seed}"),
     conda:
-        "kaem"
+        "../../environment.yml"
     shell:
         "python -m benchmark train {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"

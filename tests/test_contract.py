@@ -1,0 +1,162 @@
+"""What `benchmark.protocol.GenerativeModel` promises, held against every registered model.
+
+A new model needs one entry in `reference.configs.MODEL_SETTINGS` and no test of its own here.
+"""
+
+import math
+
+import pytest
+import torch
+from reference.configs import MODEL_SETTINGS, tiny_config
+from reference.images import bars
+
+from benchmark.registry import MODELS, build
+
+IMAGE_SHAPE = (1, 8, 8)
+
+pytestmark = pytest.mark.parametrize("name", MODELS)
+
+
+def make(name: str, seed: int = 0) -> torch.nn.Module:
+    """The model, built from a configuration as training builds it."""
+    config = tiny_config({f"models.{name}": MODEL_SETTINGS[name]})
+    settings = config.training_job("digits", name).settings
+    torch.manual_seed(seed)
+    return build(settings["architecture"], settings["model"], IMAGE_SHAPE)
+
+
+def generators(numbers) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+def batch(n: int = 16, seed: int = 0) -> torch.Tensor:
+    return bars(n, IMAGE_SHAPE, torch.Generator().manual_seed(seed))
+
+
+def train(model: torch.nn.Module, updates: int) -> list[float]:
+    """Losses of Adam on batches of bars."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    draws, losses = torch.Generator().manual_seed(0), []
+    for _ in range(updates):
+        loss, _ = model.loss(bars(32, IMAGE_SHAPE, draws), draws)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_there_are_settings_for_it(name):
+    assert name in MODEL_SETTINGS
+    assert MODEL_SETTINGS.keys() <= MODELS.keys()
+
+
+def test_the_loss_is_a_finite_scalar_and_the_rest_are_floats(name, seeded):
+    loss, info = make(name).loss(batch(), seeded())
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    assert loss.requires_grad
+    assert loss.isfinite()
+    assert all(type(value) is float and math.isfinite(value) for value in info.values())
+    # The history has columns of these names of its own.
+    assert not {"update", "seconds", "loss"} & info.keys()
+
+
+def test_the_gradient_reaches_every_parameter(name, seeded):
+    model = make(name)
+    assert list(model.parameters())
+    model.loss(batch(), seeded())[0].backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+def test_the_loss_falls(name):
+    losses = train(make(name), 60)
+    # The unexplained variance of the pixels is what can be learnt: tens of nats.
+    assert sum(losses[-10:]) / 10 < sum(losses[:10]) / 10 - 10
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_samples_are_images(name, n, seeded):
+    images = make(name).sample(n, seeded())
+    assert images.shape == (n, *IMAGE_SHAPE)
+    assert images.dtype == torch.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert not images.requires_grad
+    assert len(images.flatten(1).unique(dim=0)) == n
+
+
+def test_a_seed_decides_weights_loss_and_samples(name, seeded):
+    def results(weights_seed, noise_seed):
+        model = make(name, weights_seed)
+        loss = model.loss(batch(), seeded(noise_seed))[0].item()
+        return loss, model.sample(4, seeded(noise_seed))
+
+    loss, images = results(0, 0)
+    torch.rand(3)  # the state of the global generator is no matter
+    assert results(0, 0)[0] == loss
+    assert torch.equal(results(0, 0)[1], images)
+    for seeds in ((0, 1), (1, 0)):
+        other_loss, other_images = results(*seeds)
+        assert other_loss != loss
+        assert not torch.equal(other_images, images)
+
+
+def test_without_a_generator_the_global_one_serves(name):
+    model = make(name)
+    images = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        images.append(model.sample(3))
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 7, (3, 4), (6, 1)])
+def test_with_a_generator_per_image_the_batch_is_no_matter(name, sizes):
+    model = make(name)
+    together = model.sample(7, generators(range(7)))
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(model.sample(size, generators(range(start, start + size))))
+        start += size
+    torch.testing.assert_close(torch.cat(parts), together, atol=1e-6, rtol=0)
+    backwards = model.sample(7, generators(reversed(range(7))))
+    torch.testing.assert_close(backwards.flip(0), together, atol=1e-6, rtol=0)
+
+
+def test_a_saved_state_gives_the_same_samples(name, seeded, tmp_path):
+    model = make(name)
+    train(model, 3)
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    other = make(name, seed=1)
+    before = other.sample(4, seeded())  # a model may keep tables of its parameters
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(other.sample(4, seeded()), model.sample(4, seeded()))
+    assert not torch.equal(other.sample(4, seeded()), before)
+
+
+def test_sampling_changes_nothing(name, seeded):
+    model = make(name).eval()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    first = model.sample(4, seeded())
+    assert torch.equal(model.sample(4, seeded()), first)
+    assert model.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_nfe_is_a_positive_integer(name):
+    nfe = make(name).nfe
+    assert type(nfe) is int
+    assert nfe > 0
+
+
+def test_diagnostics_are_small_arrays(name):
+    model = make(name)
+    if hasattr(model, "diagnostics"):
+        found = model.diagnostics()
+        assert found
+        assert all(not value.requires_grad and value.numel() < 1e6 for value in found.values())

@@ -1,0 +1,512 @@
+"""Tables and figures from small made-up records: what is shown, what is left empty or refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from reference.configs import MODEL_SETTINGS, bars_dataset, changed, tiny_config
+
+import benchmark.records
+from benchmark import paths
+from benchmark.config import REAL, Config
+from benchmark.errors import BenchmarkError, RecordError
+from benchmark.provenance import provenance
+from benchmark.records import write_record
+from benchmark.sample import save_samples
+from paper_figures import (
+    loss_curves,
+    prior_densities,
+    quality,
+    records,
+    sample_grids,
+    style,
+    timing,
+)
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+MODELS = ("kaem_is", "vae")
+COUNT = 2048  # images from which a distance needs no dagger
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory, where results go."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_config(changes: dict | None = None) -> Config:
+    return tiny_config({"seeds": [0, 1], "evaluation.samples": COUNT, **(changes or {})})
+
+
+def find(pattern: str, **names) -> Path:
+    defaults = {"run": "tiny", "dataset": "digits", "seed": 0, "device": "cpu"}
+    return Path(pattern.format(**defaults | names))
+
+
+def write_quality(config, model, seed, distance, images=COUNT, reference=COUNT, dataset="digits"):
+    name = f"fd_classifier_test_{config.resolved(dataset)['evaluation']['samples']}"
+    write_record(
+        find(paths.METRICS_RECORD, model=model, seed=seed, dataset=dataset),
+        "metrics",
+        config.evaluation_job(dataset, model),
+        {name: distance, "reference_count": reference},
+        seed=seed,
+        device=CPU,
+        wall_time_s=1.0,
+        sample_count=images,
+    )
+
+
+def write_training(config, model, seed, seconds, dataset="digits"):
+    write_record(
+        find(paths.TRAINING_RECORD, model=model, seed=seed, dataset=dataset),
+        "training",
+        config.training_job(dataset, model),
+        {
+            "updates": 1500,
+            "seconds_per_update": 0.1,
+            "parameters": 1000,
+            "final": {"loss": 1.0},
+        },
+        seed=seed,
+        device=CPU,
+        wall_time_s=seconds,
+        sample_count=1500,
+    )
+
+
+def write_timing(config, model, device, medians, seed=0):
+    rows = [
+        {
+            "batch_size": batch_size,
+            "warmup": 1,
+            "repetitions": 10,
+            "latency_ms": {
+                "median": median,
+                "q25": median / 2,
+                "q75": median * 2,
+                "p95": median * 3,
+            },
+            "images_per_second": 1000 * batch_size / median,
+        }
+        for batch_size, median in medians.items()
+    ]
+    write_record(
+        find(paths.TIMING_RECORD, model=model, device=device.type),
+        "timing",
+        config.timing_job("digits", model),
+        {"nfe": 1, "parameters": 1000, "sampling": rows},
+        seed=seed,
+        device=device,
+        wall_time_s=1.0,
+        sample_count=100,
+    )
+
+
+def pretend(monkeypatch, **origin) -> None:
+    """Records written from here on have this origin."""
+    shown = provenance(CPU) | origin
+    monkeypatch.setattr(benchmark.records, "provenance", lambda device: shown | device_of(device))
+
+
+def device_of(device: torch.device) -> dict:
+    return {"device": device.type} if device == CPU else {"device": "cuda", "gpu": "GPU X"}
+
+
+def read_csv(table: str) -> list[dict]:
+    with find(paths.TABLE, table=table, format="csv").open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def read_md(table: str) -> tuple[list[dict], str]:
+    """The rows of a markdown table, and what stands below it."""
+    text = find(paths.TABLE, table=table, format="md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+    return rows, text.rpartition("|\n")[2]
+
+
+def read_tex(table: str) -> str:
+    return find(paths.TABLE, table=table, format="tex").read_text()
+
+
+# Quality ----------------------------------------------------------------------------------------
+
+FD = "FD-classifier (2,048 samples, test split)"
+
+
+def test_quality_is_mean_and_standard_deviation_over_seeds():
+    config = make_config()
+    write_quality(config, REAL, 0, 2.6)
+    for seed, (distance, seconds) in enumerate([(10.0, 30.0), (14.0, 40.0)]):
+        write_quality(config, "vae", seed, distance)
+        write_training(config, "vae", seed, seconds)
+    quality.render(config)
+
+    values = {row["model"]: row for row in read_csv("quality")}
+    assert list(values) == [REAL, *MODELS]
+    name = f"fd_classifier_test_{COUNT}"
+    vae, real, kaem = values["vae"], values[REAL], values["kaem_is"]
+    assert (float(vae[f"{name}_mean"]), int(vae[f"{name}_n"])) == (12.0, 2)
+    assert float(vae[f"{name}_std"]) == pytest.approx(8**0.5)  # n - 1 below
+    assert float(vae["training_seconds_mean"]) == 35.0
+    assert float(vae["training_seconds_std"]) == pytest.approx(50**0.5)
+    assert vae["updates"] == "1500"
+    assert (real[f"{name}_mean"], real[f"{name}_std"]) == ("2.6", "")  # one draw has no spread
+    assert (real["updates"], real["training_seconds_mean"]) == ("", "")
+    assert (kaem[f"{name}_mean"], kaem[f"{name}_n"], kaem["updates"]) == ("", "0", "")
+
+    rows, below = read_md("quality")
+    cells = {row["Model"]: row for row in rows}
+    assert [row["Dataset"] for row in rows] == ["scikit-learn digits"] * 3
+    assert cells["VAE"][FD] == "12.0 ± 2.8"
+    assert (cells["VAE"]["Updates"], cells["VAE"]["Training, s"]) == ("1,500", "35 ± 7")
+    assert cells["VAE"]["Seeds"] == "2"
+    assert cells["real images"][FD] == "2.6"
+    assert "†" not in below
+    assert "it is not FID" in below
+
+
+def test_an_empty_cell_where_nothing_was_measured():
+    config = make_config()
+    write_quality(config, "vae", 0, 10.0)
+    quality.render(config)
+    cells = {row["Model"]: row for row in read_md("quality")[0]}
+    assert cells["VAE"][FD] == "10.0"
+    assert {key: cells["KAEM-IS"][key] for key in (FD, "Updates", "Training, s", "Seeds")} == (
+        dict.fromkeys((FD, "Updates", "Training, s", "Seeds"), "")
+    )
+    assert "nan" not in find(paths.TABLE, table="quality", format="md").read_text().lower()
+    assert "nan" not in read_tex("quality").lower()
+
+
+def test_tables_of_a_run_without_records():
+    config = make_config()
+    quality.render(config)
+    timing.render(config)
+    assert [row["model"] for row in read_csv("quality")] == [REAL, *MODELS]
+    assert read_csv("timing") == []
+    assert len(read_md("timing")[0]) == len(MODELS) * 2  # of batch sizes
+
+
+@pytest.mark.parametrize(
+    ("images", "reference", "dagger"),
+    [(COUNT, COUNT, ""), (COUNT - 1, COUNT, "†"), (COUNT, COUNT - 1, "†"), (64, 360, "†")],
+)
+def test_a_dagger_below_2048_images(images, reference, dagger):
+    config = make_config({"evaluation.samples": images})
+    write_quality(config, REAL, 0, 2.6, images, reference)
+    write_quality(config, "vae", 0, 10.0, images, reference)
+    quality.render(config)
+    rows, below = read_md("quality")
+    column = f"FD-classifier ({images:,} samples, test split)"
+    shown = {row["Model"]: row[column] for row in rows}
+    assert shown == {"real images": f"2.6{dagger}", "VAE": f"10.0{dagger}", "KAEM-IS": ""}
+    assert (f"† from {min(images, reference):,} images" in below) == bool(dagger)
+    assert (r"10.0$^\dagger$" in read_tex("quality")) == bool(dagger)
+
+
+def test_each_dataset_has_its_rows_and_its_own_sample_count():
+    config = make_config({"datasets": ["digits", "mnist"]})
+    config = Config(changed(config.values, {"per_dataset.mnist.evaluation.samples": 5000}), "")
+    write_quality(config, "vae", 0, 10.0)
+    write_quality(config, "vae", 0, 20.0, images=5000, reference=10000, dataset="mnist")
+    quality.render(config)
+    shown = {(row["Dataset"], row["Model"]): row for row in read_md("quality")[0]}
+    assert len(shown) == 6
+    other = FD.replace("2,048", "5,000")
+    digits, mnist = (shown[title, "VAE"] for title in ("scikit-learn digits", "MNIST"))
+    assert (digits[FD], digits[other]) == ("10.0", "")
+    assert (mnist[FD], mnist[other]) == ("", "20.0")
+
+
+def test_latex_escapes_and_sets_its_symbols():
+    vae = MODEL_SETTINGS["vae"]
+    config = make_config(
+        {
+            "models.vae_a": {"model": "vae", **vae},
+            "models.vae.label": "VAE & co, 50%",
+            "note": "A note.",
+        }
+    )
+    for seed, distance in enumerate([10.0, 14.0]):
+        write_quality(config, "vae", seed, distance)
+    quality.render(config)
+    text = read_tex("quality")
+    assert r"VAE \& co, 50\%" in text
+    assert r"vae\_a" in text
+    assert r"12.0 $\pm$ 2.8" in text
+    assert "% A note.\n" in text
+    assert text.count(r"\\") == 1 + 4  # the head and four entries
+    assert "A note." in read_md("quality")[1]
+
+
+# Timing -----------------------------------------------------------------------------------------
+
+
+def test_timing(monkeypatch):
+    config = make_config()
+    pretend(monkeypatch, cpu="CPU Y", threads=2)
+    write_timing(config, "vae", CPU, {1: 0.5, 4: 2.0})
+    write_timing(config, "vae", CUDA, {1: 0.25, 4: 0.5})
+    write_timing(config, "kaem_is", CPU, {1: 1.0})
+    timing.render(config)
+
+    rows, below = read_md("timing")
+    cells = {(row["Batch"], row["Model"]): row for row in rows}
+    assert list(cells) == [("1", "KAEM-IS"), ("1", "VAE"), ("4", "KAEM-IS"), ("4", "VAE")]
+    vae = cells["4", "VAE"]
+    assert vae["CPU latency, ms"] == "2 [1, 4]"
+    assert vae["CPU images/s"] == "2,000"
+    assert (vae["GPU latency, ms"], vae["GPU images/s"]) == ("0.5 [0.25, 1]", "8,000")
+    # Not timed on the GPU, and not with four images.
+    assert cells["1", "KAEM-IS"]["CPU images/s"] == "1,000"
+    assert cells["1", "KAEM-IS"]["GPU latency, ms"] == ""
+    assert set(list(cells["4", "KAEM-IS"].values())[3:]) == {""}
+    assert "cpu: CPU Y, 2 threads." in below
+    assert "cuda: GPU X." in below
+
+    values = {(row["model"], row["device"], row["batch_size"]): row for row in read_csv("timing")}
+    assert len(values) == 5
+    assert values["vae", "cuda", "4"]["p95"] == "1.5"
+    assert values["vae", "cuda", "4"]["hardware"] == "GPU X"
+
+
+# What is refused, and what is noted -------------------------------------------------------------
+
+
+def test_a_record_of_other_settings_is_refused():
+    config = make_config()
+    write_quality(config, "vae", 0, 10.0)
+    write_training(config, "vae", 0, 30.0)
+    write_timing(config, "vae", CPU, {1: 0.5})
+    other = make_config({"models.vae.training.learning_rate": 0.1})
+    for render, step in ((quality.render, "evaluation"), (timing.render, "timing")):
+        render(config)
+        with pytest.raises(RecordError, match="belongs to another job: config_hash") as caught:
+            render(other)
+        for each in (config, other):
+            assert getattr(each, f"{step}_job")("digits", "vae").config_hash in str(caught.value)
+    # What depends on none of it is shown as before.
+    relabelled = make_config({"models.vae.label": "A VAE", "note": "words"})
+    quality.render(relabelled)
+    assert "A VAE" in find(paths.TABLE, table="quality", format="md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "seed", "differing"), [("kaem_is", 0, "model vae"), ("vae", 1, "seed 0")]
+)
+def test_a_record_in_the_place_of_another_is_refused(model, seed, differing):
+    config = make_config()
+    write_quality(config, "vae", 0, 10.0)
+    place = find(paths.METRICS_RECORD, model=model, seed=seed)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    find(paths.METRICS_RECORD, model="vae", seed=0).rename(place)
+    with pytest.raises(RecordError, match=f"belongs to another job: .*{differing}"):
+        quality.render(config)
+
+
+def test_an_edited_record_is_refused():
+    config = make_config()
+    write_quality(config, "vae", 0, 10.0)
+    path = find(paths.METRICS_RECORD, model="vae")
+    record = json.loads(path.read_text())
+    record["metrics"][f"fd_classifier_test_{COUNT}"] = 1.0
+    path.write_text(json.dumps(record))
+    with pytest.raises(RecordError, match=f"{path}: .*edited or damaged"):
+        quality.render(config)
+
+
+def test_two_versions_of_the_source_are_noted(monkeypatch):
+    config = make_config()
+    for seed, source in enumerate(["a" * 16, "b" * 16]):
+        pretend(monkeypatch, source_digest=source)
+        write_quality(config, "vae", seed, 10.0)
+        write_timing(config, MODELS[seed], CPU, {1: 0.5})
+    note = f"Made by 2 versions of the source: {'a' * 16}, {'b' * 16}."
+    for table, render in (("quality", quality.render), ("timing", timing.render)):
+        render(config)
+        assert note in read_md(table)[1]
+        assert note in read_tex(table)
+    write_quality(config, "vae", 0, 10.0)
+    quality.render(config)
+    assert "versions of the source" not in read_md("quality")[1]
+
+
+def test_a_record_says_which_source_it_comes_from():
+    config = make_config()
+    write_training(config, "vae", 0, 30.0)
+    (row,) = records.training_records(config).to_dict("records")
+    assert row == {
+        "dataset": "digits",
+        "model": "vae",
+        "seed": 0,
+        "source": provenance(CPU)["source_digest"],
+        "updates": 1500,
+        "parameters": 1000,
+        "seconds": 30.0,
+    }
+
+
+# Figures ----------------------------------------------------------------------------------------
+
+
+def write_history(model: str, seed: int) -> None:
+    path = find(paths.HISTORY, model=model, seed=seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ess = model == "kaem_is"
+    with path.open("w") as handle:
+        handle.write("update,seconds,loss" + (",ess\n" if ess else "\n"))
+        for update in range(1, 20):
+            loss = 100 / update + seed
+            handle.write(f"{update},0.1,{loss}" + (f",{1 + seed}\n" if ess else "\n"))
+
+
+def write_densities(shape: tuple[int, ...]) -> None:
+    nodes = np.linspace(-3, 3, 30)
+    arrays = {f"nodes_{stage}": nodes for stage in ("before", "after")}
+    for number, stage in enumerate(("before", "after")):
+        density = np.exp(-((nodes - number) ** 2))
+        arrays[f"density_{stage}"] = np.broadcast_to(density, (*shape, 30))
+    path = find(paths.DIAGNOSTICS, model="kaem_is")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+
+
+def write_samples(config: Config) -> None:
+    images = bars_dataset(70).images["train"]
+    for model in (REAL, "vae"):
+        save_samples(find(paths.SAMPLES, model=model), images, config.sampling_job("digits", model))
+
+
+def render_loss(config: Config) -> str:
+    for model in MODELS:
+        for seed in config.seeds:
+            write_history(model, seed)
+    loss_curves.render(config, "digits")
+    return "loss_digits"
+
+
+def render_samples(config: Config) -> str:
+    write_samples(config)
+    sample_grids.render(config, "digits")
+    return "samples_digits"
+
+
+def render_prior(config: Config) -> str:
+    write_densities((5,))
+    prior_densities.render(config, "digits", "kaem_is")
+    return "prior_digits_kaem_is"
+
+
+def render_prior_univariate(config: Config) -> str:
+    write_densities((20, 2))  # more latents than panels
+    prior_densities.render(config, "digits", "kaem_is")
+    return "prior_digits_kaem_is"
+
+
+@pytest.mark.parametrize(
+    "render", [render_loss, render_samples, render_prior, render_prior_univariate]
+)
+def test_figures_are_the_same_bytes_each_time(render, folder):
+    contents = []
+    for _ in range(2):
+        name = render(make_config())
+        figures = [find(paths.FIGURE, figure=name, format=kind) for kind in ("pdf", "png")]
+        contents.append([figure.read_bytes() for figure in figures])
+    assert contents[0] == contents[1]
+    pdf, png = contents[0]
+    assert pdf.startswith(b"%PDF")
+    assert png.startswith(b"\x89PNG")
+    picture = plt.imread(figures[1])
+    assert picture[..., :3].std() > 0.05  # something is drawn
+    assert plt.get_fignums() == []
+    # Nothing of the folder's name, the user or the date is in the files.
+    assert str(folder).encode() not in pdf + png
+    assert b"CreationDate" not in pdf
+    assert {each.name for each in figures[0].parent.iterdir()} == {f.name for f in figures}
+
+
+def test_a_figure_shows_its_data():
+    """Another loss gives another picture."""
+    config = make_config()
+    pictures = []
+    for seeds in ([0, 1], [0]):
+        name = render_loss(Config(changed(config.values, {"seeds": seeds}), ""))
+        pictures.append(find(paths.FIGURE, figure=name, format="png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_figures_without_data_are_empty_and_not_errors():
+    config = make_config()
+    loss_curves.render(config, "digits")
+    sample_grids.render(config, "digits")
+    for name in ("loss_digits", "samples_digits"):
+        assert find(paths.FIGURE, figure=name, format="png").stat().st_size > 0
+
+
+def test_prior_densities_need_a_model_that_has_them():
+    with pytest.raises(BenchmarkError, match="vae"):
+        prior_densities.render(make_config(), "digits", "vae")
+
+
+def test_samples_of_other_settings_are_not_shown():
+    write_samples(make_config())
+    with pytest.raises(RecordError, match="was drawn with other settings"):
+        sample_grids.render(make_config({"models.vae.sigma": 0.9}), "digits")
+
+
+def numbered(n: int, channels: int) -> torch.Tensor:
+    """Images of 2 x 3 pixels, each of one level: 10, 20, 30, ..."""
+    levels = torch.arange(10, 10 * (n + 1), 10, dtype=torch.uint8)
+    return levels[:, None, None, None].expand(n, channels, 2, 3)
+
+
+def test_mosaic_fills_row_by_row_with_white_lines_between():
+    picture = sample_grids.mosaic(numbered(5, 1), side=2)
+    white = 255
+    expected = [
+        [10, 10, 10, white, 20, 20, 20],
+        [10, 10, 10, white, 20, 20, 20],
+        [white] * 7,
+        [30, 30, 30, white, 40, 40, 40],
+        [30, 30, 30, white, 40, 40, 40],
+    ]
+    assert picture.tolist() == expected
+    assert picture.dtype == np.uint8
+
+
+def test_mosaic_of_colour_and_of_too_few():
+    colour = torch.arange(2 * 3 * 2 * 3, dtype=torch.uint8).view(2, 3, 2, 3)
+    picture = sample_grids.mosaic(colour, side=2, gap=3)
+    assert picture.shape == (2 * 2 + 3, 2 * 3 + 3, 3)
+    assert np.array_equal(picture[:2, :3], colour[0].permute(1, 2, 0))
+    assert np.array_equal(picture[:2, 6:], colour[1].permute(1, 2, 0))
+    assert (picture[2:] == 255).all()
+
+
+# Names and colours ------------------------------------------------------------------------------
+
+
+def test_labels_come_from_the_configuration_first():
+    config = make_config({"models.vae.label": "A VAE", "models.v": {"model": "vae"} | VAE})
+    labels = [style.model_label(config, each) for each in (REAL, "kaem_is", "vae", "v")]
+    assert labels == ["real images", "KAEM-IS", "A VAE", "v"]
+
+
+VAE = MODEL_SETTINGS["vae"]
+
+
+def test_a_model_has_its_colour_in_every_run():
+    variants = {f"models.v{n}": {"model": "vae"} | VAE for n in range(4)}
+    configs = [make_config(), make_config(variants)]
+    colours = [style.model_colours(config) for config in configs]
+    assert all(colours[0][model] == colours[1][model] for model in MODELS)
+    shown = [colours[1][model] for model in configs[1].models]
+    assert len(set(shown)) == len(configs[1].models) == 6

@@ -1,28 +1,22 @@
 """`python -m benchmark`: every step of the pipeline, by hand or called by the workflow."""
 
 import argparse
-import sys
 
 import yaml
 
 from benchmark.config import CLASSIFIER, REAL, Config, known_datasets, load_config
-from benchmark.errors import BenchmarkError, ConfigError
+from benchmark.errors import ConfigError, exit_code
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 1 refused or failed, 130 interrupted)."""
+    """Run one command; returns the exit code, see `benchmark.errors.exit_code`."""
     options = _parser().parse_args(arguments)
-    try:
-        config = config_from(options)
-        for line in options.run(config, options):
+
+    def command() -> None:
+        for line in options.run(config_from(options), options):
             print(line)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_code(command)
 
 
 # The steps import torch, which takes seconds: only when one of them runs.
@@ -68,21 +62,26 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--dataset", required=True)
     job.add_argument("--model", required=True, help="an entry under `models` of the configuration")
     seed = argparse.ArgumentParser(add_help=False)
-    seed.add_argument("--seed", type=int, default=0)
+    seed.add_argument("--seed", type=_seed, default=0)
 
-    def command(name: str, run, summary: str, *parents) -> argparse.ArgumentParser:
+    def command(
+        name: str, run, summary: str, *parents, also: tuple[str, ...] = ()
+    ) -> argparse.ArgumentParser:
+        # `also`: names that --model takes beside the configuration's entries.
         sub = commands.add_parser(
             name, help=summary, description=summary, parents=[common, *parents]
         )
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, also=also)
         return sub
 
     check = command("preflight", _preflight, "fetch and check the datasets")
     check.add_argument("--dataset", help="only this one (default: all of the configuration)")
-    train = command("train", _train, f'train a model, or "{CLASSIFIER}"', job, seed)
+    summary = f'train a model, or "{CLASSIFIER}"'
+    train = command("train", _train, summary, job, seed, also=(CLASSIFIER,))
     train.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
-    command("sample", _sample, f'draw images from a trained model, or "{REAL}" ones', job, seed)
-    command("evaluate", _evaluate, "measure the drawn images", job, seed)
+    summary = f'draw images from a trained model, or "{REAL}" ones'
+    command("sample", _sample, summary, job, seed, also=(REAL,))
+    command("evaluate", _evaluate, "measure the drawn images", job, seed, also=(REAL,))
     timing = command("time", _time, "time sampling on one device", job, seed)
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     return parser
@@ -118,11 +117,19 @@ def _overrides(pairs: list[str]) -> dict:
         inner = overrides
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise ConfigError("--set", [f"{pair!r}: {parent} was set to a value before"])
         try:
             inner[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError("--set", [f"{pair!r}: {text!r} is not YAML: {error}"]) from error
     return overrides
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}; a seed is 0 or more")
+    return int(text)
 
 
 def _check_names(config: Config, options: argparse.Namespace) -> None:
@@ -131,7 +138,8 @@ def _check_names(config: Config, options: argparse.Namespace) -> None:
     dataset, model = getattr(options, "dataset", None), getattr(options, "model", None)
     if dataset is not None and dataset not in known_datasets():
         problems.append(f"--dataset {dataset}: unknown; known: {', '.join(known_datasets())}")
-    if model is not None and model not in (*config.models, REAL, CLASSIFIER):
-        problems.append(f"--model {model}: not in models: {', '.join(config.models)}")
+    models = [*config.models, *getattr(options, "also", ())]
+    if model is not None and model not in models:
+        problems.append(f"--model {model}: not in models: {', '.join(models)}")
     if problems:
         raise ConfigError(options.config, problems)

@@ -1,5 +1,8 @@
 """Errors that end a command with one clear message instead of a traceback."""
 
+import sys
+from collections.abc import Callable
+
 
 class BenchmarkError(Exception):
     """Something the user can mend; the message says what, where and what to do."""
@@ -24,3 +27,17 @@ class TrainingError(BenchmarkError):
 
 class RecordError(BenchmarkError):
     """A record, a weights file or a samples file is not what it should be."""
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Run a command; 0 when it is done, 1 with its message when it is refused or fails, 130 when
+    it is interrupted."""
+    try:
+        command()
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+        return 130
+    return 0

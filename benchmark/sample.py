@@ -1,6 +1,7 @@
 """Drawing the images that are evaluated and shown."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,17 @@ from benchmark.data import to_uint8
 from benchmark.errors import RecordError
 from benchmark.files import atomic
 from benchmark.seeding import generator
+
+# What numpy and zipfile raise for a damaged archive (RuntimeError: a bit says it is encrypted).
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 BATCH_SIZE = 256  # of the draws; no image depends on it
 
@@ -55,7 +67,7 @@ def load_samples(path: str | Path, job: Job | None = None) -> Tensor:
     try:
         with np.load(path, allow_pickle=False) as archive:
             images, found = archive["images"], str(archive["config_hash"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise RecordError(f"{path}: cannot be read as samples: {error}") from error
     if job is not None and found != job.config_hash:
         raise RecordError(

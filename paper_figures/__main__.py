@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from benchmark.cli import add_config_arguments, config_from
-from benchmark.errors import BenchmarkError
+from benchmark.errors import exit_code
 from paper_figures import loss_curves, prior_densities, quality, sample_grids, timing
 
 RENDERERS = {
@@ -27,12 +27,9 @@ def main() -> int:
             command.add_argument(f"--{argument}", required=True)
     options = parser.parse_args()
     render, arguments = RENDERERS[options.name]
-    try:
-        render(config_from(options), *(getattr(options, argument) for argument in arguments))
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(
+        lambda: render(config_from(options), *(getattr(options, name) for name in arguments))
+    )
 
 
 if __name__ == "__main__":

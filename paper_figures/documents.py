@@ -22,7 +22,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, exit_code
 from benchmark.files import atomic
 from benchmark.paths import ROOT
 
@@ -76,13 +76,12 @@ def main() -> int:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="e.g. demo")
     runs = parser.parse_args().runs
-    try:
+
+    def fill_all() -> None:
         for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
             print(f"{document.relative_to(ROOT)}: {fill(document, runs)} blocks")
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(fill_all)
 
 
 if __name__ == "__main__":

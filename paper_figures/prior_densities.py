@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmark.config import Config
+from benchmark.errors import BenchmarkError
 from paper_figures.records import diagnostics
 from paper_figures.style import (
     FULL,
@@ -27,6 +28,8 @@ def render(config: Config, dataset: str, model: str) -> None:
     use_style()
     seed = config.seeds[0]
     arrays = diagnostics(config, dataset, model, seed)
+    if "density_after" not in arrays:
+        raise BenchmarkError(f"{model} on {dataset}: no prior densities are stored for it")
     before, after = (_curves(arrays[f"density_{stage}"]) for stage in ("before", "after"))
     shown = min(len(after), MOST_PANELS)
     rows = -(-shown // COLUMNS)

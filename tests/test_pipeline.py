@@ -1,0 +1,274 @@
+"""The whole workflow, as a user runs it: one full run of a tiny configuration, the rest dry runs.
+
+Snakemake runs as a process of its own, in a temporary folder.
+"""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from reference.configs import CONFIG_FOLDER, RUN_CONFIGS, write_config
+
+from benchmark.config import load_config
+from benchmark.records import read_record
+
+REPOSITORY = CONFIG_FOLDER.parent
+MODELS = ("kaem_is", "vae")
+CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at once
+
+
+def snakemake(folder: Path, *words, **environment) -> subprocess.CompletedProcess:
+    """Run the workflow from `folder`, which holds its configuration; no network can be reached."""
+    offline = dict.fromkeys(("http_proxy", "https_proxy"), CLOSED_PORT) | environment
+    kept = {k: v for k, v in os.environ.items() if k.lower() not in ("no_proxy", "kaem_data_root")}
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "-s", REPOSITORY / "Snakefile", "--cores", "2"]
+        + ["--directory", folder, *words],
+        cwd=folder,
+        env=kept | offline,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a dry run would do.
+
+    Attributes:
+        jobs: "rule dataset model ..." with the wildcards' values.
+        outputs: the files that would be written.
+        gpus: job -> the GPUs that it would take.
+    """
+
+    jobs: set[str]
+    outputs: set[str]
+    gpus: dict[str, int]
+
+
+def plan(folder: Path, config: str, *words) -> Plan:
+    """A dry run, which must succeed."""
+    # The profile shows no rules; --quiet on the command line replaces its setting.
+    done = snakemake(folder, "--configfile", config, "-n", "--quiet", "host", *words)
+    assert done.returncode == 0, done.stdout
+    jobs, outputs, gpus = set(), set(), {}
+    for block in re.split(r"^(?:local)?rule ", done.stdout, flags=re.MULTILINE)[1:]:
+        name = block.partition(":")[0]
+        if name == "all":
+            continue
+        values = re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)
+        pairs = values[1].split(", ") if values else []
+        job = " ".join([name, *(pair.partition("=")[2] for pair in pairs)])
+        jobs.add(job)
+        outputs |= set(re.search(r"^ +output: (.*)$", block, re.MULTILINE)[1].split(", "))
+        taken = re.search(r"^ +resources: .*\bgpu=(\d+)", block, re.MULTILINE)
+        gpus[job] = int(taken[1]) if taken else 0
+    return Plan(jobs, outputs, gpus)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every file below a folder and the digest of its contents."""
+    return {
+        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".snakemake" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a full run, and what Snakemake said."""
+    folder = tmp_path_factory.mktemp("run")
+    config = write_config(folder / "tiny.yaml")
+    done = snakemake(folder, "--configfile", config)
+    assert done.returncode == 0, done.stdout
+    return folder, done.stdout
+
+
+@pytest.fixture
+def folder(finished):
+    """The folder of the full run; a test may edit the configuration and nothing else."""
+    folder = finished[0]
+    before = snapshot(folder / "results")
+    yield folder
+    write_config(folder / "tiny.yaml")
+    assert snapshot(folder / "results") == before
+
+
+# The full run -----------------------------------------------------------------------------------
+
+
+def expected_files() -> set[str]:
+    jobs = [f"digits/{model}/seed0" for model in MODELS]
+    evaluated = [*jobs, "digits/real/seed0"]
+    figures = ["samples_digits", "loss_digits", "prior_digits_kaem_is"]
+    logs = ["data/digits", "classifier/digits", "quality_table", "timing_table"]
+    logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits/kaem_is"]
+    logs += [f"train/digits/{model}/0" for model in MODELS]
+    logs += [f"time/cpu/digits/{model}" for model in MODELS]
+    logs += [f"{s}/digits/{m}/0" for s in ("sample", "evaluate") for m in (*MODELS, "real")]
+    return {
+        "data/digits.json",
+        "classifier/digits.safetensors",
+        "classifier/digits.json",
+        *(f"weights/{job}.safetensors" for job in jobs),
+        *(f"training/{job}.{kind}" for job in jobs for kind in ("json", "csv", "npz")),
+        *(f"samples/{job}.npz" for job in evaluated),
+        *(f"metrics/{job}.json" for job in evaluated),
+        *(f"timing/cpu/digits/{model}.json" for model in MODELS),
+        *(f"tables/{t}.{kind}" for t in ("quality", "timing") for kind in ("csv", "md", "tex")),
+        *(f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png")),
+        *(f"logs/{log}.log" for log in logs),
+    }
+
+
+def test_every_file_is_there_and_no_other(folder):
+    assert set(snapshot(folder / "results" / "tiny")) == expected_files()
+    assert {path.name for path in (folder / "results").iterdir()} == {"tiny"}
+    assert {path.name for path in folder.iterdir()} == {"tiny.yaml", "results", ".snakemake"}
+
+
+def test_every_record_is_whole_and_of_this_configuration(folder):
+    config = load_config(folder / "tiny.yaml")
+    results = folder / "results" / "tiny"
+    found = {}
+    for kind in ("training", "classifier", "metrics", "timing"):
+        for path in sorted((results / kind).rglob("*.json")):
+            record = read_record(path)
+            assert record["kind"] == kind
+            step = {"metrics": "evaluation", "timing": "timing"}.get(kind, "training")
+            job = getattr(config, f"{step}_job")("digits", record["model"])
+            assert record["config_hash"] == job.config_hash
+            assert record["settings"] == job.settings
+            found[kind, record["model"]] = record
+    assert len(found) == 2 + 1 + 3 + 2
+    assert len({record["provenance"]["source_digest"] for record in found.values()}) == 1
+    # What was measured is what the table shows.
+    with (results / "tables" / "quality.csv").open() as handle:
+        rows = {row["model"]: row for row in csv.DictReader(handle)}
+    for model in ("real", *MODELS):
+        distance = found["metrics", model]["metrics"]["fd_classifier_test_64"]
+        assert float(rows[model]["fd_classifier_test_64_mean"]) == pytest.approx(distance)
+
+
+def test_one_gpu_is_the_default_limit(finished):
+    # Without one, Snakemake has no limit at all and starts as many GPU jobs as there are cores.
+    (limit,) = re.findall(r"^Provided resources: .*\bgpu\W.*?(\d+)", finished[1], re.MULTILINE)
+    assert limit == "1"
+
+
+# What a second run does -------------------------------------------------------------------------
+
+
+def test_a_second_run_does_nothing(folder):
+    done = snakemake(folder, "--configfile", "tiny.yaml")
+    assert done.returncode == 0, done.stdout
+    assert "Nothing to be done" in done.stdout
+
+
+def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
+    write_config(folder / "tiny.yaml", {"models.vae.training.learning_rate": 0.02})
+    assert plan(folder, "tiny.yaml").jobs == {
+        "train digits vae 0",
+        "sample digits vae 0",
+        "evaluate digits vae 0",
+        "time cpu digits vae",
+        "quality_table",
+        "timing_table",
+        "sample_grids digits",
+        "loss_curves digits",
+    }
+
+
+def test_a_changed_label_redoes_tables_and_figures_alone(folder):
+    write_config(folder / "tiny.yaml", {"models.vae.label": "A VAE"})
+    assert plan(folder, "tiny.yaml").jobs == {
+        "quality_table",
+        "timing_table",
+        "sample_grids digits",
+        "loss_curves digits",
+        "prior_densities digits kaem_is",
+    }
+
+
+def test_one_more_seed_keeps_what_there_is(folder):
+    write_config(folder / "tiny.yaml", {"seeds": [0, 1]})
+    jobs = plan(folder, "tiny.yaml").jobs
+    computed = {job for job in jobs if job.split()[0] in ("train", "sample", "evaluate", "time")}
+    assert computed == {
+        f"{s} digits {m} 1" for s in ("train", "sample", "evaluate") for m in MODELS
+    }
+    assert not {job for job in jobs if job.startswith(("data", "classifier"))}
+
+
+@pytest.mark.parametrize(("words", "gpus"), [(["mem_mb=4000"], 1), (["gpu=2"], 2)], ids=str)
+def test_resources_of_ones_own_change_the_limit_only_if_they_name_gpus(folder, words, gpus):
+    # A timing takes all the GPUs there are, and with them the whole limit. Another run has
+    # folders of its own: it computes everything again and would write nothing into this one's.
+    write_config(folder / "tiny.yaml", {"run": "other"})
+    planned = plan(folder, "tiny.yaml", "--resources", *words)
+    assert planned.gpus["time cpu digits vae"] == gpus
+    assert planned.gpus["train digits vae 0"] == 0  # device: cpu
+    computed = {f for f in expected_files() if not f.startswith("logs/")}
+    assert planned.outputs == {f"results/other/{file}" for file in computed}
+
+
+# What is refused, and what fails ----------------------------------------------------------------
+
+
+def test_three_mistakes_are_listed_before_any_job(tmp_path):
+    mistakes = {"datasets": ["digts"], "training.learning_rate": "1e-3", "models.vae.sgma": 0.3}
+    write_config(tmp_path / "tiny.yaml", mistakes)
+    done = snakemake(tmp_path, "--configfile", "tiny.yaml")
+    assert done.returncode != 0
+    assert "tiny.yaml: 3 problems" in done.stdout
+    for line in (
+        "datasets[0]: unknown dataset 'digts'; did you mean 'digits'?",
+        "training.learning_rate: must be number, but '1e-3' is text in YAML; write 1.0e-3",
+        "models.vae.sgma: unknown setting; did you mean 'sigma'?",
+    ):
+        assert done.stdout.count(f"  - {line}") == 1
+    assert "Traceback" not in done.stdout
+    assert set(snapshot(tmp_path)) == {"tiny.yaml"}
+
+
+def test_a_step_that_fails_ends_the_run_with_its_own_message(tmp_path):
+    write_config(tmp_path / "tiny.yaml", {"datasets": ["mnist"]})
+    (tmp_path / "empty").mkdir()
+    done = snakemake(tmp_path, "--configfile", "tiny.yaml", KAEM_DATA_ROOT="empty")
+    assert done.returncode != 0
+    assert done.stdout.count("error: mnist: cannot be downloaded into empty") == 1
+    assert "set KAEM_DATA_ROOT to a torchvision root that holds them" in done.stdout
+    # The step itself is seen to fail: Snakemake does not go looking for late files instead.
+    assert "Error in rule data" in done.stdout
+    assert "latency" not in done.stdout
+    assert "Traceback" not in done.stdout
+    assert set(snapshot(tmp_path)) == {"tiny.yaml", "results/tiny/logs/data/mnist.log"}
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+# The committed configurations -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda path: path.stem)
+def test_a_committed_configuration_plans_and_lints(path, tmp_path):
+    # The paper's is the one that is taken when none is named.
+    words = [] if path.stem == "paper" else ["--configfile", path]
+    planned = snakemake(tmp_path, *words, "-n")
+    assert planned.returncode == 0, planned.stdout
+    config = load_config(path)
+    trainings = len(config.datasets) * len(config.models) * len(config.seeds)
+    assert re.search(rf"^train +{trainings}$", planned.stdout, re.MULTILINE)
+    linted = snakemake(tmp_path, *words, "--lint")
+    assert linted.returncode == 0, linted.stdout
+    assert "good condition" in linted.stdout
+    assert snapshot(tmp_path) == {}

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 
 REPOSITORY = Path(workflow.basedir)
@@ -30,6 +31,15 @@ def config_file():
     if len(files) > 1:
         raise WorkflowError("give one --configfile: each configuration is a run of its own")
     return os.path.relpath(files[0]) if files else os.path.relpath(REPOSITORY / "config/paper.yaml")
+
+
+def as_yaml(value):
+    """What --config gave, its texts read as YAML: Snakemake leaves numbers inside lists as text."""
+    if isinstance(value, dict):
+        return {key: as_yaml(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [as_yaml(each) for each in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
 
 
 def config_arguments(*left_out):
@@ -123,7 +133,7 @@ def figures():
     return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
 
 
-OVERRIDES = dict(workflow.config_settings.config)
+OVERRIDES = as_yaml(dict(workflow.config_settings.config))
 CONFIG_FILE = config_file()
 try:
     CONFIG = load_config(CONFIG_FILE, OVERRIDES)

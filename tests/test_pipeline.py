@@ -210,6 +210,13 @@ def test_one_more_seed_keeps_what_there_is(folder):
     assert not {job for job in jobs if job.startswith(("data", "classifier"))}
 
 
+def test_a_restriction_given_with_config_computes_nothing_again(folder):
+    write_config(folder / "tiny.yaml", {"seeds": [0, 1], "datasets": ["digits", "mnist"]})
+    jobs = plan(folder, "tiny.yaml", "--config", "datasets=[digits]", "seeds=[0]").jobs
+    rendered = ("quality_table", "timing_table", "sample_grids", "loss_curves", "prior_densities")
+    assert {job for job in jobs if not job.startswith(rendered)} == set()
+
+
 @pytest.mark.parametrize(("words", "gpus"), [(["mem_mb=4000"], 1), (["gpu=2"], 2)], ids=str)
 def test_resources_of_ones_own_change_the_limit_only_if_they_name_gpus(folder, words, gpus):
     # A timing takes all the GPUs there are, and with them the whole limit. Another run has

@@ -150,9 +150,10 @@ RENDER_ARGUMENTS = config_arguments()
 JOB_ARGUMENTS = config_arguments("datasets", "seeds")
 
 # `python` in the rules is the interpreter that runs Snakemake, and it finds this repository from
-# any working directory (snakemake --directory).
+# any working directory (snakemake --directory). A step that fails fails its rule, through the pipe
+# into the log: the prefix replaces Snakemake's own, which says so too.
 shell.prefix(
-    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     f" PYTHONPATH={shlex.quote(str(REPOSITORY))}; "
 )
 

@@ -256,7 +256,7 @@ def test_a_step_that_fails_ends_the_run_with_its_own_message(tmp_path):
     assert done.stdout.count("error: mnist: cannot be downloaded into empty") == 1
     assert "set KAEM_DATA_ROOT to a torchvision root that holds them" in done.stdout
     # The step itself is seen to fail: Snakemake does not go looking for late files instead.
-    assert "Error in rule data" in done.stdout
+    assert "returned non-zero exit status 1" in done.stdout
     assert "latency" not in done.stdout
     assert "Traceback" not in done.stdout
     assert set(snapshot(tmp_path)) == {"tiny.yaml", "results/tiny/logs/data/mnist.log"}

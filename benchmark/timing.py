@@ -23,7 +23,7 @@ def time_sampling(
 
     Args:
         warmup: untimed calls before.
-        repetitions: timed calls, unless `seconds` pass first; at least ten are made.
+        repetitions: timed calls, unless `seconds` pass first; at least ten are made where `repetitions` allows.
 
     Returns:
         {"batch_size", "warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"},

@@ -23,7 +23,7 @@ def time_sampling(
 
     Args:
         warmup: untimed calls before.
-        repetitions: timed calls, unless `seconds` pass first; at least ten are made where `repetitions` allows.
+        repetitions: timed calls; fewer when `seconds` pass first, but then at least ten.
 
     Returns:
         {"batch_size", "warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"},

@@ -20,7 +20,7 @@ def render(config: Config, dataset: str) -> None:
     """Mean over seeds, with the range of the seeds as a band."""
     use_style()
     history = histories(config, dataset)
-    figure, (loss, ess) = plt.subplots(1, 2, figsize=(FULL, 2.6))
+    figure, (loss, ess) = plt.subplots(1, 2, figsize=(FULL, 2.9))
     colours = model_colours(config)
     for model in config.models:
         chosen = history[history["model"] == model] if len(history) else history
@@ -42,6 +42,12 @@ def render(config: Config, dataset: str) -> None:
     loss.set_title("negative log-likelihood (KAEM: estimate, VAE: bound)", fontsize="small")
     ess.set(xlabel="update", ylabel="effective sample size")
     ess.set_title("importance sampling", fontsize="small")
+    # One legend for both, below: inside it would lie on the curves of some run.
+    handles, labels = loss.get_legend_handles_labels()
+    for axis in (loss, ess):
+        if axis.get_legend():
+            axis.get_legend().remove()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     if not ess.has_data():
         ess.set_axis_off()
     figure.suptitle(f"{dataset_label(dataset)}: training")

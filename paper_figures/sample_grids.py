@@ -1,5 +1,7 @@
 """Figure `samples_<dataset>`: uncurated samples of every model beside real images."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 from torch import Tensor
@@ -29,7 +31,7 @@ def render(config: Config, dataset: str) -> None:
         if path.exists():
             images = load_samples(path, config.sampling_job(dataset, model))
             axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
-        axis.set_title(model_label(config, model))
+        axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
     figure.suptitle(f"{dataset_label(dataset)}: first {SIDE**2} samples, seed {seed}")
     save_figure(figure, config, f"samples_{dataset}")
     plt.close(figure)

@@ -13,42 +13,32 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def command() -> None:
-        for line in options.run(config_from(options), options):
+        config = config_from(options)
+        from benchmark import steps  # imports torch, which takes seconds: not for a mere refusal
+
+        for line in options.run(steps, config, options):
             print(line)
 
     return exit_code(command)
 
 
-# The steps import torch, which takes seconds: only when one of them runs.
-
-
-def _preflight(config: Config, options) -> list[str]:
-    from benchmark import steps
-
+def _preflight(steps, config: Config, options) -> list[str]:
     return steps.preflight(config, [options.dataset] if options.dataset else config.datasets)
 
 
-def _train(config: Config, options) -> list[str]:
-    from benchmark import steps
-
+def _train(steps, config: Config, options) -> list[str]:
     return [steps.train(config, options.dataset, options.model, options.seed, options.progress)]
 
 
-def _sample(config: Config, options) -> list[str]:
-    from benchmark import steps
-
+def _sample(steps, config: Config, options) -> list[str]:
     return [steps.sample(config, options.dataset, options.model, options.seed)]
 
 
-def _evaluate(config: Config, options) -> list[str]:
-    from benchmark import steps
-
+def _evaluate(steps, config: Config, options) -> list[str]:
     return [steps.evaluate(config, options.dataset, options.model, options.seed)]
 
 
-def _time(config: Config, options) -> list[str]:
-    from benchmark import steps
-
+def _time(steps, config: Config, options) -> list[str]:
     return [steps.time_model(config, options.dataset, options.model, options.seed, options.device)]
 
 

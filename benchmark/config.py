@@ -85,6 +85,13 @@ class Config:
         """What the configuration calls entry `model` in tables, if it says so."""
         return self.values["models"].get(model, {}).get("label")
 
+    def seeds_of(self, model: str) -> list[int]:
+        """The seeds that entry `model` is measured with.
+
+        Real images are drawn once: their distance is the floor, not a result.
+        """
+        return self.seeds[:1] if model == REAL else self.seeds
+
     @property
     def wording(self) -> dict:
         """What tables and figures say and no result depends on."""
@@ -98,8 +105,7 @@ class Config:
             settings |= {"architecture": CLASSIFIER} | values["classifier"]
         else:
             entry = dict(values["models"][model])
-            name = self.architecture(model)
-            entry.pop("model", None)
+            name = entry.pop("model", model)
             entry.pop("label", None)  # how the tables call it changes no result
             training = merge(values["training"], entry.pop("training", {}))
             decoder = entry.pop("decoder", values["decoder"])

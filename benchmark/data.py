@@ -95,7 +95,7 @@ def load_dataset(name: str, root: Path, *, download: bool = False) -> Dataset:
                 f"{name}: the {part} images in {_place(name, root)} are not the expected ones\n"
                 f"  expected digest {expected}\n  found           {found[part]}\n"
                 "  Delete those files and run "
-                f"`python -m benchmark preflight --dataset {name}` to fetch them again."
+                f"`{_preflight_command(name)}` to fetch them again."
             )
     images, labels = {}, {}
     for split, (part, rows) in split_rows(name, digests).items():
@@ -155,7 +155,7 @@ def _read_mnist_like(name: str, root: Path, download: bool) -> dict[str, tuple[n
     elif missing:
         raise DataError(
             f"{name}: {folder / missing[0]} is missing ({len(missing)} of {len(IDX_FILES)} files)\n"
-            f"  Run `python -m benchmark preflight --dataset {name}` with network access to fetch "
+            f"  Run `{_preflight_command(name)}` with network access to fetch "
             "them (12 to 30 MB),\n  or set KAEM_DATA_ROOT to a torchvision root that holds them."
         )
     for file, expected in IDX_FILES.items():
@@ -164,7 +164,7 @@ def _read_mnist_like(name: str, root: Path, download: bool) -> dict[str, tuple[n
             raise DataError(
                 f"{name}: {folder / file} is truncated or damaged: {size} bytes, "
                 f"expected {expected}\n  Delete {folder.parent} and run "
-                f"`python -m benchmark preflight --dataset {name}` to fetch it again."
+                f"`{_preflight_command(name)}` to fetch it again."
             )
     try:
         train, test = (kind(root, train=flag, download=False) for flag in (True, False))
@@ -204,6 +204,10 @@ _READERS = {
     "mnist": _read_mnist_like,
     "fashion_mnist": _read_mnist_like,
 }
+
+
+def _preflight_command(name: str) -> str:
+    return f"python -m benchmark preflight --dataset {name} --config FILE"
 
 
 def _place(name: str, root: Path) -> str:

@@ -1,11 +1,28 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and are read with one clear error when damaged."""
 
 import json
 import os
 import secrets
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+
+from benchmark.errors import RecordError
+
+# What numpy and zipfile raise for a damaged archive (RuntimeError: a bit says it is encrypted).
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextmanager
@@ -28,3 +45,18 @@ def write_json(path: str | Path, value) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic(path) as temporary:
         temporary.write_text(text)
+
+
+def write_arrays(path: str | Path, **arrays) -> None:
+    """Write arrays as a compressed npz, atomically."""
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)
+
+
+def read_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
+    """Read an npz without pickle; RecordError, which says `what` it should hold, if damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except UNREADABLE as error:
+        raise RecordError(f"{path}: cannot be read as {what}: {error}") from error

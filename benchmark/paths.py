@@ -1,7 +1,7 @@
 """Where each file of a run lies: the one place that knows, for the commands and the workflow.
 
 The patterns hold {run}, {dataset}, {model} (the entry's name in the configuration), {seed} and
-{device}; `str.format` fills them here, Snakemake's wildcards in `workflow/rules`.
+{device}; `fill` fills them here, Snakemake's wildcards in `workflow/rules`.
 """
 
 from pathlib import Path
@@ -27,3 +27,8 @@ TIMING_RECORD = RUN + "/timing/{device}/{dataset}/{model}.json"
 TABLE = RUN + "/tables/{table}.{format}"
 FIGURE = RUN + "/figures/{figure}.{format}"
 LOG = RUN + "/logs/{step}.log"
+
+
+def fill(pattern: str, run: str, **names: str | int) -> Path:
+    """The path that a pattern stands for, relative to the working directory."""
+    return Path(pattern.format(run=run, **names))

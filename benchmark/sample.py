@@ -1,29 +1,15 @@
 """Drawing the images that are evaluated and shown."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.config import Job
 from benchmark.data import to_uint8
 from benchmark.errors import RecordError
-from benchmark.files import atomic
+from benchmark.files import read_arrays, write_arrays
 from benchmark.seeding import generator
-
-# What numpy and zipfile raise for a damaged archive (RuntimeError: a bit says it is encrypted).
-UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 BATCH_SIZE = 256  # of the draws; no image depends on it
 
@@ -54,8 +40,7 @@ def real_images(images: Tensor, job: Job, seed: int) -> Tensor:
 
 def save_samples(path: str | Path, images: Tensor, job: Job) -> None:
     """Write uint8 images as a compressed npz, atomically."""
-    with atomic(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, images=images.numpy(), config_hash=job.config_hash)
+    write_arrays(path, images=images.numpy(), config_hash=job.config_hash)
 
 
 def load_samples(path: str | Path, job: Job | None = None) -> Tensor:
@@ -64,11 +49,10 @@ def load_samples(path: str | Path, job: Job | None = None) -> Tensor:
     Raises:
         RecordError: the file is missing, damaged, or (when `job` is given) of another job.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            images, found = archive["images"], str(archive["config_hash"])
-    except UNREADABLE as error:
-        raise RecordError(f"{path}: cannot be read as samples: {error}") from error
+    arrays = read_arrays(path, "samples")
+    if not {"images", "config_hash"} <= arrays.keys():
+        raise RecordError(f"{path}: cannot be read as samples: it holds {', '.join(arrays)}")
+    images, found = arrays["images"], str(arrays["config_hash"])
     if job is not None and found != job.config_hash:
         raise RecordError(
             f"{path}: was drawn with other settings (hash {found}, now {job.config_hash})\n"

@@ -8,7 +8,6 @@ import hashlib
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from benchmark import paths
@@ -16,7 +15,7 @@ from benchmark.classifier import accuracy, train_classifier
 from benchmark.config import CLASSIFIER, REAL, Config, Job
 from benchmark.data import Dataset, data_root, load_dataset
 from benchmark.errors import BenchmarkError, DataError
-from benchmark.files import atomic, write_json
+from benchmark.files import write_arrays, write_json
 from benchmark.provenance import available_cores
 from benchmark.records import write_record
 from benchmark.registry import build
@@ -44,7 +43,9 @@ def preflight(config: Config, datasets: list[str]) -> list[str]:
             continue
         counts = {split: len(images) for split, images in dataset.images.items()}
         summary = {"dataset": name, "image_shape": dataset.image_shape, "counts": counts}
-        write_json(_path(paths.DATA, config, dataset=name), summary | {"digests": dataset.digests})
+        write_json(
+            paths.fill(paths.DATA, config.run, dataset=name), summary | {"digests": dataset.digests}
+        )
         ready.append(f"{name}: ready, " + ", ".join(f"{n} {split}" for split, n in counts.items()))
     if problems:
         raise DataError("\n".join(problems))
@@ -67,12 +68,12 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
         "parameters": _parameters(run.model),
         "final": run.history.final(),
     }
-    weights = _path(paths.WEIGHTS, config, **names)
+    weights = paths.fill(paths.WEIGHTS, config.run, **names)
     save_weights(weights, run.model, job)
-    run.history.write(_path(paths.HISTORY, config, **names))
-    _write_arrays(_path(paths.DIAGNOSTICS, config, **names), run.diagnostics)
+    run.history.write(paths.fill(paths.HISTORY, config.run, **names))
+    write_arrays(paths.fill(paths.DIAGNOSTICS, config.run, **names), **run.diagnostics)
     write_record(
-        _path(paths.TRAINING_RECORD, config, **names),
+        paths.fill(paths.TRAINING_RECORD, config.run, **names),
         "training",
         job,
         metrics,
@@ -91,10 +92,10 @@ def _train_classifier(
     classifier = train_classifier(job, data, device, progress)
     seconds = time.perf_counter() - started
     right = accuracy(classifier, data.images["test"], data.labels["test"])
-    path = _path(paths.CLASSIFIER, config, dataset=job.dataset)
+    path = paths.fill(paths.CLASSIFIER, config.run, dataset=job.dataset)
     save_weights(path, classifier, job)
     write_record(
-        _path(paths.CLASSIFIER_RECORD, config, dataset=job.dataset),
+        paths.fill(paths.CLASSIFIER_RECORD, config.run, dataset=job.dataset),
         "classifier",
         job,
         {"accuracy_test": right, "weights_sha256": file_digest(path)},
@@ -114,7 +115,7 @@ def sample(config: Config, dataset: str, model: str, seed: int) -> str:
         images = real_images(_load(config, dataset).images["train"], job, seed)
     else:
         images = draw_images(_trained(config, dataset, model, seed, device), job, seed, device)
-    path = _path(paths.SAMPLES, config, dataset=dataset, model=model, seed=seed)
+    path = paths.fill(paths.SAMPLES, config.run, dataset=dataset, model=model, seed=seed)
     save_samples(path, images, job)
     return f"wrote {path}: {len(images)} images"
 
@@ -127,7 +128,7 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     job = config.evaluation_job(dataset, model)
     names = {"dataset": dataset, "model": model, "seed": seed}
     images = load_samples(
-        _path(paths.SAMPLES, config, **names), config.sampling_job(dataset, model)
+        paths.fill(paths.SAMPLES, config.run, **names), config.sampling_job(dataset, model)
     )
     settings = job.settings["evaluation"]
     split = settings["reference_split"]
@@ -136,13 +137,13 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     distance = frechet_distance(
         images,
         reference,
-        _path(paths.CLASSIFIER, config, dataset=dataset),
+        paths.fill(paths.CLASSIFIER, config.run, dataset=dataset),
         config.training_job(dataset, CLASSIFIER),
         batch_size=settings["batch_size"],
         device=device,
     )
     write_record(
-        _path(paths.METRICS_RECORD, config, **names),
+        paths.fill(paths.METRICS_RECORD, config.run, **names),
         "metrics",
         job,
         {f"fd_classifier_{split}_{len(images)}": distance, "reference_count": len(reference)},
@@ -175,7 +176,9 @@ def time_model(config: Config, dataset: str, model: str, seed: int, device_name:
         for batch_size in settings["batch_sizes"]
     ]
     write_record(
-        _path(paths.TIMING_RECORD, config, device=device_name, dataset=dataset, model=model),
+        paths.fill(
+            paths.TIMING_RECORD, config.run, device=device_name, dataset=dataset, model=model
+        ),
         "timing",
         config.timing_job(dataset, model),
         {"nfe": trained.nfe, "parameters": _parameters(trained), "sampling": rows},
@@ -194,10 +197,6 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _path(pattern: str, config: Config, **names) -> Path:
-    return Path(pattern.format(run=config.run, **names))
-
-
 def _load(config: Config, dataset: str) -> Dataset:
     return load_dataset(dataset, data_root(config.data_root))
 
@@ -209,7 +208,7 @@ def _trained(
     job = config.training_job(dataset, model)
     shape = tuple(job.settings["data"]["image_shape"])
     fresh = build(job.settings["architecture"], job.settings["model"], shape)
-    path = _path(paths.WEIGHTS, config, dataset=dataset, model=model, seed=seed)
+    path = paths.fill(paths.WEIGHTS, config.run, dataset=dataset, model=model, seed=seed)
     return load_weights(path, fresh, job, device)
 
 
@@ -225,8 +224,3 @@ def _use_device(name: str, threads: int) -> torch.device:
 
 def _parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _write_arrays(path: Path, arrays: dict) -> None:
-    with atomic(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)

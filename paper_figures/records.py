@@ -8,6 +8,7 @@ import pandas as pd
 from benchmark import paths
 from benchmark.config import REAL, Config, Job
 from benchmark.errors import RecordError
+from benchmark.files import read_arrays
 from benchmark.records import read_record
 
 DEVICES = ("cpu", "cuda")
@@ -74,7 +75,7 @@ def histories(config: Config, dataset: str) -> pd.DataFrame:
     """The loss histories of one dataset: model, seed, update, seconds, loss, ..."""
     frames = []
     for _, model, seed in _jobs(config, config.models, [dataset]):
-        path = _path(paths.HISTORY, config, dataset=dataset, model=model, seed=seed)
+        path = paths.fill(paths.HISTORY, config.run, dataset=dataset, model=model, seed=seed)
         if path.exists():
             frames.append(pd.read_csv(path).assign(model=model, seed=seed))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -82,16 +83,15 @@ def histories(config: Config, dataset: str) -> pd.DataFrame:
 
 def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str, np.ndarray]:
     """The arrays that show what a model learned; empty where there are none."""
-    path = _path(paths.DIAGNOSTICS, config, dataset=dataset, model=model, seed=seed)
+    path = paths.fill(paths.DIAGNOSTICS, config.run, dataset=dataset, model=model, seed=seed)
     if not path.exists():
         return {}
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    return read_arrays(path, "diagnostics")
 
 
 def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:
     """Where the drawn images of one job lie."""
-    return _path(paths.SAMPLES, config, dataset=dataset, model=model, seed=seed)
+    return paths.fill(paths.SAMPLES, config.run, dataset=dataset, model=model, seed=seed)
 
 
 def source_note(*frames: pd.DataFrame) -> list[str]:
@@ -105,13 +105,8 @@ def source_note(*frames: pd.DataFrame) -> list[str]:
 def _jobs(config: Config, models: list[str], datasets: list[str] | None = None):
     for dataset in datasets or config.datasets:
         for model in models:
-            # Real images need one draw only: their distance is the floor, not a result.
-            for seed in config.seeds[:1] if model == REAL else config.seeds:
+            for seed in config.seeds_of(model):
                 yield dataset, model, seed
-
-
-def _path(pattern: str, config: Config, **names) -> Path:
-    return Path(pattern.format(run=config.run, **names))
 
 
 def _names(record: dict) -> dict:
@@ -121,7 +116,7 @@ def _names(record: dict) -> dict:
 
 def _read(pattern: str, config: Config, job: Job, **names) -> dict | None:
     """The job's record; None when it was not measured, RecordError when it is of another job."""
-    path = _path(pattern, config, dataset=job.dataset, model=job.model, **names)
+    path = paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **names)
     if not path.exists():
         return None
     record = read_record(path)

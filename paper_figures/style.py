@@ -1,7 +1,5 @@
 """One look for everything: names, order and colours of models, figure style, and files."""
 
-from pathlib import Path
-
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -21,9 +19,7 @@ LABELS = {
     "vae": "VAE",
 }
 
-# Column width of a two-column paper, inches.
-COLUMN = 3.4
-FULL = 7.0
+FULL = 7.0  # inches, both columns of a two-column paper
 
 PRIOR_BEFORE = "0.6"
 
@@ -65,7 +61,8 @@ def model_colours(config: Config) -> dict[str, tuple]:
 def save_figure(figure: Figure, config: Config, name: str) -> None:
     """Write a figure as PDF and PNG; the same figure gives the same bytes."""
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        with atomic(paths.FIGURE.format(run=config.run, figure=name, format=kind)) as temporary:
+        path = paths.fill(paths.FIGURE, config.run, figure=name, format=kind)
+        with atomic(path) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata)
 
 
@@ -87,8 +84,9 @@ def save_table(
         "tex": _latex(cells, notes),
     }
     for kind, text in texts.items():
-        with atomic(paths.TABLE.format(run=config.run, table=name, format=kind)) as temporary:
-            Path(temporary).write_text(text)
+        path = paths.fill(paths.TABLE, config.run, table=name, format=kind)
+        with atomic(path) as temporary:
+            temporary.write_text(text)
 
 
 def _latex(cells: pd.DataFrame, notes: list[str]) -> str:

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from reference.configs import MODEL_SETTINGS, tiny_config
-from reference.images import bars
+from reference.images import adam_losses, bars
 
 from benchmark.registry import MODELS, build
 
@@ -31,19 +31,6 @@ def generators(numbers) -> list[torch.Generator]:
 
 def batch(n: int = 16, seed: int = 0) -> torch.Tensor:
     return bars(n, IMAGE_SHAPE, torch.Generator().manual_seed(seed))
-
-
-def train(model: torch.nn.Module, updates: int) -> list[float]:
-    """Losses of Adam on batches of bars."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    draws, losses = torch.Generator().manual_seed(0), []
-    for _ in range(updates):
-        loss, _ = model.loss(bars(32, IMAGE_SHAPE, draws), draws)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_there_are_settings_for_it(name):
@@ -73,7 +60,7 @@ def test_the_gradient_reaches_every_parameter(name, seeded):
 
 
 def test_the_loss_falls(name):
-    losses = train(make(name), 60)
+    losses = adam_losses(make(name), IMAGE_SHAPE, 60)
     # The unexplained variance of the pixels is what can be learnt: tens of nats.
     assert sum(losses[-10:]) / 10 < sum(losses[:10]) / 10 - 10
 
@@ -130,7 +117,7 @@ def test_with_a_generator_per_image_the_batch_is_no_matter(name, sizes):
 
 def test_a_saved_state_gives_the_same_samples(name, seeded, tmp_path):
     model = make(name)
-    train(model, 3)
+    adam_losses(model, IMAGE_SHAPE, 3)
     torch.save(model.state_dict(), tmp_path / "state.pt")
     other = make(name, seed=1)
     before = other.sample(4, seeded())  # a model may keep tables of its parameters

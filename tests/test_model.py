@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference.images import bars
+from reference.images import adam_losses, bars
 
 from kaem import KAEM, MixturePrior
 from kaem.generators import GENERATORS, ConvGenerator
@@ -26,20 +26,6 @@ def settings(prior: str = "mixture", decoder: str = "conv", **changes) -> dict:
 def make(seed: int = 0, *args, **kwargs) -> KAEM:
     torch.manual_seed(seed)
     return KAEM.from_settings(settings(*args, **kwargs), IMAGE_SHAPE)
-
-
-def train(model: KAEM, steps: int) -> list[float]:
-    """Losses of Adam on batches of bars."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    generator = torch.Generator().manual_seed(0)
-    losses = []
-    for _ in range(steps):
-        loss, _ = model.loss(bars(32, IMAGE_SHAPE, generator), generator)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
 
 
 every_model = [
@@ -73,12 +59,12 @@ def test_from_settings(prior, decoder, seeded):
 
 @for_every_model
 def test_the_loss_falls_and_a_seed_decides_everything(prior, decoder):
-    losses = train(make(0, prior, decoder), 60)
+    losses = adam_losses(make(0, prior, decoder), IMAGE_SHAPE, 60)
     first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
     # The unexplained variance of a pixel is what can be learnt: tens of nats in all.
     assert last < first - 20
-    assert losses[:5] == train(make(0, prior, decoder), 5)
-    assert losses[:5] != train(make(1, prior, decoder), 5)
+    assert losses[:5] == adam_losses(make(0, prior, decoder), IMAGE_SHAPE, 5)
+    assert losses[:5] != adam_losses(make(1, prior, decoder), IMAGE_SHAPE, 5)
 
 
 @for_every_model
@@ -110,7 +96,7 @@ def test_a_sample_does_not_depend_on_its_batch(prior, decoder, seeded):
 @for_every_model
 def test_a_saved_state_gives_the_same_samples(prior, decoder, seeded, tmp_path):
     model = make(0, prior, decoder)
-    train(model, 3)
+    adam_losses(model, IMAGE_SHAPE, 3)
     torch.save(model.state_dict(), tmp_path / "state.pt")
     other = make(1, prior, decoder)
     before = other.sample(4, seeded())  # fills its tables with other parameters

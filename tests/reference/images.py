@@ -1,4 +1,4 @@
-"""Structured images to train on."""
+"""Structured images to train on, and a plain loop to train with."""
 
 import torch
 from torch import Tensor
@@ -13,3 +13,18 @@ def bars(n: int, image_shape: tuple[int, int, int], generator: torch.Generator) 
     halves = torch.arange(width) < width // 2
     lit = (halves == left[:, None])[:, None, None, :]
     return torch.where(lit, level[:, None, None, None], x)
+
+
+def adam_losses(
+    model: torch.nn.Module, image_shape: tuple[int, int, int], updates: int
+) -> list[float]:
+    """Train a model on batches of bars; the loss of every update."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    draws, losses = torch.Generator().manual_seed(0), []
+    for _ in range(updates):
+        loss, _ = model.loss(bars(32, image_shape, draws), draws)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses

@@ -78,14 +78,6 @@ def all_gpus():
     return workflow.global_resources["gpu"].value
 
 
-def evaluated_models():
-    """Every (model, seed) that is measured; real images are drawn once, as the floor."""
-    yield REAL, CONFIG.seeds[0]
-    for model in CONFIG.models:
-        for seed in CONFIG.seeds:
-            yield model, seed
-
-
 def per_job(pattern):
     """The pattern filled for every dataset, trained model and seed."""
     return expand(
@@ -97,7 +89,8 @@ def metrics_records():
     return [
         run_path(paths.METRICS_RECORD, dataset=dataset, model=model, seed=seed)
         for dataset in CONFIG.datasets
-        for model, seed in evaluated_models()
+        for model in [REAL, *CONFIG.models]
+        for seed in CONFIG.seeds_of(model)
     ]
 
 

@@ -56,7 +56,7 @@ def train_classifier(
     )
 
     def loss() -> tuple[Tensor, dict]:
-        images, labels = next(batches)
+        images, labels, _ = next(batches)
         logits = model(to_float(images.to(device)))
         labels = labels.to(device)
         accuracy = (logits.argmax(1) == labels).float().mean().item()

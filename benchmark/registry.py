@@ -21,9 +21,17 @@ class ModelSpec:
     fixed: dict = field(default_factory=dict)
 
 
+def _kaem(prior: str, sampler: str) -> ModelSpec:
+    return ModelSpec("kaem.model:KAEM", {"prior": {"kind": prior}, "sampler": {"kind": sampler}})
+
+
 MODELS = {
-    "kaem_is": ModelSpec("kaem.model:KAEM", {"prior": {"kind": "mixture"}}),
-    "kaem_is_univariate": ModelSpec("kaem.model:KAEM", {"prior": {"kind": "univariate"}}),
+    "kaem_is": _kaem("mixture", "importance"),
+    "kaem_ula": _kaem("mixture", "langevin"),
+    "kaem_thermo": _kaem("mixture", "thermodynamic"),
+    "kaem_is_univariate": _kaem("univariate", "importance"),
+    "kaem_ula_univariate": _kaem("univariate", "langevin"),
+    "kaem_thermo_univariate": _kaem("univariate", "thermodynamic"),
     "vae": ModelSpec("baselines.vae:VAE"),
 }
 

@@ -17,6 +17,7 @@ from benchmark.files import atomic
 from benchmark.progress import training_progress
 from benchmark.registry import build
 from benchmark.seeding import derive_seed, generator
+from kaem.errors import KAEMError
 
 HISTORY_ROWS = 200
 FINAL_FRACTION = 0.05  # of the updates, over which the record's final values are averaged
@@ -76,16 +77,24 @@ def train_model(
     noise = generator("noise", job.dataset, job.model, seed, device=device)
     batches = batch_stream(dataset.images["train"], settings["batch_size"], job.dataset, seed)
     title = f"{job.dataset} · {job.model} · seed {seed}"
+
+    def loss() -> tuple[Tensor, dict]:
+        images, _, rows = next(batches)
+        # Models with a Markov chain for every datum ask which data these are.
+        which = {"index": rows} if getattr(model, "needs_index", False) else {}
+        return model.loss(to_float(images.to(device)), noise, **which)
+
     started = time.perf_counter()
     history = optimise(
         model,
-        lambda: model.loss(to_float(next(batches)[0].to(device)), noise),
+        loss,
         updates=settings["updates"],
         learning_rate=settings["learning_rate"],
         betas=settings["betas"],
         schedule=settings["schedule"],
         title=title,
         progress=progress,
+        after_update=getattr(model, "after_update", None),
     )
     seconds = time.perf_counter() - started
     return TrainingRun(model, history, diagnostics | _diagnostics(model, "after"), seconds)
@@ -101,8 +110,16 @@ def optimise(
     schedule: str = "cosine",
     title: str,
     progress: str = "auto",
+    after_update: Callable[[int, int], None] | None = None,
 ) -> History:
-    """Minimise `loss()` with Adam; the learning rate is constant or falls to 0 along a cosine."""
+    """Minimise `loss()` with Adam; the learning rate is constant or falls to 0 along a cosine.
+
+    Args:
+        after_update: called as (update, updates) after each step of the optimiser.
+
+    Raises:
+        TrainingError: the loss is no longer finite, or the model could not compute it.
+    """
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=tuple(betas))
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
@@ -113,7 +130,10 @@ def optimise(
     model.train()
     with training_progress(title, updates, progress) as report:
         for update in range(1, updates + 1):
-            value, info = loss()
+            try:
+                value, info = loss()
+            except KAEMError as error:
+                raise TrainingError(f"{title}: {error}\n  Nothing was written.") from error
             stretch.append({"loss": value.item(), **info})
             if not math.isfinite(stretch[-1]["loss"]):
                 raise TrainingError(
@@ -124,6 +144,8 @@ def optimise(
             value.backward()
             optimiser.step()
             rate.step()
+            if after_update:
+                after_update(update, updates)
             if update * HISTORY_ROWS // updates > (update - 1) * HISTORY_ROWS // updates:
                 means = {key: float(np.mean([s[key] for s in stretch])) for key in stretch[0]}
                 seconds = round(time.perf_counter() - started, 3)
@@ -135,8 +157,11 @@ def optimise(
 
 def batch_stream(
     images: Tensor, batch_size: int, dataset: str, seed: int, labels: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Endless batches (images, labels): each epoch is a new permutation, its remainder dropped."""
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+    """Endless batches (images, labels, their rows in `images`).
+
+    Each epoch is a new permutation, its remainder dropped.
+    """
     if len(images) < batch_size:
         raise TrainingError(
             f"{dataset}: batch_size {batch_size} exceeds its {len(images)} training images"
@@ -146,7 +171,7 @@ def batch_stream(
         permutation = torch.randperm(len(images), generator=order)
         for rows in permutation.split(batch_size):
             if len(rows) == batch_size:
-                yield images[rows], None if labels is None else labels[rows]
+                yield images[rows], None if labels is None else labels[rows], rows
 
 
 def _diagnostics(model: torch.nn.Module, stage: str) -> dict[str, np.ndarray]:

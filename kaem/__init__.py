@@ -2,7 +2,19 @@
 sampled, with a neural or KAN generator (P. Raj, arXiv 2506.14167)."""
 
 from kaem.importance import ImportanceSampling
+from kaem.langevin import Langevin
 from kaem.model import KAEM
 from kaem.priors import MixturePrior, UnivariatePrior
+from kaem.saving import load, save
+from kaem.thermodynamic import Thermodynamic
 
-__all__ = ["KAEM", "ImportanceSampling", "MixturePrior", "UnivariatePrior"]
+__all__ = [
+    "KAEM",
+    "ImportanceSampling",
+    "Langevin",
+    "MixturePrior",
+    "Thermodynamic",
+    "UnivariatePrior",
+    "load",
+    "save",
+]

@@ -6,29 +6,47 @@
 It is trained by maximum likelihood; sampling is one exact draw of z and one pass of g.
 """
 
+import copy
+from collections import deque
+
 import torch
 from torch import Tensor, nn
 
+from kaem.chains import LangevinChains, Population
+from kaem.errors import KAEMError, NonFiniteError
 from kaem.generators import ImageShape, make_generator
+from kaem.health import HealthWatch
 from kaem.importance import ImportanceSampling, select_particles
 from kaem.likelihood import (
     log_constant,
+    log_likelihood,
     log_mean_exp,
     pairwise_log_likelihood,
     weighted_squared_error,
 )
+from kaem.options import LOG_NORMALIZERS, DomainUpdate, Regulariser, Sampler, make_sampler
+from kaem.posterior import Posterior
 from kaem.priors import MixturePrior, UnivariatePrior, make_prior
 from kaem.random import Generators
+from kaem.thermodynamic import Thermodynamic
+from kaem.univariate import EdgeFunctions
+
+REMEMBERED_BATCHES = 100  # of posterior draws, for the next move of the domain
+PENALTY_POINTS = 100  # on each layer's domain
 
 
 class KAEM(nn.Module):
-    """KAEM, trained by importance sampling.
+    """KAEM with one of three posterior samplers.
 
     Args:
         prior: `UnivariatePrior` or `MixturePrior`.
         generator: module from latent features (n, q) to mean images (n, C, H, W).
         sigma: standard deviation of the likelihood, in units of the image range [0, 1].
         sampler: how the posterior is sampled in training.
+        log_normalizer: gradient of log Z: "exact" through the quadrature, or "contrastive" from
+            as many prior draws as there are data in the batch.
+        domain_update: move the prior's domain with the posterior; never by default.
+        regulariser: sparsity of all edge functions, the generator's included.
     """
 
     nfe = 1  # network evaluations per sample: one pass of the generator
@@ -39,29 +57,67 @@ class KAEM(nn.Module):
         generator: nn.Module,
         *,
         sigma: float,
-        sampler: ImportanceSampling | None = None,
+        sampler: Sampler | None = None,
+        log_normalizer: str = "exact",
+        domain_update: DomainUpdate | None = None,
+        regulariser: Regulariser | None = None,
     ):
         super().__init__()
         if sigma <= 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
+        if log_normalizer not in LOG_NORMALIZERS:
+            known = ", ".join(LOG_NORMALIZERS)
+            raise ValueError(f"unknown log_normalizer {log_normalizer!r}; known: {known}")
         self.prior = prior
         self.generator = generator
         self.sigma = sigma
         self.sampler = sampler or ImportanceSampling()
+        self.log_normalizer = log_normalizer
+        self.domain_update = domain_update
+        self.regulariser = regulariser or Regulariser()
+        if isinstance(self.sampler, ImportanceSampling):
+            self.chains = None
+        elif isinstance(self.sampler, Thermodynamic):
+            self.chains = Population(self.sampler)
+        else:
+            self.chains = LangevinChains(self.sampler)
+        self.origin: tuple[dict, ImageShape] | None = None  # what from_settings was given
+        self.updates_done = 0
+        self._last_info: dict[str, float] = {}
+        self._recent_draws: deque[Tensor] = deque(maxlen=REMEMBERED_BATCHES)
+        self._health = HealthWatch()
 
     @classmethod
     def from_settings(cls, settings: dict, image_shape: ImageShape) -> "KAEM":
         """Build the model from plain settings, the entries of a configuration file.
 
         Args:
-            settings: {"prior": {"kind", "q", "p", ...}, "decoder": {"kind", ...},
-                "sigma": float, "sampler": {...}}; see `config/schema/config.schema.json`.
+            settings: {"prior": {"kind": "mixture", "q", "p", ...}, "decoder": {"kind": "conv",
+                ...}, "sigma": float, "sampler": {"kind": "langevin", ...}}; optionally
+                "log_normalizer", "domain_update": {...}, "regulariser": {...}. The inner
+                mappings hold the arguments of the classes that they name.
             image_shape: (C, H, W).
+
+        Raises:
+            ValueError: an unknown kind; TypeError: an unknown argument.
         """
-        prior = make_prior(**settings["prior"])
-        generator = make_generator(q=prior.q, image_shape=image_shape, **settings["decoder"])
-        sampler = ImportanceSampling(**settings["sampler"])
-        return cls(prior, generator, sigma=settings["sigma"], sampler=sampler)
+        origin = (copy.deepcopy(settings), tuple(image_shape))
+        settings = dict(settings)
+        prior = make_prior(**settings.pop("prior"))
+        generator = make_generator(q=prior.q, image_shape=image_shape, **settings.pop("decoder"))
+        sampler = make_sampler(**settings.pop("sampler"))
+        if "domain_update" in settings:
+            settings["domain_update"] = DomainUpdate(**settings["domain_update"])
+        if "regulariser" in settings:
+            settings["regulariser"] = Regulariser(**settings["regulariser"])
+        model = cls(prior, generator, sampler=sampler, **settings)
+        model.origin = origin
+        return model
+
+    @property
+    def needs_index(self) -> bool:
+        """Whether `loss` needs to know which datum is which: it has persistent chains."""
+        return self.chains is not None and self.chains.options.persistent
 
     def decode(self, z: Tensor) -> Tensor:
         """Mean images g(h(z)), (n, *event_shape) -> (n, C, H, W) in [0, 1]."""
@@ -72,27 +128,57 @@ class KAEM(nn.Module):
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
         return self.decode(self.prior.sample(n, generator))
 
-    def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-        """The negative log-likelihood per image, in nats, estimated by importance sampling.
+    def loss(
+        self, x: Tensor, generator: torch.Generator | None = None, index: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """A scalar whose gradient estimates that of -log p(x), averaged over the batch, in nats.
 
-        Its value is -log((1/s) sum_s p(x|z_s)), averaged over the batch, with every constant.
-        Its gradient is the estimate of -grad log p(x) from the resampled particles. All s
-        proposals are scored without a graph; only the distinct survivors are decoded again
-        for the backward pass.
+        The gradient is that of -E[log p(x|z) + log p(z)] over draws from the posterior. The value
+        is -log((1/s) sum_s p(x|z_s)) with importance sampling; Langevin draws give no estimate of
+        the evidence, so with them the value is -E[log p(x|z) + log p(z)] itself. Every constant
+        is there. The regulariser's penalty is added to both.
 
         Args:
-            x: (n, C, H, W) in [0, 1].
+            x: (b, C, H, W) in [0, 1].
+            index: (b,), places of the data in the training set; for persistent chains.
 
         Returns:
-            The scalar loss, and {"log_likelihood", "ess", "survivors"}: mean log p(x) in nats,
-            mean effective sample size, number of proposals that carry a gradient.
+            The scalar loss, and what there is to log: "log_likelihood" (mean log p(x) in nats for
+            importance sampling, mean log p(x|z) at the draws otherwise), and
+            "ess", "survivors" (importance sampling); "log_prior", "outside", "acceptance" (MALA);
+            "swap_1", ..., the acceptance of the swaps of each gap (thermodynamic).
+
+        Raises:
+            NonFiniteError, ChainLeftDomainError: the number of the update says when.
+            ValueError: persistent chains without an index.
         """
+        try:
+            self._check_data(x)
+            if self.chains is None:
+                loss, info = self._importance_loss(x, generator)
+            else:
+                loss, info = self._chains_loss(x, generator, index)
+            loss = loss + self.penalty()
+            self._check_loss(loss)
+        except KAEMError as error:
+            raise type(error)(f"update {self.updates_done + 1}: {error}") from error
+        self._last_info = info
+        return loss, info
+
+    def _importance_loss(self, x: Tensor, generator) -> tuple[Tensor, dict]:
+        """All proposals are scored without a graph; only the distinct survivors are decoded again
+        for the backward pass."""
         with torch.no_grad():
             z = self.prior.sample(self.sampler.proposals, generator)
-            log_likelihood = pairwise_log_likelihood(x, self.decode(z), self.sigma)
-            particles = select_particles(log_likelihood, self.sampler, generator)
-            log_evidence = log_mean_exp(log_likelihood).mean()
-        expected = self._expected_log_joint(x, z[particles.indices], particles.weights)
+            scores = pairwise_log_likelihood(x, self.decode(z), self.sigma)
+            particles = select_particles(scores, self.sampler, generator)
+            log_evidence = log_mean_exp(scores).mean()
+        z, weights = z[particles.indices], particles.weights
+        self._remember(z)
+        error = weighted_squared_error(x, self.decode(z), weights)
+        likelihood = log_constant(x[0].numel(), self.sigma) - error / (2 * self.sigma**2 * len(x))
+        log_prior = (weights.sum(0) * self._log_prior(z, len(x), generator)).sum() / len(x)
+        expected = likelihood + log_prior
         # The value is the evidence, the gradient is that of the expected log joint density.
         loss = -expected + (expected.detach() - log_evidence)
         return loss, {
@@ -101,14 +187,92 @@ class KAEM(nn.Module):
             "survivors": float(len(particles.indices)),
         }
 
-    def _expected_log_joint(self, x: Tensor, z: Tensor, weights: Tensor) -> Tensor:
-        """mean_b sum_k w_bk [log p(x_b|z_k) + log p(z_k)], scalar; gradients to all parameters."""
-        error = weighted_squared_error(x, self.decode(z), weights)
-        likelihood = log_constant(x[0].numel(), self.sigma) - error / (2 * self.sigma**2 * len(x))
-        return likelihood + (weights.sum(0) * self.prior.log_prob(z)).sum() / len(x)
+    def _chains_loss(self, x: Tensor, generator, index) -> tuple[Tensor, dict]:
+        """The chains move without a graph; one pass at their ends carries the gradient."""
+        z, info = self.chains.draw(Posterior(self, x), self.updates_done + 1, generator, index)
+        self._remember(z)
+        likelihood = log_likelihood(x, self.decode(z), self.sigma).mean()
+        log_prior = self._log_prior(z, len(x), generator).mean()
+        info = {"log_likelihood": likelihood.item(), "log_prior": log_prior.item(), **info}
+        return -(likelihood + log_prior), info
+
+    def _log_prior(self, z: Tensor, draws: int, generator) -> Tensor:
+        """log p(z), (n,), with the gradient of log Z that was asked for."""
+        if self.log_normalizer == "exact":
+            return self.prior.log_prob(z)
+        return self.prior.log_prob(z, self.prior.contrastive_log_normalizer(draws, generator))
+
+    def penalty(self) -> Tensor | float:
+        """The regulariser's share of the loss."""
+        weights = self.regulariser
+        if weights.l1 == 0 and weights.entropy == 0:
+            return 0.0
+        total = 0.0
+        for layer in self.modules():
+            if isinstance(layer, EdgeFunctions):
+                points = torch.linspace(*layer.basis.domain, PENALTY_POINTS).to(layer.w_base)
+                l1, entropy = layer.sparsity(points)
+                total = total + weights.l1 * l1 + weights.entropy * entropy
+        return total
+
+    @torch.no_grad()
+    def after_update(self, update: int, updates: int) -> None:
+        """To be called after the optimiser's step: what changes over training other than by it.
+
+        Anneals or re-spaces the temperatures, moves the domain, and logs a warning (logger
+        "kaem") where the last updates looked ill. Without `domain_update` and the thermodynamic
+        sampler the call only serves the warnings and the update's number in errors.
+
+        Args:
+            update: the number of the update that was just made, from 1.
+            updates: how many there will be.
+        """
+        self.updates_done = update
+        self._health.see(update, self._last_info)
+        if self.chains is not None:
+            self.chains.after_update(update, updates)
+        if self.domain_update and update % self.domain_update.every == 0 and self._recent_draws:
+            self._move_domain()
+
+    def _move_domain(self) -> None:
+        draws = torch.cat(list(self._recent_draws))
+        self._recent_draws.clear()
+        # Every stored chain must stay inside, those of data not seen for long included.
+        kept = self.chains.store.table if self.needs_index else draws
+        ends = torch.stack([*draws.aminmax(), *kept.aminmax()])
+        domain = self.prior.covering_domain(ends, self.domain_update.margin)
+        self.prior.set_domain(domain, draws, self.domain_update.even)
+
+    def _remember(self, z: Tensor) -> None:
+        if self.domain_update:
+            self._recent_draws.append(z)
+
+    @staticmethod
+    def _check_data(x: Tensor) -> None:
+        if x.isfinite().all():
+            return
+        place = (~x.isfinite()).nonzero()[0].tolist()
+        images = int((~x.isfinite()).flatten(1).any(1).sum())
+        raise NonFiniteError(
+            f"{images} of the batch's {len(x)} images hold NaN or infinity; the first at "
+            f"image {place[0]}, channel, row and column {place[1:]}"
+        )
+
+    def _check_loss(self, loss: Tensor) -> None:
+        if loss.isfinite():
+            return
+        ill = [name for name, p in self.named_parameters() if not p.isfinite().all()]
+        where = f"not finite: {', '.join(ill)}" if ill else "all parameters are still finite"
+        raise NonFiniteError(
+            f"the loss is {loss.item()} ({where}). Lower the learning rate or raise sigma."
+        )
 
     @torch.no_grad()
     def diagnostics(self) -> dict[str, Tensor]:
-        """What there is to look at: {"nodes": (n,), "density": (..., n)} of each latent."""
+        """What there is to look at: {"nodes": (n,), "density": (..., n)} of each latent; with a
+        population also its "temperatures"."""
         marginals = self.prior.marginals()
-        return {"nodes": marginals.nodes, "density": marginals.log_density.exp()}
+        found = {"nodes": marginals.nodes, "density": marginals.log_density.exp()}
+        if isinstance(self.sampler, Thermodynamic):
+            found["temperatures"] = self.chains.temperatures
+        return found

@@ -25,8 +25,9 @@ class ComponentDensities(nn.Module):
         basis: basis of the edge functions, see `kaem.bases.BASES`.
         grid_size: basis functions per edge function.
         reference: reference density pi_0, see `kaem.reference.REFERENCES`.
-        domain: (a, b), the support.
+        domain: (a, b), the support at first; `set_domain` moves it.
         n_nodes: nodes of the piecewise linear density.
+        basis_options: {"degree": int} for B-splines.
 
     The sampling tables follow the parameters by themselves: they are built on first use and
     again after any change of a parameter.
@@ -42,23 +43,76 @@ class ComponentDensities(nn.Module):
         reference: str = "gaussian",
         domain: tuple[float, float] = (-4.0, 4.0),
         n_nodes: int = 200,
+        **basis_options,
     ):
         super().__init__()
         if q < 1 or p < 1 or n_nodes < 2:
             raise ValueError(f"need q >= 1, p >= 1, n_nodes >= 2, got {q}, {p}, {n_nodes}")
         self.q, self.p = q, p
-        self.domain = check_domain(domain)
-        self.functions = EdgeFunctions(q, p, basis=basis, grid_size=grid_size, domain=domain)
-        self.reference = make_reference(reference)
-        self.register_buffer("nodes", torch.linspace(*self.domain, n_nodes))
+        domain = check_domain(domain)
+        self.functions = EdgeFunctions(
+            q, p, basis=basis, grid_size=grid_size, domain=domain, **basis_options
+        )
+        self.reference = make_reference(reference, q, p, domain)
+        self.register_buffer("nodes", torch.linspace(*domain, n_nodes))
         self._cache: dict[str, tuple[list[Tensor], PiecewiseLinearDensity]] = {}
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """(a, b), the support."""
+        return float(self.nodes[0]), float(self.nodes[-1])
+
+    @torch.no_grad()
+    def set_domain(
+        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = 0.5
+    ) -> None:
+        """Move the support, the grid of the basis and the nodes; refit the edge functions.
+
+        Args:
+            domain: the new (a, b).
+            samples, even: where the grid is to be dense, see `kaem.bases.Basis.place`.
+        """
+        domain = check_domain(domain)
+        self.reference.place(domain)  # first: it refuses a domain beyond its support
+        self.functions.place(domain, samples, even)
+        self.nodes.copy_(torch.linspace(*domain, len(self.nodes), dtype=torch.float64))
+
+    def covering_domain(self, samples: Tensor, margin: float = 0.1) -> tuple[float, float]:
+        """The samples' range, wider by `margin` of it on both sides, within the support of pi_0.
+
+        Args:
+            samples: latents, any shape.
+        """
+        low, high = samples.min().item(), samples.max().item()
+        room = margin * (high - low)
+        lowest, highest = self.reference.support
+        return max(low - room, lowest), min(high + room, highest)
 
     def log_normalizer(self) -> Tensor:
         """log Z_qp, (q, p), differentiable: the trapezoid rule is exact for this density."""
         return log_integral(self._log_unnormalised(), self.nodes)
 
-    def components(self) -> PiecewiseLinearDensity:
-        """The component densities, batch shape (q, p)."""
+    def contrastive_log_normalizer(self, n: int, generator: Generators = None) -> Tensor:
+        """log Z_qp, (q, p): its value is exact, its gradient is estimated from n prior draws.
+
+        grad log Z_qp = E_{z ~ pi_qp}[grad(f_qp(z) + log pi_0(z))], the "contrastive divergence"
+        form in which the paper trains (arXiv 2506.14167, section 4).
+        """
+        unnormalised = PiecewiseLinearDensity(self._log_unnormalised(), self.nodes)
+        with torch.no_grad():
+            z = self.icdf(rand(n, (self.q, self.p), generator, like=self.nodes))
+            value = self.log_normalizer()
+        estimate = unnormalised.log_prob(z).mean(dim=0)
+        return value + (estimate - estimate.detach())
+
+    def components(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
+        """The component densities, batch shape (q, p).
+
+        Args:
+            log_z: (q, p), log Z_qp with a gradient of the caller's choice; exact by default.
+        """
+        if log_z is not None:
+            return self._build_components(log_z)
         return self._cached("components", self._build_components)
 
     def cdf(self, z: Tensor) -> Tensor:
@@ -72,9 +126,10 @@ class ComponentDensities(nn.Module):
     def _log_unnormalised(self) -> Tensor:
         return self.functions.curves(self.nodes) + self.reference(self.nodes)
 
-    def _build_components(self) -> PiecewiseLinearDensity:
+    def _build_components(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
         log_density = self._log_unnormalised()
-        log_z = log_integral(log_density, self.nodes)
+        if log_z is None:
+            log_z = log_integral(log_density, self.nodes)
         return PiecewiseLinearDensity(log_density - log_z.unsqueeze(-1), self.nodes)
 
     def _cached(self, name: str, build) -> PiecewiseLinearDensity:
@@ -106,22 +161,22 @@ class UnivariatePrior(ComponentDensities):
     def event_shape(self) -> tuple[int, int]:
         return (self.q, self.p)
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), (n, q, p) -> (n,); -inf outside the domain."""
-        return self.components().log_prob(z).sum(dim=(1, 2))
+    def log_prob(self, z: Tensor, log_z: Tensor | None = None) -> Tensor:
+        """log p(z), (n, q, p) -> (n,); -inf outside the domain. log_z: see `components`."""
+        return self.marginals(log_z).log_prob(z).sum(dim=(1, 2))
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n exact draws by inverse transform, (n, q, p)."""
-        return self.components().icdf(rand(n, self.event_shape, generator, like=self.nodes))
+        return self.marginals().icdf(rand(n, self.event_shape, generator, like=self.nodes))
 
     def generator_input(self, z: Tensor) -> Tensor:
         """h_q = sum_p z_qp, (n, q, p) -> (n, q)."""
         return z.sum(dim=2)
 
-    def marginals(self) -> PiecewiseLinearDensity:
-        """The density of each latent z_qp, batch shape (q, p)."""
-        return self.components()
+    def marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
+        """The density of each latent z_qp, batch shape (q, p). log_z: see `components`."""
+        return self.components(log_z)
 
 
 class MixturePrior(ComponentDensities):
@@ -148,9 +203,9 @@ class MixturePrior(ComponentDensities):
         """log w_qp, (q, p)."""
         return self.weight_logits.log_softmax(dim=1)
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), (n, q) -> (n,); -inf outside the domain."""
-        return self.marginals().log_prob(z).sum(dim=1)
+    def log_prob(self, z: Tensor, log_z: Tensor | None = None) -> Tensor:
+        """log p(z), (n, q) -> (n,); -inf outside the domain. log_z: see `components`."""
+        return self.marginals(log_z).log_prob(z).sum(dim=1)
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
@@ -161,13 +216,18 @@ class MixturePrior(ComponentDensities):
         """The latents themselves, (n, q) -> (n, q)."""
         return z
 
-    def marginals(self) -> PiecewiseLinearDensity:
-        """The density of each latent z_q, batch shape (q,): its p components as one table."""
+    def marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
+        """The density of each latent z_q, batch shape (q,): its p components as one table.
+
+        log_z: see `components`.
+        """
+        if log_z is not None:
+            return self._build_marginals(log_z)
         return self._cached("marginals", self._build_marginals)
 
-    def _build_marginals(self) -> PiecewiseLinearDensity:
+    def _build_marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
         # A convex combination of densities that are linear on the same cells is linear there.
-        log_density = self.components().log_density + self.log_weights().unsqueeze(-1)
+        log_density = self.components(log_z).log_density + self.log_weights().unsqueeze(-1)
         return PiecewiseLinearDensity(torch.logsumexp(log_density, dim=1), self.nodes)
 
 

@@ -4,7 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from kaem.bases import make_basis
+from kaem.bases import make_basis, quantiles
+
+REFIT_POINTS = 20  # per basis function, in a least-squares refit
+REFIT_RIDGE = 1e-8  # relative to the design matrix's largest eigenvalue
 
 
 class EdgeFunctions(nn.Module):
@@ -14,7 +17,7 @@ class EdgeFunctions(nn.Module):
 
     Args:
         rows, columns: the matrix; (q, p) in a prior, (inputs, outputs) in a KAN layer.
-        basis, grid_size, domain: the basis, see `kaem.bases`.
+        basis, grid_size, domain, basis_options: the basis, see `kaem.bases`.
         base_scale: standard deviation of the initial w_base.
         noise_scale: standard deviation of the initial coefficients c.
     """
@@ -29,9 +32,10 @@ class EdgeFunctions(nn.Module):
         domain: tuple[float, float] = (-4.0, 4.0),
         base_scale: float = 0.1,
         noise_scale: float = 0.1,
+        **basis_options,
     ):
         super().__init__()
-        self.basis = make_basis(basis, grid_size, domain)
+        self.basis = make_basis(basis, grid_size, domain, **basis_options)
         self.w_base = nn.Parameter(base_scale * torch.randn(rows, columns))
         self.w_spline = nn.Parameter(torch.ones(rows, columns))
         self.coefficients = nn.Parameter(noise_scale * torch.randn(rows, columns, grid_size))
@@ -48,3 +52,67 @@ class EdgeFunctions(nn.Module):
         # One matrix product over (row, basis function) pairs.
         weights = weights.transpose(1, 2).reshape(rows * grid_size, columns)
         return silu(x) @ self.w_base + self.basis(x).flatten(1) @ weights
+
+    @torch.no_grad()
+    def place(
+        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = 0.5
+    ) -> None:
+        """Move the basis to another domain and refit the coefficients to the same functions.
+
+        Least squares on the part of the new domain that the old one covers: what the functions
+        are beyond the old domain nobody has learned. With samples, half the points of the fit
+        are their quantiles, so that the fit is closest where the samples are.
+
+        Args:
+            domain, samples, even: see `kaem.bases.Basis.place`.
+        """
+        points = self._refit_points(domain, samples)
+        basis = self.basis.double()
+        curves = self.coefficients.double() @ basis(points).T
+        basis.place(domain, samples, even)
+        self.coefficients.copy_(least_squares(basis(points), curves))
+        self.basis.to(self.coefficients.dtype)
+
+    def _refit_points(self, domain: tuple[float, float], samples: Tensor | None) -> Tensor:
+        (a, b), (old_a, old_b) = domain, self.basis.domain
+        low, high = max(a, old_a), min(b, old_b)
+        if low >= high:  # nothing in common: the new domain's functions are the old ones' tails
+            low, high = a, b
+        count = REFIT_POINTS * self.basis.grid_size
+        options = {"dtype": torch.float64, "device": self.coefficients.device}
+        points = torch.linspace(low, high, count, **options)
+        if samples is None:
+            return points
+        levels = torch.linspace(0, 1, count, **options)
+        return torch.cat([points, quantiles(samples, levels).clamp(low, high)])
+
+    def sparsity(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """What the KAN regulariser penalises (arXiv 2404.19756, equations 2.17 to 2.20).
+
+        Returns:
+            l1: the sum over the functions of mean |f_rc| over the points (n,).
+            entropy: of the functions' shares of that sum, in nats; small when few functions
+                carry the whole layer.
+        """
+        size = self.curves(points).abs().mean(dim=-1).flatten()
+        total = size.sum()
+        share = size / total.clamp_min(torch.finfo(size.dtype).tiny)
+        return total, torch.special.entr(share).sum()
+
+
+def least_squares(design: Tensor, values: Tensor) -> Tensor:
+    """The coefficients whose curves come closest to `values`, by ridge regression.
+
+    The ridge is tiny. It decides only where the points leave coefficients undetermined: those of
+    basis functions that no point reaches become zero.
+
+    Args:
+        design: (n, grid_size), the basis at the points.
+        values: (..., n), the curves to fit at the points.
+
+    Returns:
+        (..., grid_size).
+    """
+    u, s, v = torch.linalg.svd(design, full_matrices=False)
+    damped = s / (s.square() + REFIT_RIDGE * s.max().square())
+    return ((values @ u) * damped) @ v

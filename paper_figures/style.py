@@ -15,7 +15,11 @@ from benchmark.files import atomic
 LABELS = {
     REAL: "real images",
     "kaem_is": "KAEM-IS",
+    "kaem_ula": "KAEM-ULA",
+    "kaem_thermo": "KAEM-thermo",
     "kaem_is_univariate": "KAEM-IS, univariate",
+    "kaem_ula_univariate": "KAEM-ULA, univariate",
+    "kaem_thermo_univariate": "KAEM-thermo, univariate",
     "vae": "VAE",
 }
 

@@ -481,5 +481,9 @@ def test_a_wrong_shape_is_named(kind):
 
 def test_reference_densities_are_the_formulas():
     z = torch.linspace(-3, 3, 7, dtype=torch.float64)
-    assert torch.equal(make_reference("flat")(z), torch.zeros(7, dtype=torch.float64))
-    np.testing.assert_allclose(make_reference("gaussian")(z), stats.norm.logpdf(z))
+    assert torch.equal(
+        make_reference("flat", 2, 3, (-3.0, 3.0))(z), torch.zeros(7, dtype=torch.float64)
+    )
+    np.testing.assert_allclose(
+        make_reference("gaussian", 2, 3, (-3.0, 3.0))(z), stats.norm.logpdf(z)
+    )

@@ -23,19 +23,15 @@ RUN_CONFIGS = sorted(
 )
 
 # One entry per registered model, as small as it can be and still learn.
+PRIOR = {"q": 3, "p": 2, "grid_size": 8, "n_nodes": 50}
+IMPORTANCE = {"proposals": 200, "survivors": 10, "ess_threshold": 1.0}
+LANGEVIN = {"steps": 10, "step_size": 0.03, "persistent": False}
+THERMODYNAMIC = {"temperatures": 2, "steps": 10, "step_size": 0.03, "persistent": False}
 MODEL_SETTINGS = {
-    "kaem_is": {
-        "sigma": 0.3,
-        "prior": {"q": 3, "p": 2, "grid_size": 8, "n_nodes": 50},
-        "sampler": {"proposals": 200, "survivors": 10, "ess_threshold": 1.0},
-    },
-    "kaem_is_univariate": {
-        "sigma": 0.3,
-        "prior": {"q": 3, "p": 2, "grid_size": 8, "n_nodes": 50},
-        "sampler": {"proposals": 200, "survivors": 10, "ess_threshold": 1.0},
-    },
-    "vae": {"sigma": 0.3, "latents": 3, "encoder_width": 8},
-}
+    f"kaem_{name}{suffix}": {"sigma": 0.3, "prior": PRIOR, "sampler": sampler}
+    for name, sampler in (("is", IMPORTANCE), ("ula", LANGEVIN), ("thermo", THERMODYNAMIC))
+    for suffix in ("", "_univariate")
+} | {"vae": {"sigma": 0.3, "latents": 3, "encoder_width": 8}}
 
 MISSING = object()  # as a value of `changed`: the key is removed
 

@@ -1,0 +1,178 @@
+"""Markov chains that follow the posterior of every training datum from update to update."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from kaem.langevin import Langevin, run_chains
+from kaem.posterior import Posterior
+from kaem.thermodynamic import (
+    Thermodynamic,
+    annealed_power,
+    power_schedule,
+    respaced,
+    step_sizes,
+    sweep,
+)
+
+
+class ChainStore(nn.Module):
+    """A table with a row per datum, filled on first use and grown when larger indices come.
+
+    Its content belongs to a training run, not to the model: it is not in the state_dict.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", None, persistent=False)
+
+    def read(self, index: Tensor, start: Callable[[int], Tensor]) -> Tensor:
+        """The rows of some data.
+
+        Args:
+            index: (b,), the data's places in the training set.
+            start: n -> n rows for data that are new.
+
+        Raises:
+            ValueError: an index is negative.
+        """
+        if index.min() < 0:
+            raise ValueError(f"the index of a datum cannot be negative, got {int(index.min())}")
+        have = 0 if self.table is None else len(self.table)
+        new = int(index.max()) + 1 - have
+        if new > 0:
+            rows = start(new)
+            self.table = rows if have == 0 else torch.cat([self.table, rows])
+        return self.table[index.to(self.table.device)]
+
+    def write(self, index: Tensor, rows: Tensor) -> None:
+        """Store the rows (b, ...) of some data."""
+        self.table[index.to(self.table.device)] = rows
+
+
+class LangevinChains(nn.Module):
+    """One chain per datum, at t = 1.
+
+    Args:
+        options: hyperparameters.
+    """
+
+    chains_per_datum = 1
+
+    def __init__(self, options: Langevin):
+        super().__init__()
+        self.options = options
+        self.store = ChainStore()
+
+    @torch.no_grad()
+    def draw(
+        self,
+        posterior: Posterior,
+        update: int,
+        generator: torch.Generator | None = None,
+        index: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """One draw per datum from its posterior.
+
+        Args:
+            update: number of the update that this is for.
+            index: (b,), places of the data in the training set; for persistent chains.
+
+        Returns:
+            z (b, *event_shape), and {"outside"} with MALA's {"acceptance"}: see
+            `kaem.langevin.StepInfo`; the population adds {"swap_1", ...}.
+
+        Raises:
+            NonFiniteError, ChainLeftDomainError; ValueError: persistent without an index.
+        """
+        z = self._start(posterior, generator, index).transpose(0, 1)
+        posterior.check(z.flatten(0, 1))
+        z, info = self._run(posterior, z, update, generator)
+        posterior.check(z.flatten(0, 1))
+        if self.options.persistent:
+            self.store.write(index, z.transpose(0, 1))
+        return z[-1], info
+
+    def _start(self, posterior: Posterior, generator, index: Tensor | None) -> Tensor:
+        """Where the chains of each datum begin: (b, chains_per_datum, *event_shape)."""
+        each = self.chains_per_datum
+
+        def fresh(n: int) -> Tensor:
+            return posterior.prior_draws(n * each, generator).unflatten(0, (n, each))
+
+        if not self.options.persistent:
+            return fresh(len(posterior.x))
+        if index is None or len(index) != len(posterior.x):
+            raise ValueError(
+                "persistent chains belong to data: call loss(x, generator, index) with the place "
+                "of each datum in the training set, or set persistent=False"
+            )
+        return self.store.read(index, fresh)
+
+    def _run(self, posterior: Posterior, z: Tensor, update: int, generator):  # noqa: ARG002
+        """z (chains_per_datum, b, *event_shape) -> the same after an update's steps, and info."""
+        moved, info = run_chains(
+            posterior,
+            z.flatten(0, 1),
+            steps=self.options.steps,
+            step_size=self.options.step_size,
+            kernel=self.options.kernel,
+            generator=generator,
+        )
+        return moved.unflatten(0, z.shape[:2]), self._describe(info)
+
+    def _describe(self, info) -> dict[str, float]:
+        found = {"outside": info.outside.item()}
+        if self.options.kernel == "mala":
+            found["acceptance"] = info.acceptance.mean().item()
+        return found
+
+    def after_update(self, update: int, updates: int) -> None:
+        """Nothing changes with time here."""
+
+
+class Population(LangevinChains):
+    """Chains at the temperatures t_1..t_N of every datum, the last at t = 1.
+
+    Attributes:
+        temperatures: (N + 1,), from 0 to 1.
+    """
+
+    def __init__(self, options: Thermodynamic):
+        super().__init__(options)
+        self.chains_per_datum = options.temperatures
+        start = power_schedule(options.temperatures, options.power_start)
+        self.register_buffer("temperatures", start.to(torch.get_default_dtype()))
+        # Mean log-likelihood at each temperature, summed since the last re-spacing.
+        self.register_buffer("level_sum", torch.zeros_like(self.temperatures), persistent=False)
+
+    def _run(self, posterior: Posterior, z: Tensor, update: int, generator):
+        options, t = self.options, self.temperatures
+        sizes = step_sizes(t[1:], options.step_size, options.prior_step_size)
+        swaps = torch.zeros_like(t[1:])
+        for number in range(options.sweeps):
+            z, info = sweep(
+                posterior,
+                z,
+                t,
+                steps=options.steps,
+                step_size=sizes,
+                parity=update * options.sweeps + number,
+                kernel=options.kernel,
+                generator=generator,
+            )
+            swaps += info.swap_acceptance / options.sweeps
+            self.level_sum += info.log_likelihood.mean(dim=1)
+        rates = {f"swap_{k}": rate for k, rate in enumerate(swaps.tolist(), 1)}
+        return z, self._describe(info) | rates
+
+    def after_update(self, update: int, updates: int) -> None:
+        """Anneal or re-space the temperatures."""
+        options = self.options
+        if not options.respace_every:
+            power = annealed_power(options.power_start, options.power_end, update / updates)
+            self.temperatures.copy_(power_schedule(options.temperatures, power))
+        elif update % options.respace_every == 0 and self.level_sum.any():
+            self.temperatures.copy_(respaced(self.temperatures, self.level_sum))
+            self.level_sum.zero_()

@@ -1,0 +1,184 @@
+"""Langevin dynamics on power posteriors, unadjusted (ULA) and Metropolis-adjusted (MALA).
+
+    z' = z + eta grad log p_t(z|x) + sqrt(2 eta) xi,   xi ~ N(0, I)
+
+A step is a pure function of a state and random numbers; it returns where it leads and what
+happened. ULA reflects at the walls of the prior's domain, and its
+stationary distribution is off by a bias that vanishes with eta. MALA rejects beyond the walls
+and has no bias (Roberts & Tweedie 1996).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kaem.posterior import Posterior, PosteriorState, per_row
+from kaem.random import rand, randn
+
+Evaluate = Callable[[Tensor], PosteriorState]
+
+MALA_ACCEPTANCE = 0.574  # the optimum in high dimension (Roberts & Rosenthal 1998)
+
+
+class StepInfo(NamedTuple):
+    """What a step did.
+
+    Attributes:
+        acceptance: (n,), the probability with which the proposal was accepted; one for ULA.
+        outside: scalar tensor, the share of proposed coordinates beyond the walls.
+    """
+
+    acceptance: Tensor
+    outside: Tensor
+
+
+@torch.no_grad()
+def ula_step(
+    state: PosteriorState,
+    domain: tuple[float, float],
+    step_size: float | Tensor,
+    temperature: float | Tensor = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, StepInfo]:
+    """One unadjusted step, reflected into the domain: the new z, not yet evaluated.
+
+    Args:
+        state: n chains.
+        domain: (a, b), the prior's.
+        step_size: eta, a float or (n,).
+        temperature: t, a float or (n,).
+    """
+    proposal = _propose(state, step_size, temperature, generator)
+    info = StepInfo(
+        torch.ones_like(state.log_prior), _outside(proposal, domain).to(proposal).mean()
+    )
+    return reflect(proposal, domain), info
+
+
+@torch.no_grad()
+def mala_step(
+    state: PosteriorState,
+    evaluate: Evaluate,
+    domain: tuple[float, float],
+    step_size: float | Tensor,
+    temperature: float | Tensor = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[PosteriorState, StepInfo]:
+    """One adjusted step: the new state.
+
+    The density is zero beyond the walls, so a proposal there is rejected.
+
+    Args:
+        evaluate: z (n, *event_shape) -> PosteriorState.
+        others: see `ula_step`.
+    """
+    proposal = _propose(state, step_size, temperature, generator)
+    outside = _outside(proposal, domain)
+    # Rejected proposals are evaluated too, at a place where the prior has a gradient.
+    new = evaluate(proposal.clamp(*domain))
+    log_ratio = new.log_density(temperature) - state.log_density(temperature)
+    log_ratio += _log_transition(new, state.z, step_size, temperature)
+    log_ratio -= _log_transition(state, new.z, step_size, temperature)
+    acceptance = log_ratio.clamp(max=0.0).exp() * ~outside.flatten(1).any(1)
+    accept = rand(len(acceptance), (), generator, like=acceptance) < acceptance
+    return new.where(accept, state), StepInfo(acceptance, outside.to(proposal).mean())
+
+
+KERNELS = ("ula", "mala")
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Hyperparameters of Langevin sampling of the posterior.
+
+    Args:
+        steps: Langevin steps per update.
+        step_size: eta.
+        kernel: "ula" or "mala".
+        persistent: a chain per datum goes on from update to update; otherwise each update starts
+            its chains at draws from the prior.
+    """
+
+    steps: int = 5
+    step_size: float = 0.01
+    kernel: str = "ula"
+    persistent: bool = True
+
+    def __post_init__(self):
+        check_kernel(self.kernel, self.steps, self.step_size)
+
+
+def check_kernel(kernel: str, steps: int, step_size: float) -> None:
+    """ValueError for hyperparameters that no chain can run with."""
+    if kernel not in KERNELS:
+        raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(KERNELS)}")
+    if steps < 1 or not 0 < step_size < math.inf:
+        raise ValueError(f"need steps >= 1 and step_size > 0, got {steps}, {step_size}")
+
+
+@torch.no_grad()
+def run_chains(
+    posterior: Posterior,
+    z: Tensor,
+    *,
+    steps: int,
+    step_size: float | Tensor,
+    kernel: str = "ula",
+    temperature: float | Tensor = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, StepInfo]:
+    """`steps` steps of every chain; info is averaged over the steps.
+
+    ULA costs `steps` evaluations: where the last step leads is left to the caller to evaluate.
+    MALA costs one more.
+
+    Args:
+        z: (n, *event_shape); step_size, temperature: floats or (n,).
+    """
+    options = (posterior.domain, step_size, temperature, generator)
+    infos = []
+    if kernel == "ula":
+        for _ in range(steps):
+            z, info = ula_step(posterior.evaluate(z), *options)
+            infos.append(info)
+    else:
+        state = posterior.evaluate(z)
+        for _ in range(steps):
+            state, info = mala_step(state, posterior.evaluate, *options)
+            infos.append(info)
+        z = state.z
+    return z, StepInfo(*(torch.stack(parts).mean(0) for parts in zip(*infos, strict=True)))
+
+
+def reflect(z: Tensor, domain: tuple[float, float]) -> Tensor:
+    """Fold z back into [a, b], as often as it takes; NaN and infinity become NaN."""
+    a, b = domain
+    width = b - a
+    folded = a + (width - (torch.remainder(z - a, 2 * width) - width).abs()).clamp(0, width)
+    return torch.where(_outside(z, domain), folded.clamp(max=b), z)
+
+
+def adapted(step_size: Tensor, acceptance: Tensor, gain: float = 0.1) -> Tensor:
+    """Step sizes moved towards the acceptance that suits MALA best; for burn-in only."""
+    return step_size * torch.exp(gain * (acceptance - MALA_ACCEPTANCE))
+
+
+def _propose(state, step_size, temperature, generator) -> Tensor:
+    eta = per_row(step_size, state.z)
+    noise = randn(len(state.z), state.z.shape[1:], generator, like=state.z)
+    return state.z + eta * state.score(temperature) + (2 * eta) ** 0.5 * noise
+
+
+def _outside(z: Tensor, domain: tuple[float, float]) -> Tensor:
+    return ~((z >= domain[0]) & (z <= domain[1]))
+
+
+def _log_transition(origin: PosteriorState, z: Tensor, step_size, temperature) -> Tensor:
+    """log of the proposal's density from `origin` to z, up to what both directions share."""
+    eta = per_row(step_size, z)
+    squares = (z - origin.z - eta * origin.score(temperature)).square() / (4 * eta)
+    return -squares.flatten(1).sum(dim=1)

@@ -1,0 +1,124 @@
+"""The power posteriors p_t(z|x), proportional to p(x|z)^t p(z), and their gradients in z.
+
+t = 1 is the posterior, t = 0 the prior (paper, arXiv 2506.14167, section 4). A state keeps the
+likelihood and the prior apart, so that one evaluation serves every temperature t: replicas swap
+temperatures without another pass of the generator.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kaem.errors import ChainLeftDomainError, NonFiniteError
+from kaem.likelihood import log_constant
+from kaem.random import Generators
+
+
+class PosteriorState(NamedTuple):
+    """Latents and everything that a Langevin step or a swap needs to know of them.
+
+    Attributes:
+        z: (n, *event_shape).
+        log_likelihood: (n,), l = log p(x|z) in nats.
+        log_prior: (n,), log p(z).
+        grad_log_likelihood, grad_log_prior: (n, *event_shape), their gradients in z.
+    """
+
+    z: Tensor
+    log_likelihood: Tensor
+    log_prior: Tensor
+    grad_log_likelihood: Tensor
+    grad_log_prior: Tensor
+
+    def log_density(self, temperature: float | Tensor) -> Tensor:
+        """log p_t(z|x) up to a constant of z, (n,)."""
+        return temperature * self.log_likelihood + self.log_prior
+
+    def score(self, temperature: float | Tensor) -> Tensor:
+        """Its gradient in z, (n, *event_shape)."""
+        temperature = per_row(temperature, self.z)
+        return temperature * self.grad_log_likelihood + self.grad_log_prior
+
+    def where(self, take: Tensor, other: "PosteriorState") -> "PosteriorState":
+        """This state where `take` (n,) is true, the other elsewhere."""
+        return PosteriorState(
+            *(torch.where(per_row(take, a), a, b) for a, b in zip(self, other, strict=True))
+        )
+
+
+class Posterior:
+    """The posterior of data x under a model whose parameters stand still.
+
+    Args:
+        model: has `prior`, `decode(z)` and `sigma`, see `kaem.model.KAEM`.
+        x: (b, C, H, W).
+
+    Latents come in k b rows, k of them for each datum: row j belongs to datum j mod b. The
+    prior's table is read once; no parameter ever gets a gradient here.
+    """
+
+    def __init__(self, model, x: Tensor):
+        self.model = model
+        self.x = x.flatten(1)
+        with torch.no_grad():
+            self.marginals = model.prior.marginals()
+        self.domain = model.prior.domain
+
+    def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
+        """n exact draws from the prior, (n, *event_shape)."""
+        return self.model.prior.sample(n, generator)
+
+    def log_likelihood(self, z: Tensor) -> Tensor:
+        """log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
+        mean = self.model.decode(z).flatten(1).unflatten(0, (-1, len(self.x)))
+        squares = (self.x - mean).square().sum(dim=2).flatten()
+        sigma = self.model.sigma
+        return log_constant(self.x.shape[1], sigma) - squares / (2 * sigma**2)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z), (n, *event_shape) -> (n,)."""
+        return self.marginals.log_prob(z).flatten(1).sum(dim=1)
+
+    def evaluate(self, z: Tensor) -> PosteriorState:
+        """One forward pass of the generator and one backward pass to its input."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            log_likelihood, log_prior = self.log_likelihood(z), self.log_prior(z)
+            (grad_likelihood,) = torch.autograd.grad(log_likelihood.sum(), z)
+            (grad_prior,) = torch.autograd.grad(log_prior.sum(), z)
+        return PosteriorState(
+            z.detach(), log_likelihood.detach(), log_prior.detach(), grad_likelihood, grad_prior
+        )
+
+    def check(self, z: Tensor) -> None:
+        """Raise where a chain, (k b, *event_shape), is not finite or is outside the domain.
+
+        Raises:
+            NonFiniteError, ChainLeftDomainError: with the datum's place in the batch.
+        """
+        a, b = self.domain
+        if ((z >= a) & (z <= b)).all():  # false for NaN
+            return
+        finite = z.flatten(1).isfinite().all(dim=1)
+        if not finite.all():
+            row, count = int((~finite).nonzero()[0]), int((~finite).sum())
+            raise NonFiniteError(
+                f"the Langevin chain of datum {row % len(self.x)} of the batch is not finite, and "
+                f"{count} of {len(z)} chains in all. Lower the step size or raise sigma."
+            )
+        beyond = torch.maximum(a - z, z - b).flatten(1)
+        row = int(beyond.amax(dim=1).argmax())
+        place = z[row].flatten()[beyond[row].argmax()].item()
+        raise ChainLeftDomainError(
+            f"the Langevin chain of datum {row % len(self.x)} of the batch is at {place:g}, "
+            f"outside the domain [{a:g}, {b:g}]. Move the domain with prior.set_domain only to "
+            "one that covers every chain."
+        )
+
+
+def per_row(value: float | Tensor, like: Tensor) -> float | Tensor:
+    """A number per row, (n,), shaped to broadcast against `like` (n, ...); floats as they are."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    return value.reshape(-1, *[1] * (like.ndim - 1))

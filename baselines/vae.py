@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from baselines.networks import ConvEncoder
 from kaem.generators import ImageShape, make_generator
-from kaem.likelihood import log_likelihood
+from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
 from kaem.random import Generators, randn
 
 
@@ -61,3 +61,27 @@ class VAE(nn.Module):
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
         like = next(self.decoder.parameters())
         return self.decoder(randn(n, (self.latents,), generator, like=like))
+
+    @torch.no_grad()
+    def log_evidence(
+        self, x: Tensor, passes: int, generator: torch.Generator | None = None
+    ) -> Evidence:
+        """log p(x) of each datum by importance sampling from q(z|x), in nats.
+
+        A stochastic lower bound (Burda et al. 2016, arXiv 1509.00519).
+
+        Args:
+            x: (b, C, H, W).
+            passes: draws, and so passes of the decoder, for each datum.
+        """
+        encoded = self.encoder(x).chunk(2, dim=1)
+        weights = [self._log_weight(x, *encoded, generator) for _ in range(passes)]
+        return evidence_from_weights(torch.stack(weights, dim=1).double())
+
+    def _log_weight(self, x: Tensor, mean: Tensor, log_var: Tensor, generator) -> Tensor:
+        """log p(x|z) + log p(z) - log q(z|x) at one draw of z per datum, (n,)."""
+        noise = randn(len(x), (self.latents,), generator, like=mean)
+        z = mean + (0.5 * log_var).exp() * noise
+        # The constants of the two Gaussians of z cancel.
+        log_ratio = 0.5 * (noise.square() + log_var - z.square()).sum(dim=1)
+        return log_likelihood(x, self.decoder(z), self.sigma) + log_ratio

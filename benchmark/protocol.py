@@ -11,8 +11,15 @@ from kaem.random import Generators
 class GenerativeModel(Protocol):
     """An `nn.Module` that learns from images in [0, 1] and draws new ones.
 
-    A model may also have `diagnostics() -> dict[str, Tensor]`: small arrays that show what it
-    learned. They are stored before and after training.
+    A model may also have
+
+    - `diagnostics() -> dict[str, Tensor]`: small arrays that show what it learned. They are
+      stored before and after training.
+    - `needs_index`: true if its `loss` takes `index` (n,), the places of the data in the training
+      set, because it keeps something for every datum.
+    - `after_update(update, updates)`, called after each step of the optimiser.
+    - `log_evidence(x, passes, generator) -> kaem.likelihood.Evidence`: log p(x) of each datum in
+      nats with its standard error, from so many network evaluations for each.
     """
 
     nfe: int

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmark import paths
 from benchmark.classifier import accuracy, train_classifier
@@ -16,10 +17,12 @@ from benchmark.config import CLASSIFIER, REAL, Config, Job
 from benchmark.data import Dataset, data_root, load_dataset
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.files import write_arrays, write_json
+from benchmark.likelihood import likelihood_metrics
 from benchmark.provenance import available_cores
 from benchmark.records import write_record
 from benchmark.registry import build
 from benchmark.sample import draw_images, load_samples, real_images, save_samples
+from benchmark.seeding import generator
 from benchmark.timing import time_sampling
 from benchmark.train import train_model
 from benchmark.weights import load_weights, save_weights
@@ -142,11 +145,14 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
         batch_size=settings["batch_size"],
         device=device,
     )
+    metrics = {f"fd_classifier_{split}_{len(images)}": distance, "reference_count": len(reference)}
+    if model != REAL and "likelihood" in settings:
+        metrics |= _likelihood(config, job, seed, reference, device)
     write_record(
         paths.fill(paths.METRICS_RECORD, config.run, **names),
         "metrics",
         job,
-        {f"fd_classifier_{split}_{len(images)}": distance, "reference_count": len(reference)},
+        metrics,
         seed=seed,
         device=device,
         wall_time_s=time.perf_counter() - started,
@@ -155,6 +161,25 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     return (
         f"{dataset} · {model} · seed {seed}: FD-classifier {distance:.2f} "
         f"({len(images)} samples against {len(reference)} {split} images)"
+    )
+
+
+def _likelihood(
+    config: Config, job: Job, seed: int, images: Tensor, device: torch.device
+) -> dict[str, float]:
+    """The likelihood of the first images of the reference split; empty for models without one."""
+    model = _trained(config, job.dataset, job.model, seed, device)
+    if not hasattr(model, "log_evidence"):
+        return {}
+    settings = job.settings["evaluation"]
+    wanted = settings["likelihood"]
+    return likelihood_metrics(
+        model,
+        images[: wanted["images"]],
+        settings["reference_split"],
+        wanted["passes"],
+        generator("likelihood", job.dataset, job.model, seed, device=device),
+        device,
     )
 
 

@@ -13,30 +13,22 @@ that no step size biases them. (Paper, arXiv 2506.14167, section 4, for the powe
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kaem.langevin import adapted, mala_step
-from kaem.likelihood import log_mean_exp, pairwise_log_likelihood
+from kaem.likelihood import (
+    Evidence,
+    evidence_from_weights,
+    log_mean_exp,
+    pairwise_log_likelihood,
+)
 from kaem.posterior import Posterior
 from kaem.thermodynamic import power_schedule, sweep
 
 FIRST_STEP_SIZE = 0.05  # of the search for step sizes, which moves it by orders of magnitude
 PILOT_GAIN = 0.5
-
-
-class Evidence(NamedTuple):
-    """Estimates of log p(x_b), (b,), and their standard errors, (b,), in nats."""
-
-    log_evidence: Tensor
-    standard_error: Tensor
-
-    def mean(self) -> tuple[float, float]:
-        """The mean over the data and its Monte Carlo standard error, given these data."""
-        error = self.standard_error.square().sum().sqrt() / len(self.standard_error)
-        return self.log_evidence.mean().item(), error.item()
 
 
 def bits_per_dimension(nats: float | Tensor, dimension: int, levels: int = 256) -> float | Tensor:
@@ -57,15 +49,14 @@ def importance(
 ) -> Evidence:
     """The mean likelihood of prior draws, shared by the data.
 
-    The standard error is the delta method's, sqrt(1/ESS - 1/draws). It is far too small where the
-    ESS is near one: then no draw has come near the posterior.
+    Its standard error is far too small where the ESS is near one: then no draw has come near the
+    posterior.
     """
     model, parts = posterior.model, []
     for start in range(0, draws, batch_size):
         z = posterior.prior_draws(min(batch_size, draws - start), generator)
         parts.append(pairwise_log_likelihood(posterior.x, model.decode(z), model.sigma))
-    log_weights = torch.cat(parts, dim=1)
-    return Evidence(log_mean_exp(log_weights), _relative_error(log_weights))
+    return evidence_from_weights(torch.cat(parts, dim=1))
 
 
 @torch.no_grad()
@@ -97,8 +88,7 @@ def annealed_importance(
         log_weights += (t - previous) * state.log_likelihood
         for _ in range(steps):
             state, _ = mala_step(state, posterior.evaluate, posterior.domain, size, t, generator)
-    log_weights = log_weights.unflatten(0, (chains, b)).T
-    return Evidence(log_mean_exp(log_weights), _relative_error(log_weights))
+    return evidence_from_weights(log_weights.unflatten(0, (chains, b)).T)
 
 
 def _pilot(posterior: Posterior, path: list[float], steps: int, generator) -> list[Tensor]:
@@ -228,9 +218,3 @@ def stepping_stone(trace: PopulationTrace) -> Evidence:
     # Delta method: a population moves log R_k by its own ratio's relative deviation.
     influence = (log_ratio - total[:, None]).exp().sum(0)  # (chains, b)
     return Evidence(total.sum(0), influence.std(0) / len(influence) ** 0.5)
-
-
-def _relative_error(log_weights: Tensor) -> Tensor:
-    """Standard error of the log of the mean weight, by the delta method: (b, s) -> (b,)."""
-    relative = (log_weights - log_mean_exp(log_weights).unsqueeze(1)).exp()
-    return relative.std(dim=1) / relative.shape[1] ** 0.5

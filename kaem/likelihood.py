@@ -1,6 +1,7 @@
-"""The Gaussian likelihood p(x|z) = N(x; g(z), sigma^2 I)."""
+"""The Gaussian likelihood p(x|z) = N(x; g(z), sigma^2 I), and means of weights given as logs."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,3 +53,26 @@ def effective_sample_size(weights: Tensor) -> Tensor:
 def log_mean_exp(log_weights: Tensor) -> Tensor:
     """log of the mean of exp(log_weights) over the last dimension: (..., s) -> (...)."""
     return torch.logsumexp(log_weights, dim=-1) - math.log(log_weights.shape[-1])
+
+
+class Evidence(NamedTuple):
+    """Estimates of log p(x_b), (b,), and their standard errors, (b,), in nats."""
+
+    log_evidence: Tensor
+    standard_error: Tensor
+
+    def mean(self) -> tuple[float, float]:
+        """The mean over the data and its Monte Carlo standard error, given these data."""
+        error = self.standard_error.square().sum().sqrt() / len(self.standard_error)
+        return self.log_evidence.mean().item(), error.item()
+
+
+def evidence_from_weights(log_weights: Tensor) -> Evidence:
+    """The evidence as the mean of importance weights whose logs are (b, s).
+
+    The standard error is the delta method's: the relative standard error of the mean weight. It
+    is far too small where one weight outdoes all others.
+    """
+    value = log_mean_exp(log_weights)
+    relative = (log_weights - value.unsqueeze(1)).exp()
+    return Evidence(value, relative.std(dim=1) / relative.shape[1] ** 0.5)

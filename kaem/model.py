@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from kaem.chains import LangevinChains, Population
 from kaem.errors import KAEMError, NonFiniteError
+from kaem.estimators import annealed_importance
 from kaem.generators import ImageShape, make_generator
 from kaem.health import HealthWatch
 from kaem.importance import ImportanceSampling, select_particles
 from kaem.likelihood import (
+    Evidence,
     log_constant,
     log_likelihood,
     log_mean_exp,
@@ -32,6 +34,7 @@ from kaem.thermodynamic import Thermodynamic
 from kaem.univariate import EdgeFunctions
 
 REMEMBERED_BATCHES = 100  # of posterior draws, for the next move of the domain
+EVIDENCE_CHAINS = 4
 PENALTY_POINTS = 100  # on each layer's domain
 
 
@@ -265,6 +268,27 @@ class KAEM(nn.Module):
         where = f"not finite: {', '.join(ill)}" if ill else "all parameters are still finite"
         raise NonFiniteError(
             f"the loss is {loss.item()} ({where}). Lower the learning rate or raise sigma."
+        )
+
+    def log_evidence(
+        self, x: Tensor, passes: int, generator: torch.Generator | None = None
+    ) -> Evidence:
+        """log p(x) of each datum by annealed importance sampling, in nats.
+
+        A stochastic lower bound, the tighter the more passes. `kaem.estimators` has others.
+
+        Args:
+            x: (b, C, H, W).
+            passes: passes of the generator that may be spent on each datum, the search for step
+                sizes not counted; four chains share them.
+        """
+        self._check_data(x)
+        temperatures = max(1, passes // EVIDENCE_CHAINS)
+        return annealed_importance(
+            Posterior(self, x),
+            chains=EVIDENCE_CHAINS,
+            temperatures=temperatures,
+            generator=generator,
         )
 
     @torch.no_grad()

@@ -24,18 +24,35 @@ def render(config: Config) -> None:
                 chosen = _select(quality, dataset, model)
                 chosen = chosen[chosen["metric"] == metric] if len(chosen) else chosen
                 row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
-                few = len(chosen) and chosen["images"].min() < FEWEST_IMAGES
-                cell[_metric_label(metric)] = _cell(row, metric, ".1f") + ("†" if few else "")
+                label, form = _column(metric)
+                if label:
+                    few = label.startswith("FD") and len(chosen)
+                    few = few and chosen["images"].min() < FEWEST_IMAGES
+                    cell[label] = _cell(row, metric, form) + ("†" if few else "")
             trained = _select(training, dataset, model)
             row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
             row["updates"] = trained["updates"].iloc[0] if len(trained) else None
+            row["posterior"] = _posterior(trained)
+            cell["ESS or swap rates"] = row["posterior"]
             cell["Updates"] = f"{row['updates']:,}" if len(trained) else ""
             cell["Training, s"] = _cell(row, "training_seconds", ".0f")
             cell["Seeds"] = str(len(trained)) if len(trained) else ""
             values.append(row)
             cells.append(cell)
     frame = pd.DataFrame(values).astype({"updates": "Int64"})
-    save_table(frame, pd.DataFrame(cells), config, "quality", _notes(config, quality, training))
+    cells = pd.DataFrame(cells).fillna("")
+    if not cells["ESS or swap rates"].any():
+        cells = cells.drop(columns="ESS or swap rates")
+    save_table(frame, cells, config, "quality", _notes(config, quality, training))
+
+
+def _posterior(training: pd.DataFrame) -> str:
+    """How the posterior sampler did at the end of training, from what was logged."""
+    means = training.filter(regex="^final_").mean() if len(training) else pd.Series(dtype=float)
+    if pd.notna(means.get("final_ess")):
+        return f"ESS {means['final_ess']:.2f}"
+    swaps = means.filter(regex="^final_swap_").dropna()
+    return "swaps " + ", ".join(f"{rate:.2f}" for rate in swaps) if len(swaps) else ""
 
 
 def _select(frame: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
@@ -60,10 +77,14 @@ def _cell(row: dict, name: str, form: str) -> str:
     return f"{mean:{form}}" if std is None else f"{mean:{form}} ± {std:{form}}"
 
 
-def _metric_label(metric: str) -> str:
-    """ "fd_classifier_test_10000" as "FD-classifier (10,000 samples, test split)"."""
-    split, count = re.fullmatch(r"fd_classifier_(\w+?)_(\d+)", metric).groups()
-    return f"FD-classifier ({int(count):,} samples, {split} split)"
+def _column(metric: str) -> tuple[str | None, str]:
+    """The column that shows a metric and how to write its values; None for the csv alone."""
+    name, split, count = re.fullmatch(r"(\w+)_(train|validation|test)_(\d+)", metric).groups()
+    if name == "fd_classifier":
+        return f"FD-classifier ({int(count):,} samples, {split} split)", ".1f"
+    if name == "bits_per_dimension":
+        return f"Bits per dimension ({int(count):,} {split} images)", ".3f"
+    return None, ""
 
 
 def _notes(config: Config, quality: pd.DataFrame, training: pd.DataFrame) -> list[str]:
@@ -73,6 +94,18 @@ def _notes(config: Config, quality: pd.DataFrame, training: pd.DataFrame) -> lis
         "Frechet distance over the features of a classifier trained on the same training split; "
         "it is not FID. The real images are drawn from the training split: the floor."
     )
+    if len(quality) and quality["metric"].str.startswith("bits_per_dimension").any():
+        notes.append(
+            "Bits per dimension: of 8-bit values, lower is better; the evidence is estimated by "
+            "annealed importance sampling for KAEM and by importance sampling from the encoder for "
+            "VAEs, with the same number of decoder passes per image. Both err towards more bits."
+        )
+    if len(training) and training.filter(regex="^final_(ess|swap_)").size:
+        notes.append(
+            "ESS: effective sample size of the importance weights. Swaps: acceptance of replica "
+            "exchange across each gap, from the prior to the posterior. Over the last 5% of the "
+            "updates."
+        )
     if len(quality) and quality["images"].min() < FEWEST_IMAGES:
         fewest = quality["images"].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")

@@ -15,7 +15,8 @@ DEVICES = ("cpu", "cuda")
 
 
 def training_records(config: Config) -> pd.DataFrame:
-    """One row per finished training: dataset, model, seed, updates, seconds, parameters, source."""
+    """One row per finished training: dataset, model, seed, updates, seconds, parameters, source,
+    and what was logged over its last updates, as final_<name>."""
     rows = []
     for dataset, model, seed in _jobs(config, config.models):
         job = config.training_job(dataset, model)
@@ -29,6 +30,7 @@ def training_records(config: Config) -> pd.DataFrame:
                     "parameters": metrics["parameters"],
                     "seconds": record["wall_time_s"],
                 }
+                | {f"final_{name}": value for name, value in metrics["final"].items()}
             )
     return pd.DataFrame(rows)
 

@@ -27,6 +27,9 @@ rule evaluate:
     input:
         samples=run_path(paths.SAMPLES),
         classifier=run_path(paths.CLASSIFIER),
+        weights=lambda wildcards: (
+            [] if wildcards.model == REAL else run_path(paths.WEIGHTS, **wildcards)
+        ),
     output:
         run_path(paths.METRICS_RECORD),
     params:

@@ -1,0 +1,43 @@
+"""How probable held-out images are under a model that can say so: nats and bits per dimension."""
+
+import torch
+from torch import Tensor
+
+from benchmark.data import to_float
+from kaem.estimators import bits_per_dimension
+from kaem.likelihood import Evidence
+
+BATCH_SIZE = 100  # images whose evidence is estimated side by side
+
+
+def likelihood_metrics(
+    model: torch.nn.Module,
+    images: Tensor,
+    split: str,
+    passes: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> dict[str, float]:
+    """Mean log p(x) of 8-bit images and its Monte Carlo standard error, under names of records.
+
+    Args:
+        model: has `log_evidence(x, passes, generator)`.
+        images: uint8, (n, C, H, W), the first n of the split.
+        split: what to call them.
+        passes: network evaluations to spend on each image.
+    """
+    parts = [
+        model.log_evidence(to_float(batch.to(device)), passes, generator)
+        for batch in images.split(BATCH_SIZE)
+    ]
+    nats, error = Evidence(*(torch.cat(values) for values in zip(*parts, strict=True))).mean()
+    dimension = images[0].numel()
+    bits = bits_per_dimension(nats, dimension)
+    bits_error = abs(bits_per_dimension(nats + error, dimension) - bits)
+    suffix = f"{split}_{len(images)}"
+    return {
+        f"nats_{suffix}": nats,
+        f"nats_error_{suffix}": error,
+        f"bits_per_dimension_{suffix}": bits,
+        f"bits_per_dimension_error_{suffix}": bits_error,
+    }

@@ -8,6 +8,8 @@ moves them: to another domain, and closer together where samples are dense.
 import torch
 from torch import Tensor, nn
 
+EVEN = 0.8  # share of equal spacing in a grid that follows samples, unless told otherwise
+
 
 def check_domain(domain: tuple[float, float]) -> tuple[float, float]:
     """The domain (a, b) as floats; ValueError unless it is finite and a < b."""
@@ -15,6 +17,17 @@ def check_domain(domain: tuple[float, float]) -> tuple[float, float]:
     if not (-float("inf") < a < b < float("inf")):
         raise ValueError(f"domain must be finite with a < b, got ({a}, {b})")
     return a, b
+
+
+def check_placement(
+    domain: tuple[float, float], samples: Tensor | None, even: float
+) -> tuple[float, float]:
+    """The domain as floats; ValueError unless `Basis.place` can use all three."""
+    if not 0 < even <= 1:
+        raise ValueError(f"even must be in (0, 1], got {even}")
+    if samples is not None and not (samples.numel() and samples.isfinite().all()):
+        raise ValueError("samples must be finite, and there must be some")
+    return check_domain(domain)
 
 
 class Basis(nn.Module):
@@ -46,7 +59,7 @@ class Basis(nn.Module):
 
     @torch.no_grad()
     def place(
-        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = 0.5
+        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = EVEN
     ) -> None:
         """Lay the grid out on another domain.
 
@@ -55,44 +68,47 @@ class Basis(nn.Module):
             samples: where the functions will be needed, any shape. The inner grid points become a
                 convex mix of equally spaced points and of the samples' quantiles (KAN,
                 arXiv 2404.19756, appendix on grid extension); without samples equally spaced.
-            even: the share of equal spacing in the mix. It must be positive with samples: equal
-                samples would otherwise put several grid points on one spot.
+            even: the share of equal spacing in the mix. It must be positive: equal samples would
+                otherwise put several grid points on one spot.
+
+        Raises:
+            ValueError: an invalid domain, share or sample; nothing has moved then.
         """
-        a, b = check_domain(domain)
+        a, b = check_placement(domain, samples, even)
         grid = torch.linspace(a, b, len(self.grid), dtype=torch.float64)
         if samples is not None:
-            if not 0 < even <= 1:
-                raise ValueError(f"even must be in (0, 1], got {even}")
             levels = torch.linspace(0, 1, len(grid), dtype=torch.float64)
             grid = even * grid + (1 - even) * quantiles(samples, levels).clamp(a, b)
             grid[0], grid[-1] = a, b
         self.grid.copy_(grid)
 
 
-class Centred(Basis):
-    """Bumps of one shape around the grid points; the mean distance of neighbours is the width."""
+class GaussianRBF(Basis):
+    """Gaussian radial basis functions exp(-t^2 / 2), t = (z - centre) / width.
 
-    def standardised(self, z: Tensor) -> Tensor:
-        """(z - centre) / width, (...) -> (..., grid_size)."""
-        width = (self.grid[-1] - self.grid[0]) / (self.grid_size - 1)
-        return (z.unsqueeze(-1) - self.grid) / width
-
-
-class GaussianRBF(Centred):
-    """Gaussian radial basis functions exp(-t^2 / 2), t = (z - centre) / width."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.exp(-0.5 * self.standardised(z).square())
-
-
-class Morlet(Centred):
-    """Morlet wavelets cos(5t) exp(-t^2 / 2), t = (z - centre) / (2 width).
-
-    One oscillation of a wavelet is then about two and a half widths of the grid long.
+    The centres are the grid. A width is one and a half times the mean distance to the neighbours:
+    smooth functions are then met closely, on uneven grids too.
     """
 
     def forward(self, z: Tensor) -> Tensor:
-        t = 0.5 * self.standardised(z)
+        gaps = self.grid.diff()
+        spacing = torch.cat([gaps[:1], 0.5 * (gaps[1:] + gaps[:-1]), gaps[-1:]])
+        return torch.exp(-0.5 * ((z.unsqueeze(-1) - self.grid) / (1.5 * spacing)).square())
+
+
+class Morlet(Basis):
+    """Morlet wavelets cos(5t) exp(-t^2 / 2), t = (z - centre) / scale.
+
+    The centres are the grid. The scales are 2, 4, 8 and 16 times its mean spacing, in turn: one
+    wavelet passes one octave of frequencies, and a smooth function has several.
+    """
+
+    octaves = 4
+
+    def forward(self, z: Tensor) -> Tensor:
+        spacing = (self.grid[-1] - self.grid[0]) / (self.grid_size - 1)
+        octave = torch.arange(self.grid_size, device=z.device) % self.octaves
+        t = (z.unsqueeze(-1) - self.grid) / (2 * spacing * 2.0**octave)
         return torch.cos(5 * t) * torch.exp(-0.5 * t.square())
 
 

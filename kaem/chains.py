@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kaem.langevin import Langevin, run_chains
 from kaem.posterior import Posterior
 from kaem.thermodynamic import (
+    SweepInfo,
     Thermodynamic,
     annealed_power,
     power_schedule,
@@ -150,7 +151,7 @@ class Population(LangevinChains):
     def _run(self, posterior: Posterior, z: Tensor, update: int, generator):
         options, t = self.options, self.temperatures
         sizes = step_sizes(t[1:], options.step_size, options.prior_step_size)
-        swaps = torch.zeros_like(t[1:])
+        infos = []
         for number in range(options.sweeps):
             z, info = sweep(
                 posterior,
@@ -162,10 +163,11 @@ class Population(LangevinChains):
                 kernel=options.kernel,
                 generator=generator,
             )
-            swaps += info.swap_acceptance / options.sweeps
-            self.level_sum += info.log_likelihood.mean(dim=1)
-        rates = {f"swap_{k}": rate for k, rate in enumerate(swaps.tolist(), 1)}
-        return z, self._describe(info) | rates
+            infos.append(info)
+        mean = SweepInfo(*(torch.stack(parts).mean(0) for parts in zip(*infos, strict=True)))
+        self.level_sum += mean.log_likelihood.mean(dim=1)
+        rates = {f"swap_{k}": rate for k, rate in enumerate(mean.swap_acceptance.tolist(), 1)}
+        return z, self._describe(mean) | rates
 
     def after_update(self, update: int, updates: int) -> None:
         """Anneal or re-space the temperatures."""

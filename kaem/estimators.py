@@ -79,6 +79,7 @@ def annealed_importance(
         temperatures, power: the path t_k = (k/n)^power.
         steps: MALA steps per temperature.
     """
+    _check_chains(chains)
     path = power_schedule(temperatures, power).tolist()
     b = len(posterior.x)
     sizes = _pilot(posterior, path, steps, generator)
@@ -147,6 +148,7 @@ def run_population(
         temperatures, power: t_k = (k/n)^power.
         steps: MALA steps per sweep.
     """
+    _check_chains(chains)
     model, b = posterior.model, len(posterior.x)
     x = posterior.x.repeat(chains, 1)
     posterior = Posterior(model, x)
@@ -218,3 +220,8 @@ def stepping_stone(trace: PopulationTrace) -> Evidence:
     # Delta method: a population moves log R_k by its own ratio's relative deviation.
     influence = (log_ratio - total[:, None]).exp().sum(0)  # (chains, b)
     return Evidence(total.sum(0), influence.std(0) / len(influence) ** 0.5)
+
+
+def _check_chains(chains: int) -> None:
+    if chains < 2:
+        raise ValueError(f"a standard error takes at least 2 independent chains, got {chains}")

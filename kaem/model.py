@@ -66,7 +66,7 @@ class KAEM(nn.Module):
         regulariser: Regulariser | None = None,
     ):
         super().__init__()
-        if sigma <= 0:
+        if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
         if log_normalizer not in LOG_NORMALIZERS:
             known = ", ".join(LOG_NORMALIZERS)
@@ -157,6 +157,7 @@ class KAEM(nn.Module):
         """
         try:
             self._check_data(x)
+            self._check_parameters()
             if self.chains is None:
                 loss, info = self._importance_loss(x, generator)
             else:
@@ -261,14 +262,22 @@ class KAEM(nn.Module):
             f"image {place[0]}, channel, row and column {place[1:]}"
         )
 
-    def _check_loss(self, loss: Tensor) -> None:
-        if loss.isfinite():
+    @torch.no_grad()
+    def _check_parameters(self) -> None:
+        if torch.stack([p.sum() for p in self.parameters()]).isfinite().all():
             return
         ill = [name for name, p in self.named_parameters() if not p.isfinite().all()]
-        where = f"not finite: {', '.join(ill)}" if ill else "all parameters are still finite"
         raise NonFiniteError(
-            f"the loss is {loss.item()} ({where}). Lower the learning rate or raise sigma."
+            f"parameters are no longer finite: {', '.join(ill)}. Lower the learning rate or raise "
+            "sigma."
         )
+
+    @staticmethod
+    def _check_loss(loss: Tensor) -> None:
+        if not loss.isfinite():
+            raise NonFiniteError(
+                f"the loss is {loss.item()}, while data and parameters are finite. Raise sigma."
+            )
 
     def log_evidence(
         self, x: Tensor, passes: int, generator: torch.Generator | None = None

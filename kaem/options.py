@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kaem.bases import EVEN
 from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin
 from kaem.thermodynamic import Thermodynamic
@@ -31,10 +32,10 @@ class DomainUpdate:
 
     every: int
     margin: float = 0.1
-    even: float = 0.5
+    even: float = EVEN
 
     def __post_init__(self):
-        if self.every < 1 or self.margin <= 0 or not 0 < self.even <= 1:
+        if self.every < 1 or not self.margin > 0 or not 0 < self.even <= 1:
             raise ValueError(
                 "a domain update needs every >= 1, margin > 0 and even in (0, 1], "
                 f"got {self.every}, {self.margin}, {self.even}"
@@ -52,3 +53,9 @@ class Regulariser:
 
     l1: float = 0.0
     entropy: float = 0.0
+
+    def __post_init__(self):
+        if not (self.l1 >= 0 and self.entropy >= 0):
+            raise ValueError(
+                f"a regulariser's weights are at least 0, got {self.l1}, {self.entropy}"
+            )

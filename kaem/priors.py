@@ -10,11 +10,13 @@ closed form (see `kaem.tabulated`).
 import torch
 from torch import Tensor, nn
 
-from kaem.bases import check_domain
+from kaem.bases import EVEN, check_domain, check_placement
 from kaem.random import Generators, rand
 from kaem.reference import make_reference
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 from kaem.univariate import EdgeFunctions
+
+SMALLEST_RANGE = 0.01  # of the samples that a domain is to cover, relative to the old domain
 
 
 class ComponentDensities(nn.Module):
@@ -64,16 +66,20 @@ class ComponentDensities(nn.Module):
 
     @torch.no_grad()
     def set_domain(
-        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = 0.5
+        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = EVEN
     ) -> None:
         """Move the support, the grid of the basis and the nodes; refit the edge functions.
 
         Args:
             domain: the new (a, b).
             samples, even: where the grid is to be dense, see `kaem.bases.Basis.place`.
+
+        Raises:
+            ValueError: arguments that cannot be used, or a domain beyond the support of pi_0;
+                nothing has changed then.
         """
-        domain = check_domain(domain)
-        self.reference.place(domain)  # first: it refuses a domain beyond its support
+        domain = check_placement(domain, samples, even)
+        self.reference.place(domain)
         self.functions.place(domain, samples, even)
         self.nodes.copy_(torch.linspace(*domain, len(self.nodes), dtype=torch.float64))
 
@@ -84,7 +90,9 @@ class ComponentDensities(nn.Module):
             samples: latents, any shape.
         """
         low, high = samples.min().item(), samples.max().item()
-        room = margin * (high - low)
+        # Samples on one spot get room too, as a share of the present domain.
+        a, b = self.domain
+        room = margin * max(high - low, SMALLEST_RANGE * (b - a))
         lowest, highest = self.reference.support
         return max(low - room, lowest), min(high + room, highest)
 

@@ -3,13 +3,15 @@
 Neither file can hold code, so a folder from someone else is safe to load.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 
 from kaem.model import KAEM
 
@@ -31,10 +33,15 @@ def save(model: KAEM, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    described = {"format": FORMAT, "image_shape": list(image_shape), "settings": settings}
-    text = json.dumps(described, indent=2) + "\n"
-    _write(folder / STATE, lambda path: save_file(state, path))
-    _write(folder / SETTINGS, lambda path: path.write_text(text))
+    content = to_bytes(state)
+    described = {
+        "format": FORMAT,
+        "image_shape": list(image_shape),
+        "settings": settings,
+        "state_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    _write(folder / STATE, content)
+    _write(folder / SETTINGS, (json.dumps(described, indent=2) + "\n").encode())
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
@@ -48,17 +55,21 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         described = json.loads((folder / SETTINGS).read_text())
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']!r}, not {FORMAT!r}")
+        content = (folder / STATE).read_bytes()
+        if hashlib.sha256(content).hexdigest() != described["state_sha256"]:
+            raise ValueError(f"{STATE} is damaged, or not the one that {SETTINGS} was saved with")
+        state = from_bytes(content)
         model = KAEM.from_settings(described["settings"], tuple(described["image_shape"]))
-        model.load_state_dict(load_file(folder / STATE))
+        model.to(state["prior.nodes"].dtype).load_state_dict(state)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: cannot be loaded as a KAEM: {error}") from error
     return model.to(device)
 
 
-def _write(path: Path, write) -> None:
+def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(temporary)
+        temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -47,9 +47,10 @@ class Thermodynamic:
 
     def __post_init__(self):
         check_kernel(self.kernel, self.steps, self.step_size)
-        check_kernel(self.kernel, self.sweeps, self.prior_step_size or self.step_size)
-        if self.temperatures < 1 or self.respace_every < 0:
-            raise ValueError("temperatures must be at least 1 and respace_every at least 0")
+        if self.prior_step_size is not None:
+            check_kernel(self.kernel, self.sweeps, self.prior_step_size)
+        if self.temperatures < 1 or self.sweeps < 1 or self.respace_every < 0:
+            raise ValueError("need temperatures >= 1, sweeps >= 1 and respace_every >= 0")
         if not (self.power_start > 0 and self.power_end > 0):
             raise ValueError("power_start and power_end must be positive")
 
@@ -70,7 +71,7 @@ def step_sizes(temperatures: Tensor, step_size: float, prior_step_size: float | 
     The curvature of log p_t is that of the prior plus t times that of the likelihood, and the
     stable step size is inverse to the curvature.
     """
-    at_zero = prior_step_size or step_size
+    at_zero = step_size if prior_step_size is None else prior_step_size
     return 1 / (temperatures / step_size + (1 - temperatures) / at_zero)
 
 

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from kaem.bases import make_basis, quantiles
+from kaem.bases import EVEN, check_placement, make_basis, quantiles
 
 REFIT_POINTS = 20  # per basis function, in a least-squares refit
 REFIT_RIDGE = 1e-8  # relative to the design matrix's largest eigenvalue
+BEYOND = 0.1  # weight in a refit of points that the old domain did not hold
 
 
 class EdgeFunctions(nn.Module):
@@ -55,36 +56,35 @@ class EdgeFunctions(nn.Module):
 
     @torch.no_grad()
     def place(
-        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = 0.5
+        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = EVEN
     ) -> None:
         """Move the basis to another domain and refit the coefficients to the same functions.
 
-        Least squares on the part of the new domain that the old one covers: what the functions
-        are beyond the old domain nobody has learned. With samples, half the points of the fit
-        are their quantiles, so that the fit is closest where the samples are.
+        Weighted least squares. Beyond the old domain nobody has learned what the splines are:
+        there they are asked, with less weight, to stay what they were at its end, so that exp(f)
+        does not draw the prior's mass to where nothing is known. With samples, half the points of
+        the fit are their quantiles, so that the fit is closest where the samples are.
 
-        Args:
-            domain, samples, even: see `kaem.bases.Basis.place`.
+        Args, errors: see `kaem.bases.Basis.place`.
         """
-        points = self._refit_points(domain, samples)
+        check_placement(domain, samples, even)
+        points, (old_a, old_b) = self._refit_points(domain, samples), self.basis.domain
+        weights = torch.where((points < old_a) | (points > old_b), BEYOND, 1.0)
         basis = self.basis.double()
-        curves = self.coefficients.double() @ basis(points).T
+        curves = self.coefficients.double() @ basis(points.clamp(old_a, old_b)).T
         basis.place(domain, samples, even)
-        self.coefficients.copy_(least_squares(basis(points), curves))
+        design = weights.unsqueeze(1) * basis(points)
+        self.coefficients.copy_(least_squares(design, weights * curves))
         self.basis.to(self.coefficients.dtype)
 
     def _refit_points(self, domain: tuple[float, float], samples: Tensor | None) -> Tensor:
-        (a, b), (old_a, old_b) = domain, self.basis.domain
-        low, high = max(a, old_a), min(b, old_b)
-        if low >= high:  # nothing in common: the new domain's functions are the old ones' tails
-            low, high = a, b
         count = REFIT_POINTS * self.basis.grid_size
         options = {"dtype": torch.float64, "device": self.coefficients.device}
-        points = torch.linspace(low, high, count, **options)
+        points = torch.linspace(*domain, count, **options)
         if samples is None:
             return points
         levels = torch.linspace(0, 1, count, **options)
-        return torch.cat([points, quantiles(samples, levels).clamp(low, high)])
+        return torch.cat([points, quantiles(samples, levels).clamp(*domain)])
 
     def sparsity(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """What the KAN regulariser penalises (arXiv 2404.19756, equations 2.17 to 2.20).
@@ -95,8 +95,9 @@ class EdgeFunctions(nn.Module):
                 carry the whole layer.
         """
         size = self.curves(points).abs().mean(dim=-1).flatten()
-        total = size.sum()
-        share = size / total.clamp_min(torch.finfo(size.dtype).tiny)
+        total, tiny = size.sum(), torch.finfo(size.dtype).tiny
+        # Where a share is zero the entropy's slope is infinite: the floor cuts it off.
+        share = (size / total.clamp_min(tiny)).clamp_min(tiny)
         return total, torch.special.entr(share).sum()
 
 

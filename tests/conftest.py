@@ -5,6 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+# Tests compute with small tensors: on a busy machine a second thread makes them wait, by seconds.
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def seeded() -> Callable[[int], torch.Generator]:

@@ -7,21 +7,29 @@ import math
 import numpy as np
 import pytest
 import torch
-from reference.configs import bars_dataset, tiny_config, write_config
+from reference.configs import MODEL_SETTINGS, bars_dataset, tiny_config, write_config
 from torch import nn
 
+import benchmark.registry
 import benchmark.train
 from benchmark import cli
 from benchmark.data import to_float
 from benchmark.errors import TrainingError
 from benchmark.train import HISTORY_ROWS, History, batch_stream, optimise, train_model
+from kaem.errors import KAEMError
 
 CPU = torch.device("cpu")
-ENTRIES = ("kaem_is", "vae")
+ENTRIES = ("kaem_is", "kaem_ula", "kaem_thermo", "vae")
+# With a chain for every datum, unlike those of the other tests.
+SETTINGS = {
+    name: MODEL_SETTINGS[name] | {"sampler": MODEL_SETTINGS[name]["sampler"] | {"persistent": True}}
+    for name in ("kaem_ula", "kaem_thermo")
+}
 
 
 def train(model: str = "vae", seed: int = 0, changes: dict | None = None):
-    job = tiny_config(changes).training_job("digits", model)
+    settings = {f"models.{name}": values for name, values in SETTINGS.items()}
+    job = tiny_config(settings | (changes or {})).training_job("digits", model)
     return train_model(job, bars_dataset(), seed, CPU, "none")
 
 
@@ -53,6 +61,7 @@ def test_a_seed_decides_weights_and_history(model):
 
 
 def test_diagnostics_are_taken_before_and_after():
+    assert "temperatures_after" in train("kaem_thermo").diagnostics
     found = train("kaem_is").diagnostics
     assert found.keys() == {f"{k}_{s}" for k in ("nodes", "density") for s in ("before", "after")}
     assert not np.array_equal(found["density_before"], found["density_after"])
@@ -93,9 +102,9 @@ def test_each_epoch_is_a_new_permutation_without_its_remainder():
     images = torch.arange(10)
     stream = batch_stream(images, 3, "digits", 0, labels=images * 2)
     batches = list(itertools.islice(stream, 6))
-    assert all(torch.equal(labels, 2 * rows) for rows, labels in batches)
-    assert all(len(rows) == 3 for rows, _ in batches)
-    epochs = [torch.cat([rows for rows, _ in part]) for part in (batches[:3], batches[3:])]
+    assert all(torch.equal(x, rows) and torch.equal(y, 2 * rows) for x, y, rows in batches)
+    assert all(len(rows) == 3 for _, _, rows in batches)
+    epochs = [torch.cat([rows for _, _, rows in part]) for part in (batches[:3], batches[3:])]
     assert all(len(epoch.unique()) == 9 for epoch in epochs)
     assert not torch.equal(*epochs)
 
@@ -112,6 +121,12 @@ def test_the_order_follows_dataset_and_seed():
 
 def test_without_labels_there_are_none():
     assert next(batch_stream(torch.arange(4), 4, "digits", 0))[1] is None
+
+
+def test_the_rows_are_those_of_the_images():
+    images = torch.rand(10, 1, 2, 2)
+    for x, _, rows in itertools.islice(batch_stream(images, 3, "digits", 0), 6):
+        assert torch.equal(x, images[rows])
 
 
 def test_a_batch_larger_than_the_dataset_is_refused():
@@ -150,6 +165,116 @@ def test_a_loss_that_is_not_finite_ends_training_and_writes_nothing(
     assert "Nothing was written" in captured.err
     assert captured.out == ""
     assert list(tmp_path.rglob("*")) == [config]
+
+
+def test_a_model_that_cannot_compute_its_loss_ends_training(monkeypatch, tmp_path, capsys):
+    def build(*arguments):
+        model = benchmark.registry.build(*arguments)
+        after_update = model.after_update
+
+        def spoil(update, updates):
+            after_update(update, updates)
+            if update == 2:
+                model.generator.linear.bias.data[0] = math.nan
+
+        model.after_update = spoil
+        return model
+
+    monkeypatch.setattr(benchmark.train, "build", build)
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path / "tiny.yaml")
+    words = ["train", "--dataset", "digits", "--model", "kaem_is", "--config", str(config)]
+    assert cli.main(words) == 1
+    captured = capsys.readouterr()
+    expected = (
+        "digits · kaem_is · seed 0: update 3: the loss is nan (not finite: generator.linear.bias)"
+    )
+    assert expected in captured.err
+    assert "Nothing was written" in captured.err
+    assert captured.out == ""
+    assert list(tmp_path.rglob("*")) == [config]
+    with pytest.raises(TrainingError, match="seed 0: update 3") as error:
+        train("kaem_is")
+    assert isinstance(error.value.__cause__, KAEMError)
+
+
+# What a model is told ----------------------------------------------------------------------------
+
+
+class Recording(nn.Module):
+    """Remembers what it was given; a constant to learn."""
+
+    def __init__(self, needs_index: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.needs_index = needs_index
+        self.batches, self.updates = [], []
+
+    def loss(self, x, generator=None, **which):  # noqa: ARG002
+        self.batches.append((x, which))
+        return self.weight.square(), {}
+
+    def after_update(self, update, updates):
+        assert self.weight.grad is not None
+        self.updates.append((update, updates, self.weight.item()))
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Train a `Recording` model for 12 updates of 20 of 100 images."""
+
+    def run(needs_index: bool) -> Recording:
+        model = Recording(needs_index)
+        monkeypatch.setattr(benchmark.train, "build", lambda *_: model)
+        train("vae", changes={"training.updates": 12})
+        return model
+
+    return run
+
+
+def test_the_index_says_which_images_a_batch_holds(recorded):
+    images = to_float(bars_dataset().images["train"])
+    batches = recorded(needs_index=True).batches
+    assert len(batches) == 12
+    for x, which in batches:
+        assert which.keys() == {"index"}
+        assert torch.equal(x, images[which["index"]])
+    epoch = torch.cat([which["index"] for _, which in batches[:5]])
+    assert epoch.sort().values.tolist() == list(range(100))
+    assert all(which == {} for _, which in recorded(needs_index=False).batches)
+
+
+def test_after_update_follows_every_step(recorded):
+    updates = recorded(needs_index=True).updates
+    assert [(update, of) for update, of, _ in updates] == [(k, 12) for k in range(1, 13)]
+    weights = [1.0, *(weight for _, _, weight in updates)]
+    assert all(b < a for a, b in itertools.pairwise(weights))  # the optimiser's step comes first
+
+
+@pytest.mark.parametrize("model", SETTINGS)
+def test_only_the_chains_of_the_batch_move(model, monkeypatch):
+    def recording_build(*arguments):
+        built = build(*arguments)
+        loss, store = built.loss, built.chains.store
+
+        def recording_loss(x, generator=None, index=None):
+            before = store.table
+            old = None if before is None else before.clone()
+            result = loss(x, generator, index)
+            if old is not None:
+                moved = (store.table[: len(old)] != old).flatten(1).any(1).nonzero().flatten()
+                assert moved.tolist() == sorted(i for i in index.tolist() if i < len(old))
+                checked.append(len(moved))
+            return result
+
+        built.loss = recording_loss
+        return built
+
+    build, checked = benchmark.train.build, []
+    monkeypatch.setattr(benchmark.train, "build", recording_build)
+    train(model, changes={"training.updates": 12})
+    assert len(checked) == 11
+    assert checked[-1] == 20
 
 
 # History and schedule ---------------------------------------------------------------------------

@@ -10,9 +10,6 @@ from benchmark.config import Config
 from benchmark.data import Dataset, to_uint8
 from reference.images import bars
 
-# Tests compute with small tensors: on a busy machine a second thread makes them wait, by seconds.
-torch.set_num_threads(1)
-
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 
 # Facts about the datasets, what others reported, and the paper's claims are not configurations.

@@ -1,8 +1,9 @@
-"""One-dimensional quadrature in numpy, float64."""
+"""One-dimensional quadrature in numpy, float64, and the Kolmogorov-Smirnov test on it."""
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy import stats
 
 
 def trapezoid(values: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -26,3 +27,16 @@ def gauss_legendre_cells(
     half = 0.5 * np.diff(edges)[:, None]
     middle = 0.5 * (edges[1:] + edges[:-1])[:, None]
     return (middle + half * x).ravel(), (half * w).ravel()
+
+
+def smallest_p_value(draws: np.ndarray, densities: np.ndarray, points: np.ndarray) -> float:
+    """The least Kolmogorov-Smirnov p-value over latents: draws (n, *event), densities (*event, m).
+
+    The distribution function is the running integral of the densities at the points (m,).
+    """
+    return min(
+        stats.kstest(
+            draws[(slice(None), *index)], running_integral(densities[index], points), method="asymp"
+        ).pvalue
+        for index in np.ndindex(*densities.shape[:-1])
+    )

@@ -4,10 +4,31 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import fold
 
 from kaem.univariate import EdgeFunctions
 
 ImageShape = tuple[int, int, int]
+
+
+class TransposedConvolutionToFewChannels(nn.ConvTranspose2d):
+    """ConvTranspose2d, on a CPU as one matrix product and an overlap-add.
+
+    With one to three output channels the library's CPU kernel runs at a tenth of the machine's
+    speed; without it a pass of `ConvGenerator` takes a third less time with its gradient and less
+    than half without.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        n, channels, height, width = x.shape
+        (kernel, _), (stride, _), (padding, _) = self.kernel_size, self.stride, self.padding
+        patches = x.permute(0, 2, 3, 1).reshape(n, height * width, channels)
+        patches = patches @ self.weight.flatten(1)
+        size = [(side - 1) * stride - 2 * padding + kernel for side in (height, width)]
+        image = fold(patches.transpose(1, 2), size, kernel, padding=padding, stride=stride)
+        return image + self.bias[:, None, None]
 
 
 class ConvGenerator(nn.Module):
@@ -29,7 +50,7 @@ class ConvGenerator(nn.Module):
             nn.LeakyReLU(0.2, inplace=True),
             nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.ConvTranspose2d(width // 2, channels, 4, stride=2, padding=1),
+            TransposedConvolutionToFewChannels(width // 2, channels, 4, stride=2, padding=1),
             nn.Sigmoid(),
         ).to(memory_format=torch.channels_last)
 

@@ -7,7 +7,7 @@ from torch.nn.functional import silu
 from kaem.bases import EVEN, check_placement, make_basis, quantiles
 
 REFIT_POINTS = 20  # per basis function, in a least-squares refit
-REFIT_RIDGE = 1e-8  # relative to the design matrix's largest eigenvalue
+REFIT_RIDGE = 1e-10  # relative to the design matrix's largest eigenvalue
 BEYOND = 0.1  # weight in a refit of points that the old domain did not hold
 
 

@@ -4,7 +4,13 @@ import pytest
 import torch
 from reference.densities import edge_functions
 
-from kaem.generators import GENERATORS, ConvGenerator, KANGenerator, make_generator
+from kaem.generators import (
+    GENERATORS,
+    ConvGenerator,
+    KANGenerator,
+    TransposedConvolutionToFewChannels,
+    make_generator,
+)
 
 OPTIONS = {"conv": {"width": 8}, "kan": {"grid_size": 5}}
 
@@ -89,3 +95,18 @@ def test_conv_generator_refuses_sides_it_cannot_make():
 def test_unknown_generator_lists_the_known_ones():
     with pytest.raises(ValueError, match="unknown generator 'nope'; known: conv, kan"):
         make_generator("nope", q=2, image_shape=(1, 8, 8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_last_layer_is_torchs_transposed_convolution(channels, seeded):
+    ours = TransposedConvolutionToFewChannels(6, channels, 4, stride=2, padding=1).double()
+    theirs = torch.nn.ConvTranspose2d(6, channels, 4, stride=2, padding=1).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 6, 3, 7, generator=seeded(), dtype=torch.float64)
+    gradients = []
+    for layer in (ours, theirs):
+        inputs = x.clone().requires_grad_()
+        y = layer(inputs)
+        gradients.append(torch.autograd.grad(y.square().sum(), [inputs, *layer.parameters()]))
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(*gradients)

@@ -234,7 +234,7 @@ def test_the_functions_do_not_move_with_the_domain(sampler, basis, monkeypatch):
     model, before, draws = moved(sampler, monkeypatch, basis=basis, n_nodes=500)
     change = model.prior.log_prob(draws).detach() - before
     assert before.std() > 0.5
-    assert change.std() < 0.02
+    assert change.std() < 0.03
     assert change.abs().mean() < 0.5
 
 

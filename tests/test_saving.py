@@ -2,6 +2,7 @@
 
 import json
 import pickletools
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from reference.images import bars
 from reference.linear_gaussian import linear_gaussian_model
 from safetensors.torch import load_file, save_file
 
-import kaem.saving
 from kaem import KAEM, load, save
 from kaem.bases import BASES
 from kaem.priors import PRIORS
@@ -185,11 +185,13 @@ def test_an_interrupted_write_leaves_the_old_model(error, monkeypatch, tmp_path)
     old = trained(seed=0)
     save(old, tmp_path)
 
-    def half(_state, path):
-        path.write_bytes(b"half of it")
+    whole = Path.write_bytes
+
+    def half(path, content):
+        whole(path, content[: len(content) // 2])
         raise error
 
-    monkeypatch.setattr(kaem.saving, "save_file", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(type(error)):
         save(trained(seed=1), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [SETTINGS, STATE]

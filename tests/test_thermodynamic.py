@@ -366,10 +366,10 @@ def test_bad_arguments():
     for wrong, message in (
         ({"kernel": "hmc"}, "unknown kernel"),
         ({"steps": 0}, "need steps >= 1"),
-        ({"sweeps": 0}, "need steps >= 1"),
+        ({"sweeps": 0}, "sweeps >= 1"),
         ({"prior_step_size": -1.0}, "step_size > 0"),
-        ({"temperatures": 0}, "at least 1"),
-        ({"respace_every": -1}, "at least 0"),
+        ({"temperatures": 0}, "temperatures >= 1"),
+        ({"respace_every": -1}, "respace_every >= 0"),
         ({"power_start": 0.0}, "must be positive"),
         ({"power_end": -2.0}, "must be positive"),
     ):

@@ -16,8 +16,8 @@ from benchmark.classifier import accuracy, train_classifier
 from benchmark.config import CLASSIFIER, REAL, Config, Job
 from benchmark.data import Dataset, data_root, load_dataset
 from benchmark.errors import BenchmarkError, DataError
+from benchmark.evidence import likelihood_metrics
 from benchmark.files import write_arrays, write_json
-from benchmark.likelihood import likelihood_metrics
 from benchmark.provenance import available_cores
 from benchmark.records import write_record
 from benchmark.registry import build

@@ -1,5 +1,7 @@
 """One look for everything: names, order and colours of models, figure style, and files."""
 
+from itertools import cycle
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -59,7 +61,8 @@ def model_colours(config: Config) -> dict[str, tuple]:
     """A colour per entry; registered models keep theirs in every run, variants take the rest."""
     fixed = [model for model in LABELS if model != REAL]
     names = fixed + [model for model in config.models if model not in fixed]
-    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    colours = [*sns.color_palette("colorblind", 10), *sns.color_palette("dark", 10)]
+    return dict(zip(names, cycle(colours), strict=False))
 
 
 def save_figure(figure: Figure, config: Config, name: str) -> None:

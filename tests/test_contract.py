@@ -135,6 +135,19 @@ def test_sampling_changes_nothing(name, seeded):
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
+def test_the_evidence_of_each_datum(name, seeded):
+    model, x = make(name).eval(), batch(5)
+    if not hasattr(model, "log_evidence"):
+        pytest.skip("has no likelihood")
+    evidence = model.log_evidence(x, 40, seeded())
+    for values in evidence:
+        assert values.shape == (5,)
+        assert values.isfinite().all()
+        assert not values.requires_grad
+    assert (evidence.standard_error >= 0).all()
+    assert torch.equal(model.log_evidence(x, 40, seeded()).log_evidence, evidence.log_evidence)
+
+
 def test_nfe_is_a_positive_integer(name):
     nfe = make(name).nfe
     assert type(nfe) is int

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from reference.configs import MODEL_SETTINGS, bars_dataset, changed, tiny_config
@@ -49,13 +50,15 @@ def find(pattern: str, **names) -> Path:
     return Path(pattern.format(**defaults | names))
 
 
-def write_quality(config, model, seed, distance, images=COUNT, reference=COUNT, dataset="digits"):
+def write_quality(
+    config, model, seed, distance, images=COUNT, reference=COUNT, dataset="digits", **others
+):
     name = f"fd_classifier_test_{config.resolved(dataset)['evaluation']['samples']}"
     write_record(
         find(paths.METRICS_RECORD, model=model, seed=seed, dataset=dataset),
         "metrics",
         config.evaluation_job(dataset, model),
-        {name: distance, "reference_count": reference},
+        {name: distance, "reference_count": reference, **others},
         seed=seed,
         device=CPU,
         wall_time_s=1.0,
@@ -63,7 +66,7 @@ def write_quality(config, model, seed, distance, images=COUNT, reference=COUNT, 
     )
 
 
-def write_training(config, model, seed, seconds, dataset="digits"):
+def write_training(config, model, seed, seconds, dataset="digits", **final):
     write_record(
         find(paths.TRAINING_RECORD, model=model, seed=seed, dataset=dataset),
         "training",
@@ -72,7 +75,7 @@ def write_training(config, model, seed, seconds, dataset="digits"):
             "updates": 1500,
             "seconds_per_update": 0.1,
             "parameters": 1000,
-            "final": {"loss": 1.0},
+            "final": {"loss": 1.0, **final},
         },
         seed=seed,
         device=CPU,
@@ -351,7 +354,35 @@ def test_a_record_says_which_source_it_comes_from():
         "updates": 1500,
         "parameters": 1000,
         "seconds": 30.0,
+        "final_loss": 1.0,
     }
+
+
+def test_the_quality_table_shows_bits_and_how_the_posterior_sampler_did():
+    config = make_config({"models.kaem_thermo": MODEL_SETTINGS["kaem_thermo"]})
+    for seed in config.seeds:
+        bits = {"bits_per_dimension_test_20": 1.5 + seed, "nats_test_20": -10.0 - seed}
+        write_quality(config, "kaem_is", seed, 5.0, **bits)
+        write_training(config, "kaem_is", seed, 30.0, ess=1.25 + seed)
+        write_training(config, "kaem_thermo", seed, 30.0, swap_1=0.5, swap_2=0.125 + 0.25 * seed)
+        write_training(config, "vae", seed, 30.0)
+    quality.render(config)
+    table = find(paths.TABLE, table="quality", format="md").read_text()
+    cells = {
+        line.split("|")[2].strip(): [cell.strip() for cell in line.split("|")]
+        for line in table.splitlines()
+        if line.startswith("|")
+    }
+    column = {title: position for position, title in enumerate(cells["Model"])}
+    bits, state = column["Bits per dimension (20 test images)"], column["ESS or swap rates"]
+    assert cells["KAEM-IS"][bits] == "2.000 ± 0.707"
+    assert cells["KAEM-IS"][state] == "ESS 1.75"
+    assert cells["KAEM-thermo"][bits] == ""
+    assert cells["KAEM-thermo"][state] == "swaps 0.50, 0.25"
+    assert cells["VAE"][state] == ""
+    assert "nats" not in table
+    values = pd.read_csv(find(paths.TABLE, table="quality", format="csv"))
+    assert values.set_index("model")["nats_test_20_mean"]["kaem_is"] == -10.5
 
 
 # Figures ----------------------------------------------------------------------------------------
@@ -441,13 +472,14 @@ def test_loss_curves_show_every_model_and_seed(monkeypatch):
         patched.setattr(loss_curves, "save_figure", lambda figure, *_: drawn.append(figure))
         patched.setattr(plt, "close", lambda _figure: None)
         render_loss(make_config())
-    loss, ess = drawn[0].axes
+    loss, ess, swaps = drawn[0].axes
     lines = {line.get_label(): line.get_xydata() for line in loss.get_lines()}
     assert lines.keys() == {"KAEM-IS", "VAE"}
     for points in lines.values():
         # The mean of two seeds, one nat apart.
         np.testing.assert_allclose(points[:, 1], 100 / points[:, 0] + 0.5)
     assert [line.get_label() for line in ess.get_lines()] == ["KAEM-IS"]
+    assert not swaps.get_visible()  # no model here has a population
     plt.close(drawn[0])
 
 

@@ -186,8 +186,8 @@ def test_a_model_that_cannot_compute_its_loss_ends_training(monkeypatch, tmp_pat
     words = ["train", "--dataset", "digits", "--model", "kaem_is", "--config", str(config)]
     assert cli.main(words) == 1
     captured = capsys.readouterr()
-    expected = "digits · kaem_is · seed 0: update 3: parameters are no longer finite: generator.linear.bias"
-    assert expected in captured.err
+    assert "digits · kaem_is · seed 0: update 3: parameters are no longer finite" in captured.err
+    assert "generator.linear.bias" in captured.err
     assert "Nothing was written" in captured.err
     assert captured.out == ""
     assert list(tmp_path.rglob("*")) == [config]

@@ -105,6 +105,23 @@ def test_with_the_exact_posterior_the_bound_is_the_evidence(linear_vae):
     assert error < 0.01
 
 
+def test_importance_sampling_from_the_encoder_finds_the_evidence(linear_vae, seeded):
+    # Three data within 4.5 standard errors: a false alarm of 2e-5 for a new seed.
+    x = linear_vae.decoder(torch.randn(3, 2, dtype=torch.float64))
+    linear_vae.encoder.map.weight.mul_(0.1)  # a proposal that covers the posterior
+    linear_vae.encoder.log_var.zero_()
+    found = linear_vae.log_evidence(x, 4000, seeded())
+    assert (found.standard_error < 0.2).all()
+    truth = torch.stack([log_evidence(linear_vae, datum[None]) for datum in x])
+    z = (found.log_evidence - truth) / found.standard_error
+    assert z.abs().max() < 4.5
+    set_to_exact_posterior(linear_vae)
+    exact = linear_vae.log_evidence(x, 2, seeded())  # every weight is the evidence
+    truth = torch.stack([log_evidence(linear_vae, datum[None]) for datum in x])
+    torch.testing.assert_close(exact.log_evidence, truth)
+    assert exact.standard_error.max() < 1e-9
+
+
 def test_kl_is_torch_distributions(linear_vae, seeded):
     x = torch.rand(6, 1, 1, 3, dtype=torch.float64)
     loss, info = linear_vae.loss(x, seeded())

@@ -267,10 +267,11 @@ class KAEM(nn.Module):
         if torch.stack([p.sum() for p in self.parameters()]).isfinite().all():
             return
         ill = [name for name, p in self.named_parameters() if not p.isfinite().all()]
-        raise NonFiniteError(
-            f"parameters are no longer finite: {', '.join(ill)}. Lower the learning rate or raise "
-            "sigma."
-        )
+        if ill:  # otherwise the sum alone overflowed
+            raise NonFiniteError(
+                f"parameters are no longer finite: {', '.join(ill)}. Lower the learning rate or "
+                "raise sigma."
+            )
 
     @staticmethod
     def _check_loss(loss: Tensor) -> None:

@@ -60,6 +60,13 @@ def test_quantiles_are_of_the_timed_calls_in_milliseconds(clock, warmup):
     assert found["images_per_second"] == pytest.approx(4 / 0.011)
 
 
+def test_a_timing_of_the_last_call_without_spread_is_told_apart(clock, monkeypatch):
+    # A fault of earlier implementations, and the check above that it does not pass.
+    monkeypatch.setattr(timing.np, "percentile", lambda times, levels: [times[-1]] * len(levels))
+    found = run(Timed(clock, [*np.arange(1, 22) / 1000]), warmup=0, repetitions=21)
+    assert [*found["latency_ms"].values()] == pytest.approx([21.0] * 4)
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(1e-9, 10), (5.0, 10), (12.5, 13), (99.0, 20), (1e9, 20)]
 )

@@ -94,7 +94,7 @@ def model(sampler: dict, **changes) -> KAEM:
     ("sampler", "changes", "advice"),
     [
         # Two proposals under a likelihood this narrow: one always outweighs the other.
-        ({"kind": "importance", "proposals": 2}, {"sigma": 0.001}, "Use more proposals"),
+        ({"kind": "importance", "proposals": 2}, {"sigma": 0.0001}, "Use more proposals"),
         ({"kind": "langevin", "kernel": "mala", "step_size": 1e3}, {}, "Lower step_size"),
         ({"kind": "langevin", "step_size": 1e3}, {}, "Widen the domain"),
     ],

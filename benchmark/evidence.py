@@ -1,5 +1,7 @@
 """How probable held-out images are under a model that can say so: nats and bits per dimension."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def likelihood_metrics(
         model: has `log_evidence(x, passes, generator)`.
         images: uint8, (n, C, H, W), the first n of the split.
         split: what to call them.
-        passes: network evaluations to spend on each image.
+        passes: network evaluations to spend on each image, as the model's `log_evidence` counts.
     """
     parts = [
         model.log_evidence(to_float(batch.to(device)), passes, generator)
@@ -32,12 +34,10 @@ def likelihood_metrics(
     ]
     nats, error = Evidence(*(torch.cat(values) for values in zip(*parts, strict=True))).mean()
     dimension = images[0].numel()
-    bits = bits_per_dimension(nats, dimension)
-    bits_error = abs(bits_per_dimension(nats + error, dimension) - bits)
     suffix = f"{split}_{len(images)}"
     return {
         f"nats_{suffix}": nats,
         f"nats_error_{suffix}": error,
-        f"bits_per_dimension_{suffix}": bits,
-        f"bits_per_dimension_error_{suffix}": bits_error,
+        f"bits_per_dimension_{suffix}": bits_per_dimension(nats, dimension),
+        f"bits_per_dimension_error_{suffix}": error / (dimension * math.log(2)),
     }

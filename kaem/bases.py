@@ -19,17 +19,6 @@ def check_domain(domain: tuple[float, float]) -> tuple[float, float]:
     return a, b
 
 
-def check_placement(
-    domain: tuple[float, float], samples: Tensor | None, even: float
-) -> tuple[float, float]:
-    """The domain as floats; ValueError unless `Basis.place` can use all three."""
-    if not 0 < even <= 1:
-        raise ValueError(f"even must be in (0, 1], got {even}")
-    if samples is not None and not (samples.numel() and samples.isfinite().all()):
-        raise ValueError("samples must be finite, and there must be some")
-    return check_domain(domain)
-
-
 class Basis(nn.Module):
     """A basis of `grid_size` functions on a domain [a, b].
 
@@ -74,7 +63,11 @@ class Basis(nn.Module):
         Raises:
             ValueError: an invalid domain, share or sample; nothing has moved then.
         """
-        a, b = check_placement(domain, samples, even)
+        if not 0 < even <= 1:
+            raise ValueError(f"even must be in (0, 1], got {even}")
+        if samples is not None and not (samples.numel() and samples.isfinite().all()):
+            raise ValueError("samples must be finite, and there must be some")
+        a, b = check_domain(domain)
         grid = torch.linspace(a, b, len(self.grid), dtype=torch.float64)
         if samples is not None:
             levels = torch.linspace(0, 1, len(grid), dtype=torch.float64)

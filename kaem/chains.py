@@ -5,10 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kaem.langevin import Langevin, run_chains
+from kaem.langevin import Langevin, mean_info, run_chains
 from kaem.posterior import Posterior
 from kaem.thermodynamic import (
-    SweepInfo,
     Thermodynamic,
     annealed_power,
     power_schedule,
@@ -164,7 +163,7 @@ class Population(LangevinChains):
                 generator=generator,
             )
             infos.append(info)
-        mean = SweepInfo(*(torch.stack(parts).mean(0) for parts in zip(*infos, strict=True)))
+        mean = mean_info(infos)
         self.level_sum += mean.log_likelihood.mean(dim=1)
         rates = {f"swap_{k}": rate for k, rate in enumerate(mean.swap_acceptance.tolist(), 1)}
         return z, self._describe(mean) | rates

@@ -61,7 +61,8 @@ class ConvGenerator(nn.Module):
 class KANGenerator(nn.Module):
     """A KAN of widths (q, 2q, D): the outer functions of the theorem, for grey images.
 
-    Its edge functions have their grid on `domain`; beyond it only their silu part is left.
+    Its edge functions have their grid on `domain`. Beyond it bumps and B-splines fade and only the
+    silu part is left; Chebyshev polynomials stay what they are at its ends, and Fourier goes on.
     """
 
     def __init__(

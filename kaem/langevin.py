@@ -3,9 +3,9 @@
     z' = z + eta grad log p_t(z|x) + sqrt(2 eta) xi,   xi ~ N(0, I)
 
 A step is a pure function of a state and random numbers; it returns where it leads and what
-happened. ULA reflects at the walls of the prior's domain, and its
-stationary distribution is off by a bias that vanishes with eta. MALA rejects beyond the walls
-and has no bias (Roberts & Tweedie 1996).
+happened. ULA reflects at the walls of the prior's domain, and its stationary distribution is off
+by a bias that vanishes with eta. MALA rejects beyond the walls and has no bias (Roberts & Tweedie
+1996).
 """
 
 import math
@@ -53,10 +53,8 @@ def ula_step(
         temperature: t, a float or (n,).
     """
     proposal = _propose(state, step_size, temperature, generator)
-    info = StepInfo(
-        torch.ones_like(state.log_prior), _outside(proposal, domain).to(proposal).mean()
-    )
-    return reflect(proposal, domain), info
+    outside = _outside(proposal, domain).to(proposal).mean()
+    return reflect(proposal, domain), StepInfo(torch.ones_like(state.log_prior), outside)
 
 
 @torch.no_grad()
@@ -151,7 +149,12 @@ def run_chains(
             state, info = mala_step(state, posterior.evaluate, *options)
             infos.append(info)
         z = state.z
-    return z, StepInfo(*(torch.stack(parts).mean(0) for parts in zip(*infos, strict=True)))
+    return z, mean_info(infos)
+
+
+def mean_info(infos: list) -> NamedTuple:
+    """What several steps did, averaged; a list of one kind of named tuple of tensors."""
+    return type(infos[0])(*(torch.stack(parts).mean(0) for parts in zip(*infos, strict=True)))
 
 
 def reflect(z: Tensor, domain: tuple[float, float]) -> Tensor:

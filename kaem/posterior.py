@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kaem.errors import ChainLeftDomainError, NonFiniteError
-from kaem.likelihood import log_constant
+from kaem.likelihood import log_likelihood
 from kaem.random import Generators
 
 
@@ -71,10 +71,8 @@ class Posterior:
 
     def log_likelihood(self, z: Tensor) -> Tensor:
         """log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
-        mean = self.model.decode(z).flatten(1).unflatten(0, (-1, len(self.x)))
-        squares = (self.x - mean).square().sum(dim=2).flatten()
-        sigma = self.model.sigma
-        return log_constant(self.x.shape[1], sigma) - squares / (2 * sigma**2)
+        x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
+        return log_likelihood(x, self.model.decode(z).flatten(1), self.model.sigma)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z), (n, *event_shape) -> (n,)."""

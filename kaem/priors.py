@@ -10,7 +10,7 @@ closed form (see `kaem.tabulated`).
 import torch
 from torch import Tensor, nn
 
-from kaem.bases import EVEN, check_domain, check_placement
+from kaem.bases import EVEN, check_domain
 from kaem.random import Generators, rand
 from kaem.reference import make_reference
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
@@ -78,9 +78,10 @@ class ComponentDensities(nn.Module):
             ValueError: arguments that cannot be used, or a domain beyond the support of pi_0;
                 nothing has changed then.
         """
-        domain = check_placement(domain, samples, even)
-        self.reference.place(domain)
+        # What can refuse comes before what changes.
+        self.reference.check(domain)
         self.functions.place(domain, samples, even)
+        self.reference.place(domain)
         self.nodes.copy_(torch.linspace(*domain, len(self.nodes), dtype=torch.float64))
 
     def covering_domain(self, samples: Tensor, margin: float = 0.1) -> tuple[float, float]:

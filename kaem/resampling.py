@@ -8,6 +8,8 @@ All rows are resampled independently, in one batched call. Reference: Douc, Capp
 import torch
 from torch import Tensor
 
+from kaem.random import rand
+
 
 def multinomial(weights: Tensor, m: int, generator: torch.Generator | None = None) -> Tensor:
     """m independent draws."""
@@ -47,8 +49,7 @@ RESAMPLERS = {
 
 
 def _uniform(weights: Tensor, m: int, generator: torch.Generator | None) -> Tensor:
-    shape = (len(weights), m)
-    return torch.rand(shape, generator=generator, dtype=torch.float64, device=weights.device)
+    return rand(len(weights), (m,), generator, like=weights.double())
 
 
 def _inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:

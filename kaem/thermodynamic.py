@@ -47,8 +47,8 @@ class Thermodynamic:
 
     def __post_init__(self):
         check_kernel(self.kernel, self.steps, self.step_size)
-        if self.prior_step_size is not None:
-            check_kernel(self.kernel, self.sweeps, self.prior_step_size)
+        if self.prior_step_size is not None and not 0 < self.prior_step_size < math.inf:
+            raise ValueError(f"need prior_step_size > 0, got {self.prior_step_size}")
         if self.temperatures < 1 or self.sweeps < 1 or self.respace_every < 0:
             raise ValueError("need temperatures >= 1, sweeps >= 1 and respace_every >= 0")
         if not (self.power_start > 0 and self.power_end > 0):

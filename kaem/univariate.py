@@ -1,13 +1,15 @@
 """KAN edge functions: learnable functions of one variable (Liu et al. 2024, arXiv 2404.19756)."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from kaem.bases import EVEN, check_placement, make_basis, quantiles
+from kaem.bases import EVEN, make_basis, quantiles
 
 REFIT_POINTS = 20  # per basis function, in a least-squares refit
-REFIT_RIDGE = 1e-10  # relative to the design matrix's largest eigenvalue
+REFIT_RIDGE = 1e-10  # relative to the Gram matrix's largest eigenvalue
 BEYOND = 0.1  # weight in a refit of points that the old domain did not hold
 
 
@@ -67,15 +69,15 @@ class EdgeFunctions(nn.Module):
 
         Args, errors: see `kaem.bases.Basis.place`.
         """
-        check_placement(domain, samples, even)
-        points, (old_a, old_b) = self._refit_points(domain, samples), self.basis.domain
+        # On copies: nothing has changed until all is known to have worked.
+        old, new = (copy.deepcopy(self.basis).double() for _ in range(2))
+        new.place(domain, samples, even)
+        points, (old_a, old_b) = self._refit_points(domain, samples), old.domain
         weights = torch.where((points < old_a) | (points > old_b), BEYOND, 1.0)
-        basis = self.basis.double()
-        curves = self.coefficients.double() @ basis(points.clamp(old_a, old_b)).T
-        basis.place(domain, samples, even)
-        design = weights.unsqueeze(1) * basis(points)
-        self.coefficients.copy_(least_squares(design, weights * curves))
-        self.basis.to(self.coefficients.dtype)
+        curves = self.coefficients.double() @ old(points.clamp(old_a, old_b)).T
+        fitted = least_squares(weights.unsqueeze(1) * new(points), weights * curves)
+        self.basis.grid.copy_(new.grid)
+        self.coefficients.copy_(fitted)
 
     def _refit_points(self, domain: tuple[float, float], samples: Tensor | None) -> Tensor:
         count = REFIT_POINTS * self.basis.grid_size

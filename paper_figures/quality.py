@@ -20,9 +20,9 @@ def render(config: Config) -> None:
         for model in (REAL, *config.models):
             row = {"dataset": dataset, "model": model}
             cell = {"Dataset": dataset_label(dataset), "Model": model_label(config, model)}
+            measured = _select(quality, dataset, model)
             for metric in metrics:
-                chosen = _select(quality, dataset, model)
-                chosen = chosen[chosen["metric"] == metric] if len(chosen) else chosen
+                chosen = measured[measured["metric"] == metric] if len(measured) else measured
                 row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
                 label, form = _column(metric)
                 if label:
@@ -98,7 +98,8 @@ def _notes(config: Config, quality: pd.DataFrame, training: pd.DataFrame) -> lis
         notes.append(
             "Bits per dimension: of 8-bit values, lower is better; the evidence is estimated by "
             "annealed importance sampling for KAEM and by importance sampling from the encoder for "
-            "VAEs, with the same number of decoder passes per image. Both err towards more bits."
+            "VAEs, from as many decoder passes per image. KAEM's carry a gradient, and the search "
+            "for its step sizes comes on top. Both err towards more bits."
         )
     if len(training) and training.filter(regex="^final_(ess|swap_)").size:
         notes.append(

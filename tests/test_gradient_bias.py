@@ -31,7 +31,11 @@ def population(temperatures: int) -> Case:
     sampler = Thermodynamic(
         temperatures, steps=4, sweeps=4, step_size=0.01, prior_step_size=0.3, persistent=False
     )
-    return Case("population of ULA", f"N_t = {temperatures}, n = 4 x 4, eta = 0.01", sampler)
+    return Case(
+        "population of ULA",
+        f"N_t = {temperatures}, n = 4 x 4, eta = 0.01 (t = 1) to 0.3 (t = 0)",
+        sampler,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -154,8 +154,7 @@ def change_of_curves(functions, domain, samples=None, **options) -> float:
     return (functions.curves(points) - before).abs().max().item()
 
 
-# (basis, functions, even). Where the grid follows the data, the RBF's one width is too narrow
-# for the wider gaps: at the default even=0.5 it changes by 0.1 and more, whatever its size.
+# (basis, functions, even)
 CLOSE_REFITS = [
     ("bspline", 30, 0.5),
     ("bspline", 20, 0.8),

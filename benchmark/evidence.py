@@ -10,6 +10,7 @@ from kaem.estimators import bits_per_dimension
 from kaem.likelihood import Evidence
 
 BATCH_SIZE = 100  # images whose evidence is estimated side by side
+LOW_ESS = 2.0
 
 
 def likelihood_metrics(
@@ -22,6 +23,9 @@ def likelihood_metrics(
 ) -> dict[str, float]:
     """Mean log p(x) of 8-bit images and its Monte Carlo standard error, under names of records.
 
+    Beside them the share of images whose weights have an effective sample size under `LOW_ESS`:
+    theirs is a lower bound with an unknown gap.
+
     Args:
         model: has `log_evidence(x, passes, generator)`.
         images: uint8, (n, C, H, W), the first n of the split.
@@ -32,12 +36,14 @@ def likelihood_metrics(
         model.log_evidence(to_float(batch.to(device)), passes, generator)
         for batch in images.split(BATCH_SIZE)
     ]
-    nats, error = Evidence(*(torch.cat(values) for values in zip(*parts, strict=True))).mean()
+    evidence = Evidence(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    nats, error = evidence.mean()
     dimension = images[0].numel()
     suffix = f"{split}_{len(images)}"
     return {
         f"nats_{suffix}": nats,
         f"nats_error_{suffix}": error,
+        f"nats_low_ess_share_{suffix}": (evidence.ess < LOW_ESS).double().mean().item(),
         f"bits_per_dimension_{suffix}": bits_per_dimension(nats, dimension),
         f"bits_per_dimension_error_{suffix}": error / (dimension * math.log(2)),
     }

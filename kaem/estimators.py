@@ -51,11 +51,16 @@ def importance(
 
     Its standard error is far too small where the ESS is near one: then no draw has come near the
     posterior.
+
+    Raises:
+        ValueError: fewer than two draws.
     """
+    if draws < 2:
+        raise ValueError(f"a standard error takes at least 2 draws, got {draws}")
     model, parts = posterior.model, []
     for start in range(0, draws, batch_size):
         z = posterior.prior_draws(min(batch_size, draws - start), generator)
-        parts.append(pairwise_log_likelihood(posterior.x, model.decode(z), model.sigma))
+        parts.append(pairwise_log_likelihood(posterior.x, posterior.decode(z), model.sigma))
     return evidence_from_weights(torch.cat(parts, dim=1))
 
 
@@ -72,7 +77,8 @@ def annealed_importance(
     """Annealed importance sampling from the prior to the posterior.
 
     A pilot pass along the same path finds a step size per temperature; the second pass, with those
-    held fixed and chains of its own, gives the weights.
+    held fixed and chains of its own, gives the weights. For images of hundreds of pixels it takes
+    thousands of temperatures; `kaem.laplace` gets by with fewer passes.
 
     Args:
         chains: independent weights per datum.
@@ -84,20 +90,21 @@ def annealed_importance(
     b = len(posterior.x)
     sizes = _pilot(posterior, path, steps, generator)
     state = posterior.evaluate(posterior.prior_draws(chains * b, generator))
-    log_weights = torch.zeros_like(state.log_likelihood, dtype=torch.float64)
-    for (previous, t), size in zip(pairwise(path), sizes, strict=True):
-        log_weights += (t - previous) * state.log_likelihood
+    log_weights = path[1] * state.log_likelihood.double()
+    # Between the last weight, at t = 1, and the end nothing more has to move.
+    for (t, following), size in zip(pairwise(path[1:]), sizes, strict=True):
         for _ in range(steps):
             state, _ = mala_step(state, posterior.evaluate, posterior.domain, size, t, generator)
+        log_weights += (following - t) * state.log_likelihood
     return evidence_from_weights(log_weights.unflatten(0, (chains, b)).T)
 
 
 def _pilot(posterior: Posterior, path: list[float], steps: int, generator) -> list[Tensor]:
-    """A step size for each of t_1.., found while annealing one chain per datum."""
+    """A step size for each of t_1, ..., t_{n-1}, found while annealing one chain per datum."""
     state = posterior.evaluate(posterior.prior_draws(len(posterior.x), generator))
     size = torch.tensor(FIRST_STEP_SIZE, dtype=state.z.dtype, device=state.z.device)
     sizes = []
-    for t in path[1:]:
+    for t in path[1:-1]:
         for _ in range(steps + 1):  # one more than the pass itself: the size must keep up
             state, info = mala_step(state, posterior.evaluate, posterior.domain, size, t, generator)
             size = adapted(size, info.acceptance.mean(), PILOT_GAIN)
@@ -149,9 +156,11 @@ def run_population(
         steps: MALA steps per sweep.
     """
     _check_chains(chains)
+    if draws < 1:
+        raise ValueError(f"need at least 1 draw, got {draws}")
     model, b = posterior.model, len(posterior.x)
     x = posterior.x.repeat(chains, 1)
-    posterior = Posterior(model, x)
+    posterior = type(posterior)(model, x)
     z = posterior.prior_draws(temperatures * len(x), generator).unflatten(0, (temperatures, -1))
     t = power_schedule(temperatures, power).to(z)
     size = torch.full_like(t[1:], FIRST_STEP_SIZE)

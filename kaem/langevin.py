@@ -81,7 +81,9 @@ def mala_step(
     log_ratio = new.log_density(temperature) - state.log_density(temperature)
     log_ratio += _log_transition(new, state.z, step_size, temperature)
     log_ratio -= _log_transition(state, new.z, step_size, temperature)
-    acceptance = log_ratio.clamp(max=0.0).exp() * ~outside.flatten(1).any(1)
+    # Where a gradient overflowed the ratio is NaN, and such a proposal is rejected too.
+    possible = ~outside.flatten(1).any(1) & ~log_ratio.isnan()
+    acceptance = torch.where(possible, log_ratio.clamp(max=0.0).exp(), 0.0)
     accept = rand(len(acceptance), (), generator, like=acceptance) < acceptance
     return new.where(accept, state), StepInfo(acceptance, outside.to(proposal).mean())
 

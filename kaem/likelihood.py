@@ -56,23 +56,43 @@ def log_mean_exp(log_weights: Tensor) -> Tensor:
 
 
 class Evidence(NamedTuple):
-    """Estimates of log p(x_b), (b,), and their standard errors, (b,), in nats."""
+    """Estimates of log p(x_b).
+
+    Attributes:
+        log_evidence: (b,), in nats.
+        standard_error: (b,), its standard error, in nats.
+        ess: (b,), effective sample size of the weights that it is the mean of; None where it is
+            no such mean. Below about two the standard error says nothing: it cannot exceed one
+            however far off the estimate is.
+    """
 
     log_evidence: Tensor
     standard_error: Tensor
+    ess: Tensor | None = None
 
     def mean(self) -> tuple[float, float]:
-        """The mean over the data and its Monte Carlo standard error, given these data."""
+        """The mean over the data and its Monte Carlo standard error, given these data.
+
+        The error takes the estimates as independent, which those that share draws are not.
+        """
         error = self.standard_error.square().sum().sqrt() / len(self.standard_error)
         return self.log_evidence.mean().item(), error.item()
 
 
 def evidence_from_weights(log_weights: Tensor) -> Evidence:
-    """The evidence as the mean of importance weights whose logs are (b, s).
+    """The evidence as the mean of importance weights whose logs are (b, s), s > 1.
 
     The standard error is the delta method's: the relative standard error of the mean weight. It
-    is far too small where one weight outdoes all others.
+    is at most one, and far too small where one weight outdoes all others: see `Evidence.ess`.
+
+    Raises:
+        ValueError: fewer than two weights have no standard error.
     """
+    if log_weights.shape[1] < 2:
+        raise ValueError(
+            f"a standard error takes at least 2 weights per datum, got {log_weights.shape[1]}"
+        )
     value = log_mean_exp(log_weights)
     relative = (log_weights - value.unsqueeze(1)).exp()
-    return Evidence(value, relative.std(dim=1) / relative.shape[1] ** 0.5)
+    error = relative.std(dim=1) / relative.shape[1] ** 0.5
+    return Evidence(value, error, effective_sample_size(log_weights.softmax(dim=1)))

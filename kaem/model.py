@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from kaem.chains import LangevinChains, Population
 from kaem.errors import KAEMError, NonFiniteError
-from kaem.estimators import annealed_importance
 from kaem.generators import ImageShape, make_generator
 from kaem.health import HealthWatch
 from kaem.importance import ImportanceSampling, select_particles
+from kaem.laplace import laplace_importance
 from kaem.likelihood import (
     Evidence,
     log_constant,
@@ -27,14 +27,13 @@ from kaem.likelihood import (
     weighted_squared_error,
 )
 from kaem.options import LOG_NORMALIZERS, DomainUpdate, Regulariser, Sampler, make_sampler
-from kaem.posterior import Posterior
+from kaem.posterior import FeaturePosterior, Posterior
 from kaem.priors import MixturePrior, UnivariatePrior, make_prior
 from kaem.random import Generators
 from kaem.thermodynamic import Thermodynamic
 from kaem.univariate import EdgeFunctions
 
 REMEMBERED_BATCHES = 100  # of posterior draws, for the next move of the domain
-EVIDENCE_CHAINS = 4
 PENALTY_POINTS = 100  # on each layer's domain
 
 
@@ -102,8 +101,13 @@ class KAEM(nn.Module):
             image_shape: (C, H, W).
 
         Raises:
-            ValueError: an unknown kind; TypeError: an unknown argument.
+            ValueError: an unknown kind, or a missing entry; TypeError: an unknown argument.
         """
+        missing = [
+            name for name in ("prior", "decoder", "sigma", "sampler") if name not in settings
+        ]
+        if missing:
+            raise ValueError(f"KAEM's settings lack {', '.join(missing)}")
         origin = (copy.deepcopy(settings), tuple(image_shape))
         settings = dict(settings)
         prior = make_prior(**settings.pop("prior"))
@@ -277,29 +281,26 @@ class KAEM(nn.Module):
     def _check_loss(loss: Tensor) -> None:
         if not loss.isfinite():
             raise NonFiniteError(
-                f"the loss is {loss.item()}, while data and parameters are finite. Raise sigma."
+                f"the loss is {loss.item()}, while data and parameters are finite: a likelihood or "
+                "a prior density has overflowed. Raise sigma or lower the learning rate."
             )
 
     def log_evidence(
         self, x: Tensor, passes: int, generator: torch.Generator | None = None
     ) -> Evidence:
-        """log p(x) of each datum by annealed importance sampling, in nats.
+        """log p(x) of each datum by `kaem.laplace.laplace_importance`, in nats.
 
         A stochastic lower bound, the tighter the more passes. `kaem.estimators` has others.
 
         Args:
             x: (b, C, H, W).
-            passes: passes of the generator that may be spent on each datum, the search for step
-                sizes not counted; four chains share them.
+            passes: passes of the generator to spend on each datum.
+
+        Raises:
+            NonFiniteError: in x; ValueError: too few passes.
         """
         self._check_data(x)
-        temperatures = max(1, passes // EVIDENCE_CHAINS)
-        return annealed_importance(
-            Posterior(self, x),
-            chains=EVIDENCE_CHAINS,
-            temperatures=temperatures,
-            generator=generator,
-        )
+        return laplace_importance(FeaturePosterior(self, x), passes, generator)
 
     @torch.no_grad()
     def diagnostics(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from kaem.errors import ChainLeftDomainError, NonFiniteError
 from kaem.likelihood import log_likelihood
 from kaem.random import Generators
+from kaem.tabulated import PiecewiseLinearDensity
 
 
 class PosteriorState(NamedTuple):
@@ -62,8 +63,21 @@ class Posterior:
         self.model = model
         self.x = x.flatten(1)
         with torch.no_grad():
-            self.marginals = model.prior.marginals()
-        self.domain = model.prior.domain
+            self.marginals = self._marginals()
+        nodes = self.marginals.nodes
+        self.domain = float(nodes[0]), float(nodes[-1])
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Of the latents."""
+        return tuple(self.marginals.batch_shape)
+
+    def _marginals(self) -> PiecewiseLinearDensity:
+        return self.model.prior.marginals()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Mean images, (n, *event_shape) -> (n, C, H, W)."""
+        return self.model.decode(z)
 
     def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
         """n exact draws from the prior, (n, *event_shape)."""
@@ -72,7 +86,7 @@ class Posterior:
     def log_likelihood(self, z: Tensor) -> Tensor:
         """log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
         x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
-        return log_likelihood(x, self.model.decode(z).flatten(1), self.model.sigma)
+        return log_likelihood(x, self.decode(z).flatten(1), self.model.sigma)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z), (n, *event_shape) -> (n,)."""
@@ -113,6 +127,23 @@ class Posterior:
             f"outside the domain [{a:g}, {b:g}]. Move the domain with prior.set_domain only to "
             "one that covers every chain."
         )
+
+
+class FeaturePosterior(Posterior):
+    """The posterior of the generator's input h instead of the latents: p(h|x), h = h(z), (n, q).
+
+    The generator sees nothing of z but h. With `UnivariatePrior` that leaves q numbers of q p, and
+    none that the data say nothing about.
+    """
+
+    def _marginals(self) -> PiecewiseLinearDensity:
+        return self.model.prior.feature_density()
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.model.generator(z)
+
+    def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
+        return self.model.prior.generator_input(super().prior_draws(n, generator))
 
 
 def per_row(value: float | Tensor, like: Tensor) -> float | Tensor:

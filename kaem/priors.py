@@ -16,6 +16,7 @@ from kaem.reference import make_reference
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 from kaem.univariate import EdgeFunctions
 
+REFINEMENT = 4  # of the nodes, for the density of a sum of latents
 SMALLEST_RANGE = 0.01  # of the samples that a domain is to cover, relative to the old domain
 
 
@@ -57,7 +58,7 @@ class ComponentDensities(nn.Module):
         )
         self.reference = make_reference(reference, q, p, domain)
         self.register_buffer("nodes", torch.linspace(*domain, n_nodes))
-        self._cache: dict[str, tuple[list[Tensor], PiecewiseLinearDensity]] = {}
+        self._cache: dict[str, tuple[Tensor, PiecewiseLinearDensity]] = {}
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -124,10 +125,12 @@ class ComponentDensities(nn.Module):
             return self._build_components(log_z)
         return self._cached("components", self._build_components)
 
+    @torch.no_grad()
     def cdf(self, z: Tensor) -> Tensor:
         """The components' distribution functions F_qp, elementwise: (n, q, p) -> (n, q, p)."""
         return self.components().cdf(z)
 
+    @torch.no_grad()
     def icdf(self, u: Tensor) -> Tensor:
         """The components' quantile functions F_qp^{-1}, elementwise: (n, q, p) -> (n, q, p)."""
         return self.components().icdf(u)
@@ -147,17 +150,14 @@ class ComponentDensities(nn.Module):
             return build()
         # Values are compared, which is cheap beside the table: versions and addresses of tensors
         # miss edits through `.data`, and memory that is freed and given out again.
-        state = [*self.parameters(), *self.buffers()]
+        state = torch.cat([t.detach().flatten() for t in (*self.parameters(), *self.buffers())])
         if name not in self._cache or not _same(self._cache[name][0], state):
-            self._cache[name] = ([tensor.clone() for tensor in state], build())
+            self._cache[name] = (state, build())
         return self._cache[name][1]
 
 
-def _same(old: list[Tensor], new: list[Tensor]) -> bool:
-    return all(
-        a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
-        for a, b in zip(old, new, strict=True)
-    )
+def _same(old: Tensor, new: Tensor) -> bool:
+    return old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)
 
 
 class UnivariatePrior(ComponentDensities):
@@ -186,6 +186,34 @@ class UnivariatePrior(ComponentDensities):
     def marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
         """The density of each latent z_qp, batch shape (q, p). log_z: see `components`."""
         return self.components(log_z)
+
+    @torch.no_grad()
+    def feature_density(self) -> PiecewiseLinearDensity:
+        """The density of each h_q = sum_p z_qp, batch shape (q,): a convolution of p densities.
+
+        Unlike all else here it is an approximation, by the trapezoid rule on a grid that is
+        `REFINEMENT` times finer than the prior's; its error falls as the square of the spacing.
+        """
+        density = self.components().log_density.double().exp()  # (q, p, n)
+        n, (a, b) = density.shape[-1], self.domain
+        fine = torch.nn.functional.interpolate(
+            density, REFINEMENT * (n - 1) + 1, mode="linear", align_corners=True
+        )
+        if self.p > 1:
+            # The densities may jump to zero at the ends of the domain: half the value there.
+            fine[..., [0, -1]] *= 0.5
+        fine *= (b - a) / (fine.shape[-1] - 1)
+        total = fine[:, 0].unsqueeze(0)
+        for p in range(1, self.p):
+            kernel = fine[:, p].flip(-1).unsqueeze(1)
+            total = torch.nn.functional.conv1d(
+                total, kernel, padding=fine.shape[-1] - 1, groups=self.q
+            )
+        ends = (a * self.p, b * self.p)
+        nodes = torch.linspace(*ends, total.shape[-1], dtype=torch.float64, device=total.device)
+        log_density = total.squeeze(0).clamp_min(torch.finfo(torch.float64).tiny).log()
+        log_density -= log_integral(log_density, nodes).unsqueeze(-1)
+        return PiecewiseLinearDensity(log_density.to(self.nodes.dtype), nodes.to(self.nodes.dtype))
 
 
 class MixturePrior(ComponentDensities):
@@ -224,6 +252,10 @@ class MixturePrior(ComponentDensities):
     def generator_input(self, z: Tensor) -> Tensor:
         """The latents themselves, (n, q) -> (n, q)."""
         return z
+
+    def feature_density(self) -> PiecewiseLinearDensity:
+        """The density of each entry of the generator's input: of each latent, batch shape (q,)."""
+        return self.marginals()
 
     def marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
         """The density of each latent z_q, batch shape (q,): its p components as one table.

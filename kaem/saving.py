@@ -39,6 +39,7 @@ def save(model: KAEM, folder: str | Path) -> None:
         "image_shape": list(image_shape),
         "settings": settings,
         "state_sha256": hashlib.sha256(content).hexdigest(),
+        "updates_done": model.updates_done,
     }
     _write(folder / STATE, content)
     _write(folder / SETTINGS, (json.dumps(described, indent=2) + "\n").encode())
@@ -61,6 +62,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         state = from_bytes(content)
         model = KAEM.from_settings(described["settings"], tuple(described["image_shape"]))
         model.to(state["prior.nodes"].dtype).load_state_dict(state)
+        model.updates_done = int(described["updates_done"])
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: cannot be loaded as a KAEM: {error}") from error
     return model.to(device)

@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from kaem.errors import NonFiniteError
+
 
 def log_trapezoid_weights(nodes: Tensor) -> Tensor:
     """log of the trapezoid rule's weights on equally spaced nodes (n,) -> (n,)."""
@@ -35,6 +37,7 @@ class PiecewiseLinearDensity:
         nodes: (n,), equally spaced from a to b.
 
     `log_prob` is differentiable in `log_density` and in z; `cdf` and `icdf` carry no gradient.
+    They raise NonFiniteError where a density has overflowed.
     """
 
     def __init__(self, log_density: Tensor, nodes: Tensor):
@@ -93,6 +96,19 @@ class PiecewiseLinearDensity:
         z = self._start + self._step * cell.to(rows.dtype) + distance.clamp(max=self._step)
         return self._unrows(z.clamp(self.nodes[0], self.nodes[-1]), u)
 
+    def variance(self) -> Tensor:
+        """Of each density, (*batch)."""
+        # Of a density that is linear on a cell, by Simpson's rule: exact for cubics.
+        density, z = self._tables()[0].double(), self.nodes.double() - self.nodes.double().mean()
+        middle, centre = 0.5 * (density[:, 1:] + density[:, :-1]), 0.5 * (z[1:] + z[:-1])
+
+        def mean(f) -> Tensor:
+            ends = density * f(z)
+            return self._step / 6 * (ends[:, 1:] + ends[:, :-1] + 4 * middle * f(centre)).sum(1)
+
+        variance = mean(torch.square) - mean(torch.clone).square()
+        return variance.to(self._log_density.dtype).reshape(self.batch_shape)
+
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Density and CDF at the nodes, each (batch, n); summed in float64, built once."""
         if self._cdf_table is None:
@@ -100,6 +116,11 @@ class PiecewiseLinearDensity:
             masses = 0.5 * self._step * (density[:, 1:] + density[:, :-1])
             cumulative = torch.nn.functional.pad(masses.cumsum(1), (1, 0))
             total = cumulative[:, -1:]  # one, up to the rounding of log_density
+            if not ((total > 0) & total.isfinite()).all():
+                raise NonFiniteError(
+                    "a density of the prior is not finite: its edge function has grown beyond what "
+                    "the exponential can hold. Lower the learning rate."
+                )
             dtype = self._log_density.dtype
             self._density_table = (density / total).to(dtype)
             self._cdf_table = (cumulative / total).to(dtype)

@@ -1,6 +1,7 @@
 """KAN edge functions: learnable functions of one variable (Liu et al. 2024, arXiv 2404.19756)."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,10 @@ from torch.nn.functional import silu
 from kaem.bases import EVEN, make_basis, quantiles
 
 REFIT_POINTS = 20  # per basis function, in a least-squares refit
+RANGE_POINTS = 400  # at which the range of a curve is looked up
+SLOPE_STEP = 1e-3  # of the domain's width, for a slope at its end
 REFIT_RIDGE = 1e-10  # relative to the Gram matrix's largest eigenvalue
-BEYOND = 0.1  # weight in a refit of points that the old domain did not hold
+LEVELLING = 0.05  # of the old domain's width: how soon a refit lets a curve level off beyond it
 
 
 class EdgeFunctions(nn.Module):
@@ -62,20 +65,20 @@ class EdgeFunctions(nn.Module):
     ) -> None:
         """Move the basis to another domain and refit the coefficients to the same functions.
 
-        Weighted least squares. Beyond the old domain nobody has learned what the splines are:
-        there they are asked, with less weight, to stay what they were at its end, so that exp(f)
-        does not draw the prior's mass to where nothing is known. With samples, half the points of
-        the fit are their quantiles, so that the fit is closest where the samples are.
+        Least squares. Beyond the old domain nobody has learned what the splines are: there they
+        level off within their own range, so that exp(f) does not draw the prior's mass to where
+        nothing is known, not after many moves either. With samples, half the points of the fit
+        are their quantiles, so that the fit is closest where the samples are.
 
         Args, errors: see `kaem.bases.Basis.place`.
         """
         # On copies: nothing has changed until all is known to have worked.
         old, new = (copy.deepcopy(self.basis).double() for _ in range(2))
         new.place(domain, samples, even)
-        points, (old_a, old_b) = self._refit_points(domain, samples), old.domain
-        weights = torch.where((points < old_a) | (points > old_b), BEYOND, 1.0)
-        curves = self.coefficients.double() @ old(points.clamp(old_a, old_b)).T
-        fitted = least_squares(weights.unsqueeze(1) * new(points), weights * curves)
+        coefficients = self.coefficients.double()
+        points = self._refit_points(domain, samples)
+        curves = levelled_off(lambda z: coefficients @ old(z).T, old.domain, points)
+        fitted = least_squares(new(points), curves)
         self.basis.grid.copy_(new.grid)
         self.coefficients.copy_(fitted)
 
@@ -101,6 +104,39 @@ class EdgeFunctions(nn.Module):
         # Where a share is zero the entropy's slope is infinite: the floor cuts it off.
         share = (size / total.clamp_min(tiny)).clamp_min(tiny)
         return total, torch.special.entr(share).sum()
+
+
+def levelled_off(
+    curves: Callable[[Tensor], Tensor], domain: tuple[float, float], points: Tensor
+) -> Tensor:
+    """Curves that are known on [a, b] at any points: beyond, they level off with a smooth start.
+
+    Each goes on with the slope that it had at the end, which dies out exponentially, the sooner
+    where the curve would otherwise leave the range of its values on [a, b].
+
+    Args:
+        curves: (m,) points in [a, b] -> (..., m).
+        points: (n,).
+
+    Returns:
+        (..., n).
+    """
+    a, b = domain
+    inside = points.clamp(a, b)
+    values = curves(inside)
+    seen = curves(torch.linspace(a, b, RANGE_POINTS).to(points))
+    step = SLOPE_STEP * (b - a)
+    near = curves(torch.tensor([a, a + step, b - step, b]).to(points))
+    for end, neighbour, beyond in ((0, 1, points < a), (3, 2, points > b)):
+        slope = (near[..., end] - near[..., neighbour]) / step  # outwards
+        top, bottom = seen.amax(-1), seen.amin(-1)
+        room = torch.where(slope > 0, top - near[..., end], near[..., end] - bottom)
+        tiny = torch.finfo(slope.dtype).tiny
+        length = (room / slope.abs().clamp_min(tiny)).clamp(tiny, LEVELLING * (b - a))
+        distance = (points - inside).abs() / length.unsqueeze(-1)
+        rise = (slope * length).unsqueeze(-1) * -torch.expm1(-distance)
+        values = values + torch.where(beyond, rise, 0.0)
+    return values
 
 
 def least_squares(design: Tensor, values: Tensor) -> Tensor:

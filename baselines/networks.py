@@ -1,5 +1,7 @@
 """Networks shared by the baselines."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from kaem.generators import ImageShape
@@ -26,3 +28,13 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+def mlp(
+    widths: list[int], activation: type[nn.Module] = nn.ReLU, *, last_bias: bool = True
+) -> nn.Sequential:
+    """Linear layers of these widths, the activation between them: (n, first) -> (n, last)."""
+    layers = []
+    for inputs, outputs in pairwise(widths[:-1]):
+        layers += [nn.Linear(inputs, outputs), activation()]
+    return nn.Sequential(*layers, nn.Linear(*widths[-2:], bias=last_bias))

@@ -1,18 +1,81 @@
-"""Variational autoencoder (Kingma & Welling 2014, arXiv 1312.6114) with a fixed sigma.
+"""Variational autoencoders with the decoder that KAEM has.
+
+- `VAE`: a fixed sigma (Kingma & Welling 2014, arXiv 1312.6114).
+- `SigmaVAE`: the sigma that is optimal for each batch (Rybkin et al. 2021, arXiv 2006.13202).
+- `TwoStageVAE`: a second VAE learns the latents of the first (Dai & Wipf 2019, arXiv 1903.05789).
 
 z ~ N(0, I),  x ~ N(g(z), sigma^2 I),  q(z|x) = N(mu(x), diag exp(log_var(x)))
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from baselines.networks import ConvEncoder
+from baselines.networks import ConvEncoder, mlp
 from kaem.generators import ImageShape, make_generator
 from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
 from kaem.random import Generators, randn
 
+MEMORY = 0.99  # of the running mean of the optimal variance
 
-class VAE(nn.Module):
+
+class OptimalSigma(nn.Module):
+    """The sigma that suits a batch best (Rybkin et al. 2021, section 3.3), and its running mean.
+
+    The first is what training uses; the second, `sigma`, is what the trained model has.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("variance", torch.tensor(1.0))
+        self.register_buffer("updates", torch.tensor(0))
+
+    @property
+    def sigma(self) -> float:
+        """In the units of the data."""
+        return float(self.variance.sqrt())
+
+    def forward(self, x: Tensor, mean: Tensor) -> Tensor:
+        """The batch's mean log-likelihood at its own best sigma, -D/2 (log(2 pi sigma^2) + 1)."""
+        variance = (x - mean).square().mean()
+        if self.training:
+            self.updates += 1
+            # Early on a plain mean, so that the beginning is soon forgotten.
+            share = max(1 - MEMORY, 1 / float(self.updates))
+            self.variance += share * (variance.detach() - self.variance)
+        return -0.5 * x[0].numel() * ((2 * math.pi * variance).log() + 1)
+
+
+class GaussianPair(nn.Module):
+    """An encoder and a decoder with diagonal Gaussians between: what all VAEs here are made of.
+
+    Args:
+        latents: dimension of z.
+        encoder: (n, ...) -> (n, 2 latents), mean and log variance of q(z|x).
+        decoder: (n, latents) -> (n, ...).
+    """
+
+    def __init__(self, latents: int, encoder: nn.Module, decoder: nn.Module):
+        super().__init__()
+        self.latents = latents
+        self.encoder, self.decoder = encoder, decoder
+
+    def draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """One draw of q(z|x) per datum, (n, latents), KL(q || p) of each and log q(z|x)/p(z)."""
+        mean, log_var = self.encoder(x).chunk(2, dim=1)
+        noise = randn(len(x), (self.latents,), generator, like=mean)
+        z = mean + (0.5 * log_var).exp() * noise
+        kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=1)
+        # The constants of the two Gaussians of z cancel.
+        return z, kl, 0.5 * (z.square() - noise.square() - log_var).sum(dim=1)
+
+    def prior_draws(self, n: int, generator: Generators) -> Tensor:
+        """z ~ N(0, I), (n, latents)."""
+        return randn(n, (self.latents,), generator, like=next(self.decoder.parameters()))
+
+
+class VAE(GaussianPair):
     """A VAE whose decoder is one of KAEM's generators.
 
     Args:
@@ -25,19 +88,20 @@ class VAE(nn.Module):
     nfe = 1
 
     def __init__(self, latents: int, encoder: nn.Module, decoder: nn.Module, *, sigma: float):
-        super().__init__()
+        super().__init__(latents, encoder, decoder)
         if sigma <= 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
-        self.latents, self.sigma = latents, sigma
-        self.encoder, self.decoder = encoder, decoder
+        self.sigma = sigma
 
     @classmethod
     def from_settings(cls, settings: dict, image_shape: ImageShape) -> "VAE":
-        """Build from {"latents", "sigma", "encoder_width", "decoder": {"kind", ...}}."""
-        latents = settings["latents"]
-        encoder = ConvEncoder(image_shape, 2 * latents, width=settings["encoder_width"])
-        decoder = make_generator(q=latents, image_shape=image_shape, **settings["decoder"])
-        return cls(latents, encoder, decoder, sigma=settings["sigma"])
+        """Build from {"latents", "encoder_width", "decoder": {"kind", ...}} and the arguments
+        that the class adds."""
+        settings = dict(settings)
+        latents = settings.pop("latents")
+        encoder = ConvEncoder(image_shape, 2 * latents, width=settings.pop("encoder_width"))
+        decoder = make_generator(q=latents, image_shape=image_shape, **settings.pop("decoder"))
+        return cls(latents, encoder, decoder, **settings)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
         """The negative evidence lower bound per image, in nats, with every constant.
@@ -49,18 +113,21 @@ class VAE(nn.Module):
             The scalar loss, and {"log_likelihood", "kl"}: mean reconstruction term and mean
             KL(q(z|x) || p(z)), both in nats.
         """
-        mean, log_var = self.encoder(x).chunk(2, dim=1)
-        noise = randn(len(x), (self.latents,), generator, like=mean)
-        z = mean + (0.5 * log_var).exp() * noise
-        reconstruction = log_likelihood(x, self.decoder(z), self.sigma).mean()
-        kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=1).mean()
+        return self._loss(x, self.draw(x, generator))
+
+    def _loss(self, x: Tensor, drawn: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict]:
+        z, kl, _ = drawn
+        reconstruction, kl = self._reconstruction(x, self.decoder(z)), kl.mean()
         return kl - reconstruction, {"log_likelihood": reconstruction.item(), "kl": kl.item()}
+
+    def _reconstruction(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Mean log p(x|z) of the batch, in nats."""
+        return log_likelihood(x, mean, self.sigma).mean()
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        like = next(self.decoder.parameters())
-        return self.decoder(randn(n, (self.latents,), generator, like=like))
+        return self.decoder(self.prior_draws(n, generator))
 
     @torch.no_grad()
     def log_evidence(
@@ -74,14 +141,79 @@ class VAE(nn.Module):
             x: (b, C, H, W).
             passes: draws, and so passes of the decoder, for each datum.
         """
-        encoded = self.encoder(x).chunk(2, dim=1)
-        weights = [self._log_weight(x, *encoded, generator) for _ in range(passes)]
+        weights = [self._log_weight(x, generator) for _ in range(passes)]
         return evidence_from_weights(torch.stack(weights, dim=1).double())
 
-    def _log_weight(self, x: Tensor, mean: Tensor, log_var: Tensor, generator) -> Tensor:
+    def _log_weight(self, x: Tensor, generator) -> Tensor:
         """log p(x|z) + log p(z) - log q(z|x) at one draw of z per datum, (n,)."""
-        noise = randn(len(x), (self.latents,), generator, like=mean)
-        z = mean + (0.5 * log_var).exp() * noise
-        # The constants of the two Gaussians of z cancel.
-        log_ratio = 0.5 * (noise.square() + log_var - z.square()).sum(dim=1)
-        return log_likelihood(x, self.decoder(z), self.sigma) + log_ratio
+        z, _, log_ratio = self.draw(x, generator)
+        return log_likelihood(x, self.decoder(z), self.sigma) - log_ratio
+
+
+class SigmaVAE(VAE):
+    """A VAE whose sigma is the root mean squared error of each batch: `OptimalSigma`."""
+
+    def __init__(self, latents: int, encoder: nn.Module, decoder: nn.Module):
+        GaussianPair.__init__(self, latents, encoder, decoder)
+        self.noise = OptimalSigma()
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the likelihood, in units of the image range."""
+        return self.noise.sigma
+
+    def _reconstruction(self, x: Tensor, mean: Tensor) -> Tensor:
+        return self.noise(x, mean)
+
+
+class TwoStageVAE(SigmaVAE):
+    """A sigma-VAE, and a second VAE that learns the latents z of the first.
+
+    Dai & Wipf train one after the other. Here they learn side by side, with as many updates each;
+    the second sees z without a gradient, so that the first is what it would be alone. A sample
+    goes through both: u ~ N(0, I), z ~ N(g_2(u), sigma_2^2 I), and the image g(z).
+
+    Args:
+        second_width: hidden units of the second VAE's networks, which have three hidden layers;
+            u has the dimension of z.
+    """
+
+    nfe = 2
+
+    def __init__(self, latents: int, encoder: nn.Module, decoder: nn.Module, *, second_width: int):
+        super().__init__(latents, encoder, decoder)
+        hidden = [second_width] * 3
+        self.second = GaussianPair(
+            latents, mlp([latents, *hidden, 2 * latents]), mlp([latents, *hidden, latents])
+        )
+        self.second_noise = OptimalSigma()
+
+    def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
+        """The sum of both negative bounds, each per image and in nats: two losses, not one bound.
+
+        Returns, beside what `VAE.loss` does: {"second_log_likelihood", "second_kl"}.
+        """
+        drawn = self.draw(x, generator)
+        first, info = self._loss(x, drawn)
+        z = drawn[0].detach()
+        u, kl, _ = self.second.draw(z, generator)
+        reconstruction, kl = self.second_noise(z, self.second.decoder(u)), kl.mean()
+        info |= {"second_log_likelihood": reconstruction.item(), "second_kl": kl.item()}
+        return first + kl - reconstruction, info
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generators = None) -> Tensor:
+        """n images of draws through both stages, (n, C, H, W) in [0, 1], without pixel noise."""
+        mean = self.second.decoder(self.second.prior_draws(n, generator))
+        noise = randn(n, (self.latents,), generator, like=mean)
+        return self.decoder(mean + self.second_noise.sigma * noise)
+
+    def _log_weight(self, x: Tensor, generator) -> Tensor:
+        """With p(z) = int p(z|u) p(u) du, z ~ q(z|x) and u ~ q(u|z): both are weighed."""
+        z, _, log_ratio = self.draw(x, generator)
+        u, _, second_log_ratio = self.second.draw(z, generator)
+        # log_ratio has N(z; 0, I) where p(z|u) belongs.
+        log_standard = log_likelihood(z, torch.zeros_like(z), 1.0)
+        log_z = log_likelihood(z, self.second.decoder(u), self.second_noise.sigma)
+        log_x = log_likelihood(x, self.decoder(z), self.sigma)
+        return log_x - log_ratio - log_standard + log_z - second_log_ratio

@@ -73,11 +73,14 @@ def train_classifier(
     return model
 
 
-@torch.no_grad()
-def accuracy(model: Classifier, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+def accuracy(model: Classifier, images: Tensor, labels: Tensor) -> float:
     """Fraction of uint8 images (n, C, H, W) that the model labels correctly."""
+    return (predictions(model, images) == labels).double().mean().item()
+
+
+@torch.no_grad()
+def predictions(model: Classifier, images: Tensor, batch_size: int = 500) -> Tensor:
+    """The most probable class of each uint8 image (n, C, H, W): (n,), on the CPU."""
     device = next(model.parameters()).device
-    right = 0
-    for batch, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        right += (model(to_float(batch.to(device))).argmax(1).cpu() == truth).sum().item()
-    return right / len(images)
+    logits = [model(to_float(batch.to(device))) for batch in images.split(batch_size)]
+    return torch.cat(logits).argmax(1).cpu()

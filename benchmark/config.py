@@ -27,6 +27,9 @@ DATASETS_FILE = ROOT / "config" / "datasets.yaml"
 REAL = "real"
 CLASSIFIER = "classifier"
 
+# What an entry says about its place in the run and in the tables, on which no result depends.
+WORDING = ("label", "weights_of", "timed_only")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -65,6 +68,7 @@ class Config:
         self.values = values
         self.run: str = values["run"]
         self.note: str = values.get("note", "")
+        self.demo: bool = values.get("budget") == "demo"
         self.data_root: str = values["data_root"]
         self.datasets: list[str] = values["datasets"]
         self.seeds: list[int] = values["seeds"]
@@ -79,11 +83,29 @@ class Config:
 
     def architecture(self, model: str) -> str:
         """The registered name behind entry `model`."""
-        return self.values["models"][model].get("model", model)
+        model = self.trained_entry(model)
+        return self._entry(model).get("model", model)
+
+    def trained_entry(self, model: str) -> str:
+        """The entry whose weights `model` uses: itself, unless it says `weights_of`."""
+        return self._entry(model).get("weights_of", model)
+
+    @property
+    def trained_models(self) -> list[str]:
+        """The entries that are trained; the others sample theirs in another way."""
+        return [model for model in self.models if self.trained_entry(model) == model]
+
+    @property
+    def evaluated_models(self) -> list[str]:
+        """The entries whose images are drawn and measured; the others are timed alone."""
+        return [model for model in self.models if not self._entry(model).get("timed_only")]
+
+    def _entry(self, model: str) -> dict:
+        return self.values["models"].get(model, {})
 
     def label(self, model: str) -> str | None:
         """What the configuration calls entry `model` in tables, if it says so."""
-        return self.values["models"].get(model, {}).get("label")
+        return self._entry(model).get("label")
 
     def seeds_of(self, model: str) -> list[int]:
         """The seeds that entry `model` is measured with.
@@ -95,10 +117,14 @@ class Config:
     @property
     def wording(self) -> dict:
         """What tables and figures say and no result depends on."""
-        return {"note": self.note} | {model: self.label(model) for model in self.models}
+        return {"note": self.note, "demo": self.demo} | {
+            model: self.label(model) for model in self.models
+        }
 
     def training_job(self, dataset: str, model: str) -> Job:
-        """The training of entry `model`; the classifier is an entry too."""
+        """The training of entry `model`, or of the entry whose weights it uses; the classifier is
+        an entry too."""
+        model = self.trained_entry(model)
         values = self.resolved(dataset)
         settings = {"data": dataset_facts(dataset), "threads": self.threads}
         if model == CLASSIFIER:
@@ -106,22 +132,36 @@ class Config:
         else:
             entry = dict(values["models"][model])
             name = entry.pop("model", model)
-            entry.pop("label", None)  # how the tables call it changes no result
+            for key in WORDING:
+                entry.pop(key, None)
             training = merge(values["training"], entry.pop("training", {}))
-            decoder = entry.pop("decoder", values["decoder"])
-            entry = merge(entry, MODELS[name].fixed)
+            if MODELS[name].decoder:
+                entry = {"decoder": values["decoder"], **entry}
             settings |= {
                 "architecture": name,
-                "model": {"decoder": decoder, **entry},
+                "model": merge(entry, MODELS[name].fixed),
                 "training": training,
             }
         return Job(self.run, dataset, model, settings)
+
+    def model_settings(self, dataset: str, model: str) -> dict:
+        """What the trained model of entry `model` is built from."""
+        trained = self.training_job(dataset, model).settings["model"]
+        return merge(trained, self._variant(dataset, model).get("variant", {}))
+
+    def _variant(self, dataset: str, model: str) -> dict:
+        """{"variant": settings} in which an entry differs from the one whose weights it uses."""
+        if self.trained_entry(model) == model:
+            return {}
+        entry = self.resolved(dataset)["models"][model]
+        return {"variant": {key: v for key, v in entry.items() if key not in WORDING}}
 
     def sampling_job(self, dataset: str, model: str) -> Job:
         """Drawing the images that are evaluated."""
         count = self.resolved(dataset)["evaluation"]["samples"]
         training = None if model == REAL else self.training_job(dataset, model).config_hash
-        return Job(self.run, dataset, model, {"training": training, "samples": count})
+        settings = {"training": training, "samples": count} | self._variant(dataset, model)
+        return Job(self.run, dataset, model, settings)
 
     def evaluation_job(self, dataset: str, model: str) -> Job:
         """Measuring the images that were drawn."""
@@ -135,7 +175,8 @@ class Config:
     def timing_job(self, dataset: str, model: str) -> Job:
         """Timing the trained model."""
         training = self.training_job(dataset, model).config_hash
-        return Job(self.run, dataset, model, {"training": training, "timing": self.timing})
+        settings = {"training": training, "timing": self.timing} | self._variant(dataset, model)
+        return Job(self.run, dataset, model, settings)
 
 
 def load_config(path: str | Path, overrides: dict | None = None) -> Config:
@@ -224,7 +265,7 @@ def _problems_at_once(values: dict) -> list[str]:
     problems = _schema_problems(values, _schema(), "")
     models = values.get("models")
     for name, entry in models.items() if isinstance(models, dict) else ():
-        problems += _model_problems(name, entry)
+        problems += _model_problems(name, entry, models)
     problems += _domain_problems({k: v for k, v in values.items() if k != "per_dataset"}, "")
     datasets = values.get("datasets")
     for index, name in enumerate(datasets if isinstance(datasets, list) else ()):
@@ -250,18 +291,34 @@ def _domain_problems(values, path: str) -> list[str]:
     return problems
 
 
-def _model_problems(name: str, entry) -> list[str]:
+def _model_problems(name: str, entry, models: dict) -> list[str]:
     path = f"models.{name}"
     if not isinstance(entry, dict):
         return [f"{path}: must be a mapping of settings, not {entry!r}"]
     if name in (REAL, CLASSIFIER):
         return [f"{path}: {name!r} is a reserved name; choose another"]
+    if "weights_of" in entry:
+        return _variant_problems(path, entry, models)
     architecture = entry.get("model", name)
     if not isinstance(architecture, str) or architecture not in MODELS:
         hint = "" if "model" in entry else "; name a variant with `model: <registered name>`"
         return [f"{path}: unknown model {architecture!r}{_nearest(architecture, MODELS)}{hint}"]
     schema = {**_schema()["$defs"]["models"][architecture], "$defs": _schema()["$defs"]}
     return _schema_problems(entry, schema, path)
+
+
+def _variant_problems(path: str, entry: dict, models: dict) -> list[str]:
+    """Of an entry that uses another's weights."""
+    other = entry["weights_of"]
+    trained = [n for n, e in models.items() if isinstance(e, dict) and "weights_of" not in e]
+    if other not in trained:
+        return [f"{path}.weights_of: no trained entry {other!r}{_nearest(other, trained)}"]
+    architecture = models[other].get("model", other)
+    known = _schema()["$defs"]["variants"]
+    if architecture not in known:
+        able = ", ".join(known)
+        return [f"{path}.weights_of: {architecture!r} samples in one way only; others: {able}"]
+    return _schema_problems(entry, {**known[architecture], "$defs": _schema()["$defs"]}, path)
 
 
 def _schema_problems(values, schema: dict, prefix: str) -> list[str]:

@@ -1,6 +1,7 @@
-"""FD-classifier: a Frechet distance in the feature space of the dataset's classifier.
+"""Sample quality in the feature space of the dataset's classifier, and what classes are drawn.
 
-torch-fidelity computes it, with the classifier registered as its feature extractor.
+torch-fidelity computes FD-classifier (a Frechet distance), precision and recall, with the
+classifier registered as its feature extractor.
 """
 
 from pathlib import Path
@@ -11,13 +12,14 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from benchmark.classifier import build_classifier
+from benchmark.classifier import build_classifier, predictions
 from benchmark.config import Job, dataset_facts
 from benchmark.data import to_float
 from benchmark.weights import load_weights
 
 EXTRACTOR = "kaem-classifier"
 LAYER = "features"
+DISTANCES = 1000  # images a side whose distances precision and recall hold in memory at once
 
 
 class FidelityImages(TorchDataset):
@@ -38,7 +40,7 @@ class ClassifierFeatures(FeatureExtractorBase):
     """torch-fidelity's view of a trained classifier.
 
     torch-fidelity builds the extractor itself, from a name and the path of the weights; `job`
-    holds what the path cannot say and is set by `frechet_distance` right before.
+    holds what the path cannot say and is set by `classifier_metrics` right before.
     """
 
     job: Job
@@ -73,7 +75,7 @@ class ClassifierFeatures(FeatureExtractorBase):
         return (self.classifier.features(to_float(images)).double(),)
 
 
-def frechet_distance(
+def classifier_metrics(
     samples: Tensor,
     reference: Tensor,
     classifier_path: str | Path,
@@ -81,8 +83,15 @@ def frechet_distance(
     *,
     batch_size: int,
     device: torch.device,
-) -> float:
-    """FD-classifier between two sets of uint8 images (n, C, H, W)."""
+) -> dict[str, float]:
+    """Two sets of uint8 images (n, C, H, W) compared.
+
+    Returns:
+        "fd_classifier", the Frechet distance between Gaussians fitted to the features;
+        "precision_classifier" and "recall_classifier", the shares of samples near the reference and
+        the other way round (Kynkaanniemi et al. 2019, arXiv 1904.06991, with 3 neighbours);
+        "class_coverage", see `class_coverage`.
+    """
     if EXTRACTOR not in torch_fidelity.registry.FEATURE_EXTRACTORS_REGISTRY:
         torch_fidelity.register_feature_extractor(EXTRACTOR, ClassifierFeatures)
     ClassifierFeatures.job = classifier_job
@@ -90,6 +99,8 @@ def frechet_distance(
         input1=FidelityImages(samples),
         input2=FidelityImages(reference),
         fid=True,
+        prc=True,
+        prc_batch_size=DISTANCES,
         feature_extractor=EXTRACTOR,
         feature_extractor_weights_path=str(classifier_path),
         batch_size=batch_size,
@@ -98,4 +109,27 @@ def frechet_distance(
         save_cpu_ram=True,  # loads in this process: the images are in memory already
         verbose=False,
     )
-    return float(measured["frechet_inception_distance"])
+    path = Path(classifier_path)
+    shape = tuple(samples.shape[1:])
+    classifier = load_weights(path, build_classifier(classifier_job, shape), classifier_job, device)
+    return {
+        "fd_classifier": float(measured["frechet_inception_distance"]),
+        "precision_classifier": measured["precision"],
+        "recall_classifier": measured["recall"],
+        "class_coverage": class_coverage(classifier, samples, reference, batch_size),
+    }
+
+
+def class_coverage(
+    classifier: torch.nn.Module, samples: Tensor, reference: Tensor, batch_size: int
+) -> float:
+    """How well the rarest class is covered: the smallest ratio of a class's share of the samples
+    to its share of the reference, by the classifier's verdict on both.
+
+    0 where a class is never drawn, about 1 for real images; never much more.
+    """
+    ours, theirs = (predictions(classifier, x, batch_size) for x in (samples, reference))
+    classes = classifier.head.out_features
+    ours, theirs = (torch.bincount(y, minlength=classes) / len(y) for y in (ours, theirs))
+    seen = theirs > 0
+    return (ours[seen] / theirs[seen]).min().item()

@@ -17,6 +17,8 @@ class GenerativeModel(Protocol):
       stored before and after training.
     - `needs_index`: true if its `loss` takes `index` (n,), the places of the data in the training
       set, because it keeps something for every datum.
+    - `learning_rate_factors: dict[str, float]`: children whose parameters learn at the training's
+      rate times this.
     - `after_update(update, updates)`, called after each step of the optimiser.
     - `log_evidence(x, passes, generator) -> kaem.likelihood.Evidence`: log p(x) of each datum in
       nats with its standard error, from so many network evaluations for each.

@@ -15,10 +15,12 @@ class ModelSpec:
     Attributes:
         target: "module:Class"; the class has `from_settings(settings, image_shape)`.
         fixed: settings that the name itself implies.
+        decoder: whether it has the decoder that the latent models share.
     """
 
     target: str
     fixed: dict = field(default_factory=dict)
+    decoder: bool = True
 
 
 def _kaem(prior: str, sampler: str) -> ModelSpec:
@@ -33,6 +35,11 @@ MODELS = {
     "kaem_ula_univariate": _kaem("univariate", "langevin"),
     "kaem_thermo_univariate": _kaem("univariate", "thermodynamic"),
     "vae": ModelSpec("baselines.vae:VAE"),
+    "sigma_vae": ModelSpec("baselines.vae:SigmaVAE"),
+    "two_stage_vae": ModelSpec("baselines.vae:TwoStageVAE"),
+    "latent_ebm": ModelSpec("baselines.latent_ebm:LatentEBM"),
+    "pixel_ebm": ModelSpec("baselines.pixel_ebm:PixelEBM", decoder=False),
+    "ddpm": ModelSpec("baselines.diffusion:Diffusion", decoder=False),
 }
 
 

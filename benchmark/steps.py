@@ -125,7 +125,7 @@ def sample(config: Config, dataset: str, model: str, seed: int) -> str:
 
 def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     """Measure the images that `sample` drew and write the record."""
-    from benchmark.evaluate import frechet_distance  # torchvision and all: seconds to import
+    from benchmark.evaluate import classifier_metrics  # torchvision and all: seconds to import
 
     device = _use_device(config.device, config.threads)
     job = config.evaluation_job(dataset, model)
@@ -137,7 +137,7 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     split = settings["reference_split"]
     reference = _load(config, dataset).images[split]
     started = time.perf_counter()
-    distance = frechet_distance(
+    measured = classifier_metrics(
         images,
         reference,
         paths.fill(paths.CLASSIFIER, config.run, dataset=dataset),
@@ -145,7 +145,8 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
         batch_size=settings["batch_size"],
         device=device,
     )
-    metrics = {f"fd_classifier_{split}_{len(images)}": distance, "reference_count": len(reference)}
+    metrics = {f"{name}_{split}_{len(images)}": value for name, value in measured.items()}
+    metrics["reference_count"] = len(reference)
     if model != REAL and "likelihood" in settings:
         metrics |= _likelihood(config, job, seed, reference, device)
     write_record(
@@ -159,7 +160,7 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
         sample_count=len(images),
     )
     return (
-        f"{dataset} · {model} · seed {seed}: FD-classifier {distance:.2f} "
+        f"{dataset} · {model} · seed {seed}: FD-classifier {measured['fd_classifier']:.2f} "
         f"({len(images)} samples against {len(reference)} {split} images)"
     )
 
@@ -232,8 +233,8 @@ def _trained(
     """The trained model of one seed, ready for inference."""
     job = config.training_job(dataset, model)
     shape = tuple(job.settings["data"]["image_shape"])
-    fresh = build(job.settings["architecture"], job.settings["model"], shape)
-    path = paths.fill(paths.WEIGHTS, config.run, dataset=dataset, model=model, seed=seed)
+    fresh = build(job.settings["architecture"], config.model_settings(dataset, model), shape)
+    path = paths.fill(paths.WEIGHTS, config.run, dataset=dataset, model=job.model, seed=seed)
     return load_weights(path, fresh, job, device)
 
 
@@ -248,4 +249,5 @@ def _use_device(name: str, threads: int) -> torch.device:
 
 
 def _parameters(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    """The trained ones: a moving average of them is no parameter."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

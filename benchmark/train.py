@@ -120,7 +120,7 @@ def optimise(
     Raises:
         TrainingError: the loss is no longer finite, or the model could not compute it.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=tuple(betas))
+    optimiser = torch.optim.Adam(_groups(model, learning_rate), betas=tuple(betas))
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda k: 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * k / updates)),
@@ -153,6 +153,16 @@ def optimise(
                 stretch.clear()
                 report(update, means)
     return history
+
+
+def _groups(model: torch.nn.Module, learning_rate: float) -> list[dict]:
+    """The trained parameters; those of a child that asks for it at a rate of its own."""
+    factors = getattr(model, "learning_rate_factors", {})
+    groups: dict[float, list] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(factors.get(name.split(".")[0], 1.0), []).append(parameter)
+    return [{"params": group, "lr": learning_rate * f} for f, group in groups.items()]
 
 
 def batch_stream(

@@ -1,5 +1,7 @@
 """Figure `loss_<dataset>`: training losses, and how the posterior samplers did meanwhile."""
 
+import re
+from dataclasses import dataclass
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -19,57 +21,92 @@ from paper_figures.style import (
     use_style,
 )
 
+COLUMNS = 3
 DASHES = ("-", "--", ":", "-.")
+
+# Whose loss is no bound of the evidence in nats.
+OTHER_LOSSES = {"ddpm": "squared error of the noise", "pixel_ebm": "gap of energies"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity: the columns of the history that match `keys`, of the models that have it."""
+
+    title: str
+    ylabel: str
+    keys: str
+    architectures: tuple[str, ...] | None = None  # None: all but those with other losses
+
+    def lines(self, config: Config, history: pd.DataFrame) -> list[tuple[str, str]]:
+        """The (model, key) pairs that have values."""
+        return [
+            (model, key)
+            for model in config.trained_models
+            if self._shows(config.architecture(model))
+            for key in history
+            if re.fullmatch(self.keys, key)
+            and history.loc[history["model"] == model, key].notna().any()
+        ]
+
+    def _shows(self, architecture: str) -> bool:
+        if self.architectures is None:
+            return architecture not in OTHER_LOSSES
+        return architecture in self.architectures
+
+
+PANELS = [
+    Panel("loss (each model's own)", "nats per image", "loss"),
+    *[Panel(f"loss: {name}", name, "loss", (kind,)) for kind, name in OTHER_LOSSES.items()],
+    Panel("importance sampling", "effective sample size", "ess"),
+    Panel("swaps from prior (solid) to posterior", "acceptance", "swap_.*"),
+]
 
 
 def render(config: Config, dataset: str) -> None:
-    """Mean over seeds, with the range of the seeds as a band."""
+    """Mean over seeds, with the range of the seeds as a band; panels without data are left out."""
     use_style()
     history = histories(config, dataset)
-    figure, (loss, ess, swaps) = plt.subplots(1, 3, figsize=(FULL, 2.9))
-    colours = model_colours(config)
-    for model in config.models:
-        chosen = history[history["model"] == model] if len(history) else history
-        look = {"color": colours[model], "label": model_label(config, model)}
-        _lines(loss, chosen, ["loss"], look)
-        _lines(ess, chosen, ["ess"], look)
-        _lines(swaps, chosen, [key for key in chosen if key.startswith("swap_")], look)
-    if len(history):
-        _zoom(loss, history["loss"])
-    loss.set(xlabel="update", ylabel="nats per image")
-    loss.set_title("loss (each model's own)", fontsize="small")
-    ess.set(xlabel="update", ylabel="effective sample size")
-    ess.set_title("importance sampling", fontsize="small")
-    swaps.set(xlabel="update", ylabel="swap acceptance", ylim=(0, 1))
-    swaps.set_title("population: each gap", fontsize="small")
+    panels = [(panel, panel.lines(config, history)) for panel in PANELS]
+    panels = [(panel, lines) for panel, lines in panels if lines]
+    columns = min(max(len(panels), 1), COLUMNS)
+    rows = max(-(-len(panels) // columns), 1)
+    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 2.3 * rows + 0.6), squeeze=False)
+    handles = {}
+    for axis, (panel, lines) in zip(axes.flat, panels, strict=False):
+        _draw(axis, panel, lines, history, config)
+        handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        axis.get_legend().remove()
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
     # One legend for all, below: inside it would lie on the curves of some run.
-    handles, labels = loss.get_legend_handles_labels()
-    for axis in (loss, ess, swaps):
-        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        if axis.get_legend():
-            axis.get_legend().remove()
-        if not axis.has_data():
-            axis.set_visible(False)
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{dataset_label(dataset)}: training")
     save_figure(figure, config, f"loss_{dataset}")
     plt.close(figure)
 
 
-def _lines(axis, history: pd.DataFrame, keys: list[str], look: dict) -> None:
-    """One line per logged quantity of one model, in dashes that tell them apart."""
-    for key, dashes in zip(keys, cycle(DASHES), strict=False):
-        if key in history and history[key].notna().any():
+def _draw(axis, panel: Panel, lines: list, history: pd.DataFrame, config: Config) -> None:
+    colours = model_colours(config)
+    for model in dict.fromkeys(model for model, _ in lines):
+        keys = [key for each, key in lines if each == model]
+        for key, dashes in zip(keys, cycle(DASHES), strict=False):
             sns.lineplot(
-                data=history,
+                data=history[history["model"] == model],
                 x="update",
                 y=key,
                 ax=axis,
                 errorbar=("pi", 100),
                 lw=1.2,
                 linestyle=dashes,
-                **look,
+                color=colours[model],
+                label=model_label(config, model),
             )
+    axis.set(xlabel="update", ylabel=panel.ylabel)
+    axis.set_title(panel.title, fontsize="small")
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    if panel.keys == "loss":
+        shown = history[history["model"].isin([model for model, _ in lines])]
+        _zoom(axis, shown["loss"])
 
 
 def _zoom(axis, losses) -> None:

@@ -1,38 +1,55 @@
-"""Table `quality`: sample quality and training cost by dataset and model."""
+"""Table `quality`: sample quality, health and training cost by dataset and model."""
 
 import re
 
 import pandas as pd
 
 from benchmark.config import REAL, Config
+from benchmark.gates import Means, failures
 from paper_figures.records import quality_records, source_note, training_records
 from paper_figures.style import dataset_label, model_label, save_table
 
 FEWEST_IMAGES = 2048  # below, a Frechet distance says little beyond its own table
+LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
+
+METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>\d+)")
+
+# Columns of the metrics that the text shows, and how; the csv has all of them.
+COLUMNS = {
+    "fd_classifier": ("FD-classifier ({count:,} samples, {split} split)", ".1f"),
+    "precision_classifier": ("Precision", ".2f"),
+    "recall_classifier": ("Recall", ".2f"),
+    "bits_per_dimension": ("Bits per dimension ({count:,} {split} images)", ".3f"),
+}
 
 
 def render(config: Config) -> None:
     """Write tables/quality.{csv,md,tex}: mean and standard deviation over seeds."""
     quality, training = quality_records(config), training_records(config)
     metrics = list(dict.fromkeys(quality["metric"])) if len(quality) else []
+    means = _means(quality)
     values, cells = [], []
     for dataset in config.datasets:
-        for model in (REAL, *config.models):
+        for model in (REAL, *config.evaluated_models):
             row = {"dataset": dataset, "model": model}
             cell = {"Dataset": dataset_label(dataset), "Model": model_label(config, model)}
+            failed = [] if model == REAL else failures(config, means, dataset, model)
             measured = _select(quality, dataset, model)
             for metric in metrics:
                 chosen = measured[measured["metric"] == metric] if len(measured) else measured
                 row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
-                label, form = _column(metric)
+            for metric in metrics:
+                name, label, form = _column(metric)
                 if label:
-                    few = label.startswith("FD") and len(chosen)
-                    few = few and chosen["images"].min() < FEWEST_IMAGES
-                    cell[label] = _cell(row, metric, form) + ("†" if few else "")
+                    cell[label] = _cell(row, metric, form)
+                if label and cell[label]:
+                    cell[label] += _marks(name, measured, row, bool(failed))
             trained = _select(training, dataset, model)
             row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
             row["updates"] = trained["updates"].iloc[0] if len(trained) else None
             row["posterior"] = _posterior(trained)
+            row["health"] = _health(config, measured, model, failed)
+            cell["Health"] = row["health"]
             cell["ESS or swap rates"] = row["posterior"]
             cell["Updates"] = f"{row['updates']:,}" if len(trained) else ""
             cell["Training, s"] = _cell(row, "training_seconds", ".0f")
@@ -43,7 +60,33 @@ def render(config: Config) -> None:
     cells = pd.DataFrame(cells).fillna("")
     if not cells["ESS or swap rates"].any():
         cells = cells.drop(columns="ESS or swap rates")
-    save_table(frame, cells, config, "quality", _notes(config, quality, training))
+    save_table(frame, cells, config, "quality", _notes(config, quality, training, cells))
+
+
+def _means(quality: pd.DataFrame) -> Means:
+    """What the health gates look at."""
+    means: Means = {}
+    if len(quality):
+        for (dataset, model, metric), values in quality.groupby(["dataset", "model", "metric"]):
+            found = METRIC.fullmatch(metric)
+            means.setdefault((dataset, model), {})[found["name"]] = values["value"].mean()
+    return means
+
+
+def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str]) -> str:
+    if model == REAL or not len(measured):
+        return ""
+    if failed:
+        return "FAILED: " + "; ".join(failed)
+    return "demo budget, not comparable" if config.demo else "passed"
+
+
+def _marks(name: str, measured: pd.DataFrame, row: dict, failed: bool) -> str:
+    few = name == "fd_classifier" and measured["images"].min() < FEWEST_IMAGES
+    loose = [row[key] for key in row if key.startswith("nats_low_ess_share_")]
+    loose = [share for share in loose if share is not None and share > LOOSE_SHARE]
+    loosely = name == "bits_per_dimension" and bool(loose)
+    return "†" * few + "‡" * loosely + " ✗" * failed
 
 
 def _posterior(training: pd.DataFrame) -> str:
@@ -77,29 +120,32 @@ def _cell(row: dict, name: str, form: str) -> str:
     return f"{mean:{form}}" if std is None else f"{mean:{form}} ± {std:{form}}"
 
 
-def _column(metric: str) -> tuple[str | None, str]:
-    """The column that shows a metric and how to write its values; None for the csv alone."""
-    name, split, count = re.fullmatch(r"(\w+)_(train|validation|test)_(\d+)", metric).groups()
-    if name == "fd_classifier":
-        return f"FD-classifier ({int(count):,} samples, {split} split)", ".1f"
-    if name == "bits_per_dimension":
-        return f"Bits per dimension ({int(count):,} {split} images)", ".3f"
-    return None, ""
+def _column(metric: str) -> tuple[str, str | None, str]:
+    """A metric's plain name, its column and how to write its values; no column: the csv alone."""
+    found = METRIC.fullmatch(metric)
+    label, form = COLUMNS.get(found["name"], (None, ""))
+    label = label and label.format(count=int(found["count"]), split=found["split"])
+    return found["name"], label, form
 
 
-def _notes(config: Config, quality: pd.DataFrame, training: pd.DataFrame) -> list[str]:
+def _notes(
+    config: Config, quality: pd.DataFrame, training: pd.DataFrame, cells: pd.DataFrame
+) -> list[str]:
     notes = [config.note] if config.note else []
     notes.append(
-        "Mean ± standard deviation over training seeds; lower is better. FD-classifier is a "
-        "Frechet distance over the features of a classifier trained on the same training split; "
-        "it is not FID. The real images are drawn from the training split: the floor."
+        "Mean ± standard deviation over training seeds. FD-classifier is a Frechet distance over "
+        "the features of a classifier trained on the same training split, lower is better; it is "
+        "not FID. Precision and recall are the shares of samples near real images and of real "
+        "images near samples, in the same features. The real images are drawn from the training "
+        "split: the floor."
     )
-    if len(quality) and quality["metric"].str.startswith("bits_per_dimension").any():
+    names = {METRIC.fullmatch(metric)["name"] for metric in quality.get("metric", [])}
+    if "bits_per_dimension" in names:
         notes.append(
-            "Bits per dimension: of 8-bit values, lower is better; the evidence is estimated by "
-            "annealed importance sampling for KAEM and by importance sampling from the encoder for "
-            "VAEs, from as many decoder passes per image. KAEM's carry a gradient, and the search "
-            "for its step sizes comes on top. Both err towards more bits."
+            "Bits per dimension: of 8-bit values, lower is better. The evidence is estimated by "
+            "importance sampling, from a Laplace approximation of the posterior for KAEM and from "
+            "the encoder for VAEs, with as many decoder passes per image, those for the "
+            "approximation included. Both err towards more bits."
         )
     if len(training) and training.filter(regex="^final_(ess|swap_)").size:
         notes.append(
@@ -107,7 +153,15 @@ def _notes(config: Config, quality: pd.DataFrame, training: pd.DataFrame) -> lis
             "exchange across each gap, from the prior to the posterior. Over the last 5% of the "
             "updates."
         )
-    if len(quality) and quality["images"].min() < FEWEST_IMAGES:
+    text = " ".join(cells.astype(str).to_numpy().flatten())
+    if "‡" in text:
+        notes.append(
+            f"‡ for more than {LOOSE_SHARE:.0%} of the images hardly any weight counts (effective "
+            "sample size below 2): the true value is lower, by how much is not known."
+        )
+    if "✗" in text:
+        notes.append("✗ failed a health gate of config/gates.yaml: broken or undertrained.")
+    if "†" in text:
         fewest = quality["images"].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
     return notes + source_note(quality, training)

@@ -19,12 +19,14 @@ def training_records(config: Config) -> pd.DataFrame:
     and what was logged over its last updates, as final_<name>."""
     rows = []
     for dataset, model, seed in _jobs(config, config.models):
+        # An entry that uses the weights of another shows that one's training.
         job = config.training_job(dataset, model)
         record = _read(paths.TRAINING_RECORD, config, job, seed=seed)
         if record:
             metrics = record["metrics"]
             rows.append(
                 _names(record)
+                | {"model": model}
                 | {
                     "updates": metrics["updates"],
                     "parameters": metrics["parameters"],
@@ -38,7 +40,7 @@ def training_records(config: Config) -> pd.DataFrame:
 def quality_records(config: Config) -> pd.DataFrame:
     """One row per metric value: dataset, model, seed, metric, value, images, source."""
     rows = []
-    for dataset, model, seed in _jobs(config, [REAL, *config.models]):
+    for dataset, model, seed in _jobs(config, [REAL, *config.evaluated_models]):
         job = config.evaluation_job(dataset, model)
         record = _read(paths.METRICS_RECORD, config, job, seed=seed)
         if record:
@@ -76,7 +78,7 @@ def timing_records(config: Config) -> pd.DataFrame:
 def histories(config: Config, dataset: str) -> pd.DataFrame:
     """The loss histories of one dataset: model, seed, update, seconds, loss, ..."""
     frames = []
-    for _, model, seed in _jobs(config, config.models, [dataset]):
+    for _, model, seed in _jobs(config, config.trained_models, [dataset]):
         path = paths.fill(paths.HISTORY, config.run, dataset=dataset, model=model, seed=seed)
         if path.exists():
             frames.append(pd.read_csv(path).assign(model=model, seed=seed))

@@ -18,7 +18,7 @@ def render(config: Config, dataset: str) -> None:
     """Draw the first images of the first seed of each model; nothing is picked."""
     use_style()
     seed = config.seeds[0]
-    models = [REAL, *config.models]
+    models = [REAL, *config.evaluated_models]
     columns = min(len(models), 4)
     rows = -(-len(models) // columns)
     figure, axes = plt.subplots(

@@ -23,6 +23,14 @@ LABELS = {
     "kaem_ula_univariate": "KAEM-ULA, univariate",
     "kaem_thermo_univariate": "KAEM-thermo, univariate",
     "vae": "VAE",
+    "sigma_vae": "sigma-VAE",
+    "two_stage_vae": "two-stage VAE",
+    "latent_ebm": "latent EBM",
+    "latent_ebm_gaussian": "latent EBM, without prior steps",
+    "pixel_ebm": "pixel EBM",
+    "ddpm": "DDPM",
+    "ddpm_1000": "DDPM-1000",
+    **{f"ddim_{steps}": f"DDIM-{steps}" for steps in (10, 20, 50, 100)},
 }
 
 FULL = 7.0  # inches, both columns of a two-column paper
@@ -99,7 +107,7 @@ def save_table(
 def _latex(cells: pd.DataFrame, notes: list[str]) -> str:
     """A booktabs table; plus-minus and dagger as LaTeX writes them."""
     table = cells.to_latex(index=False, escape=True, column_format="l" * len(cells.columns))
-    symbols = {"±": r"$\pm$", "†": r"$^\dagger$"}
+    symbols = {"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "✗": r"$\times$"}
     comments = "".join(f"% {note}\n" for note in notes)
     for symbol, command in symbols.items():
         table = table.replace(symbol, command)

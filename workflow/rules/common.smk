@@ -78,18 +78,22 @@ def all_gpus():
     return workflow.global_resources["gpu"].value
 
 
-def per_job(pattern):
-    """The pattern filled for every dataset, trained model and seed."""
-    return expand(
-        run_path(pattern), dataset=CONFIG.datasets, model=CONFIG.models, seed=CONFIG.seeds
-    )
+def trained_weights(wildcards, **fixed):
+    """The weights that an entry uses, which may be those of another."""
+    names = {**wildcards, **fixed, "model": CONFIG.trained_entry(wildcards.model)}
+    return run_path(paths.WEIGHTS, **names)
+
+
+def per_job(pattern, models):
+    """The pattern filled for every dataset, seed and each of these models."""
+    return expand(run_path(pattern), dataset=CONFIG.datasets, model=models, seed=CONFIG.seeds)
 
 
 def metrics_records():
     return [
         run_path(paths.METRICS_RECORD, dataset=dataset, model=model, seed=seed)
         for dataset in CONFIG.datasets
-        for model in [REAL, *CONFIG.models]
+        for model in [REAL, *CONFIG.evaluated_models]
         for seed in CONFIG.seeds_of(model)
     ]
 
@@ -120,7 +124,7 @@ def figures():
     names += [
         f"prior_{dataset}_{model}"
         for dataset in CONFIG.datasets
-        for model in CONFIG.models
+        for model in CONFIG.trained_models
         if CONFIG.architecture(model).startswith("kaem")
     ]
     return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])

@@ -1,7 +1,9 @@
 rule sample:
     input:
-        lambda wildcards: run_path(
-            paths.DATA if wildcards.model == REAL else paths.WEIGHTS, **wildcards
+        lambda wildcards: (
+            run_path(paths.DATA, **wildcards)
+            if wildcards.model == REAL
+            else trained_weights(wildcards)
         ),
     output:
         run_path(paths.SAMPLES),
@@ -28,7 +30,7 @@ rule evaluate:
         samples=run_path(paths.SAMPLES),
         classifier=run_path(paths.CLASSIFIER),
         weights=lambda wildcards: (
-            [] if wildcards.model == REAL else run_path(paths.WEIGHTS, **wildcards)
+            [] if wildcards.model == REAL else trained_weights(wildcards)
         ),
     output:
         run_path(paths.METRICS_RECORD),
@@ -53,7 +55,7 @@ rule evaluate:
 rule time:
     # Takes every core and every GPU, so that nothing of this workflow runs beside it.
     input:
-        run_path(paths.WEIGHTS, seed=CONFIG.seeds[0]),
+        lambda wildcards: trained_weights(wildcards, seed=CONFIG.seeds[0]),
     output:
         run_path(paths.TIMING_RECORD),
     params:

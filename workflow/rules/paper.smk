@@ -4,8 +4,9 @@
 rule quality_table:
     input:
         metrics_records(),
-        per_job(paths.TRAINING_RECORD),
+        per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
         script=renderer("quality"),
+        gates=os.path.relpath(REPOSITORY / "config/gates.yaml"),
     output:
         expand(run_path(paths.TABLE), table="quality", format=["csv", "md", "tex"]),
     params:
@@ -40,7 +41,7 @@ rule sample_grids:
     input:
         lambda wildcards: [
             run_path(paths.SAMPLES, dataset=wildcards.dataset, model=model, seed=CONFIG.seeds[0])
-            for model in [REAL, *CONFIG.models]
+            for model in [REAL, *CONFIG.evaluated_models]
         ],
         script=renderer("sample_grids"),
     output:
@@ -61,7 +62,7 @@ rule loss_curves:
     input:
         expand(
             run_path(paths.HISTORY, dataset="{{dataset}}"),
-            model=CONFIG.models,
+            model=CONFIG.trained_models,
             seed=CONFIG.seeds,
         ),
         script=renderer("loss_curves"),

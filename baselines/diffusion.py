@@ -1,0 +1,165 @@
+"""Denoising diffusion (Ho et al. 2020, arXiv 2006.11239); networks and samplers of `diffusers`.
+
+One training serves all samplers: ancestral sampling over the 1,000 steps of the training (DDPM),
+or fewer steps without noise (DDIM: Song et al. 2021, arXiv 2010.02502).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from torch.optim.swa_utils import AveragedModel
+
+from kaem.generators import ImageShape
+from kaem.random import Generators, rand, randn
+
+TRAINING_STEPS = 1000
+
+# As google/ddpm-cifar10-32 has them: a linear schedule, and the larger of the two variances, with
+# which Ho et al. get their best FID. Images live in [-1, 1] and predictions of them are clipped.
+SCHEDULE = {
+    "num_train_timesteps": TRAINING_STEPS,
+    "beta_schedule": "linear",
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "clip_sample": True,
+    "timestep_spacing": "leading",
+}
+SCHEDULERS = {
+    "ddpm": lambda **options: DDPMScheduler(variance_type="fixed_large", **options),
+    "ddim": DDIMScheduler,
+}
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+def run_sampler(
+    denoiser: Denoiser, x: Tensor, scheduler, steps: int, generator: Generators = None, **options
+) -> Tensor:
+    """From noise x (n, C, H, W) to images in [-1, 1], by a scheduler of diffusers.
+
+    Args:
+        denoiser: (x, t) -> the noise in x, for a scalar tensor t.
+        options: of the scheduler's `step`, as DDIM's eta.
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        generator = list(generator)
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        x = scheduler.step(denoiser(x, t), t, x, generator=generator, **options).prev_sample
+    return x
+
+
+def moved_average(average: Tensor, value: Tensor, updates: Tensor, *, decay: float) -> Tensor:
+    """d average + (1 - d) value with d = min(decay, (1 + n)/(10 + n)) after n updates.
+
+    The second keeps the average from remembering the beginning; diffusers' EMAModel has it too.
+    """
+    n = int(updates)
+    return torch.lerp(value, average, min(decay, (1 + n) / (10 + n)))
+
+
+class Diffusion(nn.Module):
+    """Args:
+    network: (x, t) -> an object whose `sample` is the noise in x.
+    image_shape: (C, H, W).
+    ema_decay: of the moving average of the weights, which is what samples.
+    kind: "ddpm" or "ddim".
+    steps: of sampling.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        image_shape: ImageShape,
+        *,
+        ema_decay: float,
+        kind: str = "ddpm",
+        steps: int = TRAINING_STEPS,
+    ):
+        super().__init__()
+        if not 1 <= steps <= TRAINING_STEPS:
+            raise ValueError(f"steps must be between 1 and {TRAINING_STEPS}, got {steps}")
+        self.network, self.image_shape = network, tuple(image_shape)
+        self.kind, self.steps = kind, steps
+        self.ema = AveragedModel(network, avg_fn=partial(moved_average, decay=ema_decay))
+        self.ema.requires_grad_(False)
+        signal = DDPMScheduler(**SCHEDULE).alphas_cumprod
+        self.register_buffer("signal", signal, persistent=False)
+
+    @classmethod
+    def from_settings(cls, settings: dict, image_shape: ImageShape) -> "Diffusion":
+        """Build from {"channels", "layers", "attention", "ema_decay", "sampler": {"kind",
+        "steps"}}."""
+        settings = dict(settings)
+        shape = {key: settings.pop(key) for key in ("channels", "layers", "attention")}
+        sampler = settings.pop("sampler")
+        return cls(unet(image_shape, **shape), image_shape, **settings, **sampler)
+
+    @property
+    def nfe(self) -> int:
+        """Passes of the network per image."""
+        return self.steps
+
+    def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
+        """The mean squared error of the predicted noise (Ho et al. 2020, equation 14).
+
+        Args:
+            x: (n, C, H, W) in [0, 1].
+        """
+        x = 2 * x - 1
+        noise = randn(len(x), x.shape[1:], generator, like=x)
+        t = (rand(len(x), (), generator, like=x) * TRAINING_STEPS).long()
+        signal = self.signal[t][:, None, None, None]
+        noisy = signal.sqrt() * x + (1 - signal).sqrt() * noise
+        return mse_loss(self.network(noisy, t).sample, noise), {}
+
+    @torch.no_grad()
+    def after_update(self, update: int, updates: int) -> None:  # noqa: ARG002
+        """To be called after the optimiser's step: moves the average of the weights."""
+        self.ema.update_parameters(self.network)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generators = None) -> Tensor:
+        """n images of the averaged network, (n, C, H, W) in [0, 1]."""
+        noise = randn(n, self.image_shape, generator, like=self.signal)
+        scheduler = SCHEDULERS[self.kind](**SCHEDULE)
+        images = run_sampler(self._predict, noise, scheduler, self.steps, generator)
+        return (0.5 * images + 0.5).clamp(0, 1)
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.ema(x, t.to(x.device)).sample
+
+
+def unet(
+    image_shape: ImageShape, *, channels: list[int], layers: int, attention: bool
+) -> nn.Module:
+    """A U-Net of diffusers with one resolution per entry of `channels`.
+
+    Args:
+        layers: residual blocks per resolution.
+        attention: self-attention where Ho et al. have it: between the two halves, and at the first
+            resolution below the images' own with at most 16 x 16 places, or else the lowest.
+    """
+    image_channels, height, width = image_shape
+    levels = len(channels)
+    if height % 2 ** (levels - 1) or width % 2 ** (levels - 1):
+        raise ValueError(f"{levels} resolutions need image sides in halves, got {image_shape}")
+    small = [level for level in range(1, levels) if max(height, width) <= 16 * 2**level]
+    chosen = min(small, default=levels - 1)
+    kinds = ["Attn" if attention and level == chosen else "" for level in range(levels)]
+    return UNet2DModel(
+        sample_size=(height, width),
+        in_channels=image_channels,
+        out_channels=image_channels,
+        block_out_channels=tuple(channels),
+        layers_per_block=layers,
+        norm_num_groups=min(32, channels[0]),
+        attention_head_dim=None,
+        add_attention=attention,
+        down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
+        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
+    )

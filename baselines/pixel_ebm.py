@@ -1,0 +1,135 @@
+"""Energy-based model of the pixels (Du & Mordatch 2019, arXiv 1903.08689).
+
+p(x) is proportional to exp(-E(x)) with a convolutional E. Negative examples are short runs of
+Langevin dynamics from a replay buffer of earlier ones, a twentieth of them from noise; steps far
+larger than the noise (a low temperature) and clipped gradients are that paper's, as is the penalty
+on the size of the energies.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from baselines.langevin import gradient
+from kaem.generators import ImageShape
+from kaem.random import Generators, rand, randn
+
+
+class PixelEBM(nn.Module):
+    """Args:
+    energy: module (n, C, H, W) in [0, 1] -> (n, 1).
+    image_shape: (C, H, W).
+    steps: Langevin steps of each update.
+    sample_steps: Langevin steps of a sample, from noise.
+    step_size: what a gradient is multiplied with.
+    noise: standard deviation of each step's noise.
+    largest_gradient: each entry of a gradient is clipped to it.
+    buffer_size: images in the replay buffer.
+    restart: share of the runs that begin at noise.
+    penalty: weight of the mean squared energies.
+    """
+
+    def __init__(
+        self,
+        energy: nn.Module,
+        image_shape: ImageShape,
+        *,
+        steps: int = 60,
+        sample_steps: int = 60,
+        step_size: float = 5.0,
+        noise: float = 0.005,
+        largest_gradient: float = 0.03,
+        buffer_size: int = 10_000,
+        restart: float = 0.05,
+        penalty: float = 0.1,
+    ):
+        super().__init__()
+        self.energy, self.image_shape = energy, tuple(image_shape)
+        self.steps, self.sample_steps = steps, sample_steps
+        self.step_size, self.noise, self.largest_gradient = step_size, noise, largest_gradient
+        self.restart, self.penalty = restart, penalty
+        # The buffer belongs to a training run, not to the model: it is not in the state_dict.
+        empty = torch.zeros(buffer_size, *image_shape)
+        self.register_buffer("replay", empty, persistent=False)
+        self.filled = 0
+
+    @classmethod
+    def from_settings(cls, settings: dict, image_shape: ImageShape) -> "PixelEBM":
+        """Build from {"width"} and the arguments of the class."""
+        settings = dict(settings)
+        return cls(energy_network(image_shape, settings.pop("width")), image_shape, **settings)
+
+    @property
+    def nfe(self) -> int:
+        """A gradient of the energy network per step."""
+        return self.sample_steps
+
+    def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
+        """The contrastive loss E(x+) - E(x-), and the penalty on both.
+
+        Args:
+            x: (n, C, H, W) in [0, 1].
+
+        Returns:
+            The scalar, and {"energy_data", "energy_model"}: both means.
+        """
+        # A little noise on the data, as the model's images have.
+        data = (x + self.noise * randn(len(x), x.shape[1:], generator, like=x)).clamp(0, 1)
+        negatives = self._negatives(len(x), generator)
+        energies = self.energy(torch.cat([data, negatives])).squeeze(1)
+        of_data, of_model = energies.split(len(x))
+        info = {"energy_data": of_data.mean().item(), "energy_model": of_model.mean().item()}
+        penalty = self.penalty * (of_data.square().mean() + of_model.square().mean())
+        return of_data.mean() - of_model.mean() + penalty, info
+
+    @torch.no_grad()
+    def _negatives(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """Runs from the buffer or from noise; their ends replace their starts in the buffer."""
+        fresh = rand(n, self.image_shape, generator, like=self.replay)
+        size = len(self.replay)
+        if self.filled < size:  # first the buffer fills up
+            rows = torch.arange(self.filled, self.filled + n, device=fresh.device) % size
+            self.filled += n
+            start = fresh
+        else:
+            rows = (rand(n, (), generator, like=fresh) * size).long().clamp(max=size - 1)
+            anew = rand(n, (1, 1, 1), generator, like=fresh) < self.restart
+            start = torch.where(anew, fresh, self.replay[rows])
+        ends = self._run(start, self.steps, generator)
+        self.replay[rows] = ends
+        return ends
+
+    def _run(self, x: Tensor, steps: int, generator: Generators) -> Tensor:
+        def log_density(x: Tensor) -> Tensor:
+            return -self.energy(x)
+
+        for _ in range(steps):
+            x = (x + self.noise * randn(len(x), x.shape[1:], generator, like=x)).clamp(0, 1)
+            slope = gradient(log_density, x).clamp(-self.largest_gradient, self.largest_gradient)
+            x = (x + self.step_size * slope).clamp(0, 1)
+        return x
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generators = None) -> Tensor:
+        """The ends of n runs from uniform noise, (n, C, H, W) in [0, 1]."""
+        start = rand(n, self.image_shape, generator, like=self.replay)
+        return self._run(start, self.sample_steps, generator)
+
+
+def energy_network(image_shape: ImageShape, width: int) -> nn.Module:
+    """Three convolutions, two of them of stride 2, and two linear layers, with SiLU: smooth, so
+    that its gradient is."""
+    channels, height, side = image_shape
+    if height % 4 or side % 4:
+        raise ValueError(f"image sides must be multiples of 4, got {image_shape}")
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(2 * width, 2 * width, 4, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(2 * width * (height // 4) * (side // 4), 4 * width),
+        nn.SiLU(),
+        nn.Linear(4 * width, 1),
+    )

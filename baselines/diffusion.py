@@ -4,6 +4,7 @@ One training serves all samplers: ancestral sampling over the 1,000 steps of the
 or fewer steps without noise (DDIM: Song et al. 2021, arXiv 2010.02502).
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +18,7 @@ from kaem.generators import ImageShape
 from kaem.random import Generators, rand, randn
 
 TRAINING_STEPS = 1000
+GROUPS = 32  # of the group normalisations, at most
 
 # As google/ddpm-cifar10-32 has them: a linear schedule, and the larger of the two variances, with
 # which Ho et al. get their best FID. Images live in [-1, 1] and predictions of them are clipped.
@@ -157,7 +159,7 @@ def unet(
         out_channels=image_channels,
         block_out_channels=tuple(channels),
         layers_per_block=layers,
-        norm_num_groups=min(32, channels[0]),
+        norm_num_groups=math.gcd(GROUPS, *channels),
         attention_head_dim=None,
         add_attention=attention,
         down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),

@@ -3,7 +3,8 @@
 p(x) is proportional to exp(-E(x)) with a convolutional E. Negative examples are short runs of
 Langevin dynamics from a replay buffer of earlier ones, a twentieth of them from noise; steps far
 larger than the noise (a low temperature) and clipped gradients are that paper's, as is the penalty
-on the size of the energies.
+on the size of the energies. Samples, too, are short runs from the buffer: what it cost to get its
+images there is not in the cost of a sample.
 """
 
 import torch
@@ -19,7 +20,7 @@ class PixelEBM(nn.Module):
     energy: module (n, C, H, W) in [0, 1] -> (n, 1).
     image_shape: (C, H, W).
     steps: Langevin steps of each update.
-    sample_steps: Langevin steps of a sample, from noise.
+    sample_steps: Langevin steps of a sample, from the buffer.
     step_size: what a gradient is multiplied with.
     noise: standard deviation of each step's noise.
     largest_gradient: each entry of a gradient is clipped to it.
@@ -47,10 +48,8 @@ class PixelEBM(nn.Module):
         self.steps, self.sample_steps = steps, sample_steps
         self.step_size, self.noise, self.largest_gradient = step_size, noise, largest_gradient
         self.restart, self.penalty = restart, penalty
-        # The buffer belongs to a training run, not to the model: it is not in the state_dict.
-        empty = torch.zeros(buffer_size, *image_shape)
-        self.register_buffer("replay", empty, persistent=False)
-        self.filled = 0
+        noise = torch.randint(256, (buffer_size, *image_shape), dtype=torch.uint8)
+        self.register_buffer("replay", noise)
 
     @classmethod
     def from_settings(cls, settings: dict, image_shape: ImageShape) -> "PixelEBM":
@@ -84,19 +83,19 @@ class PixelEBM(nn.Module):
     @torch.no_grad()
     def _negatives(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Runs from the buffer or from noise; their ends replace their starts in the buffer."""
-        fresh = rand(n, self.image_shape, generator, like=self.replay)
-        size = len(self.replay)
-        if self.filled < size:  # first the buffer fills up
-            rows = torch.arange(self.filled, self.filled + n, device=fresh.device) % size
-            self.filled += n
-            start = fresh
-        else:
-            rows = (rand(n, (), generator, like=fresh) * size).long().clamp(max=size - 1)
-            anew = rand(n, (1, 1, 1), generator, like=fresh) < self.restart
-            start = torch.where(anew, fresh, self.replay[rows])
-        ends = self._run(start, self.steps, generator)
-        self.replay[rows] = ends
+        rows, start = self._remembered(n, generator)
+        fresh = rand(n, self.image_shape, generator, like=start)
+        anew = rand(n, (1, 1, 1), generator, like=start) < self.restart
+        ends = self._run(torch.where(anew, fresh, start), self.steps, generator)
+        self.replay[rows] = (255 * ends).round().to(torch.uint8)
         return ends
+
+    def _remembered(self, n: int, generator: Generators) -> tuple[Tensor, Tensor]:
+        """n rows of the buffer at random, (n,), and their images in [0, 1]."""
+        like = next(self.parameters())
+        size = len(self.replay)
+        rows = (rand(n, (), generator, like=like) * size).long().clamp(max=size - 1)
+        return rows, self.replay[rows].to(like.dtype) / 255
 
     def _run(self, x: Tensor, steps: int, generator: Generators) -> Tensor:
         def log_density(x: Tensor) -> Tensor:
@@ -110,8 +109,8 @@ class PixelEBM(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """The ends of n runs from uniform noise, (n, C, H, W) in [0, 1]."""
-        start = rand(n, self.image_shape, generator, like=self.replay)
+        """The ends of n runs from the replay buffer, (n, C, H, W) in [0, 1]."""
+        _, start = self._remembered(n, generator)
         return self._run(start, self.sample_steps, generator)
 
 

@@ -49,6 +49,8 @@ class KAEM(nn.Module):
             as many prior draws as there are data in the batch.
         domain_update: move the prior's domain with the posterior; never by default.
         regulariser: sparsity of all edge functions, the generator's included.
+        prior_rate: how many times faster the prior's parameters are to learn than the others; for
+            the training loop, which finds it under `learning_rate_factors`.
     """
 
     nfe = 1  # network evaluations per sample: one pass of the generator
@@ -63,10 +65,11 @@ class KAEM(nn.Module):
         log_normalizer: str = "exact",
         domain_update: DomainUpdate | None = None,
         regulariser: Regulariser | None = None,
+        prior_rate: float = 1.0,
     ):
         super().__init__()
-        if not sigma > 0:
-            raise ValueError(f"sigma must be positive, got {sigma}")
+        if not (sigma > 0 and prior_rate > 0):
+            raise ValueError(f"sigma and prior_rate must be positive, got {sigma}, {prior_rate}")
         if log_normalizer not in LOG_NORMALIZERS:
             known = ", ".join(LOG_NORMALIZERS)
             raise ValueError(f"unknown log_normalizer {log_normalizer!r}; known: {known}")
@@ -75,6 +78,7 @@ class KAEM(nn.Module):
         self.sigma = sigma
         self.sampler = sampler or ImportanceSampling()
         self.log_normalizer = log_normalizer
+        self.learning_rate_factors = {"prior": prior_rate}
         self.domain_update = domain_update
         self.regulariser = regulariser or Regulariser()
         if isinstance(self.sampler, ImportanceSampling):
@@ -96,8 +100,8 @@ class KAEM(nn.Module):
         Args:
             settings: {"prior": {"kind": "mixture", "q", "p", ...}, "decoder": {"kind": "conv",
                 ...}, "sigma": float, "sampler": {"kind": "langevin", ...}}; optionally
-                "log_normalizer", "domain_update": {...}, "regulariser": {...}. The inner
-                mappings hold the arguments of the classes that they name.
+                "log_normalizer", "domain_update": {...}, "regulariser": {...}, "prior_rate". The
+                inner mappings hold the arguments of the classes that they name.
             image_shape: (C, H, W).
 
         Raises:

@@ -190,7 +190,8 @@ def test_every_committed_configuration_loads(path):
     # Two configurations with one name would overwrite each other's results.
     assert config.run == path.stem
     for dataset in config.datasets:
-        jobs = [config.training_job(dataset, model) for model in (*config.models, CLASSIFIER)]
+        names = (*config.trained_models, CLASSIFIER)
+        jobs = [config.training_job(dataset, model) for model in names]
         assert len({job.config_hash for job in jobs}) == len(jobs)
     labels = [config.label(model) or model for model in config.models]
     assert len(set(labels)) == len(labels)
@@ -326,6 +327,63 @@ def test_a_variant_is_built_as_its_registered_model():
     assert config.label("v") == "V"
     assert config.label("vae") is config.label(REAL) is None
     assert config.architecture("vae") == "vae"
+
+
+# --- entries that use the weights of another -----------------------------------------------------
+
+
+def sampled_twice(**changes) -> Config:
+    """A diffusion model, and the same with more steps."""
+    ddim = {"weights_of": "few", "sampler": {"kind": "ddim", "steps": 9}} | changes
+    return tiny_config(
+        {"models.few": {"model": "ddpm", **MODEL_SETTINGS["ddpm"]}, "models.many": ddim}
+    )
+
+
+def test_an_entry_may_use_the_weights_of_another():
+    config = sampled_twice()
+    assert config.trained_entry("many") == config.trained_entry("few") == "few"
+    assert "many" not in config.trained_models
+    assert config.architecture("many") == "ddpm"
+    assert config.training_job("digits", "many") == config.training_job("digits", "few")
+    few, many = (config.model_settings("digits", name) for name in ("few", "many"))
+    assert many == few | {"sampler": {"kind": "ddim", "steps": 9}}
+
+
+def test_what_is_drawn_and_timed_differs_all_the_same():
+    for job in ("sampling_job", "evaluation_job", "timing_job"):
+        few, many = (getattr(sampled_twice(), job)("digits", name) for name in ("few", "many"))
+        assert few.config_hash != many.config_hash
+        other = getattr(sampled_twice(sampler={"kind": "ddim", "steps": 8}), job)("digits", "many")
+        assert other.config_hash != many.config_hash
+        called = getattr(sampled_twice(label="many steps"), job)("digits", "many")
+        assert called == many
+
+
+def test_an_entry_may_be_timed_alone():
+    config = sampled_twice(timed_only=True)
+    assert "many" in config.models
+    assert config.evaluated_models == [name for name in config.models if name != "many"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"weights_of": "fwe"},
+            "models.many.weights_of: no trained entry 'fwe'; did you mean 'few'",
+        ),
+        ({"weights_of": "many"}, "models.many.weights_of: no trained entry 'many'"),
+        ({"weights_of": "vae"}, "models.many.weights_of: 'vae' samples in one way only"),
+        ({"channels": [8]}, "models.many.channels: unknown setting"),
+        ({"sampler": {"kind": "ddim", "steps": 1001}}, "models.many.sampler.steps: 1001"),
+        ({"weights_of": ["few"]}, "models.many.weights_of"),
+    ],
+)
+def test_mistakes_in_such_an_entry(changes, problem):
+    with pytest.raises(ConfigError) as caught:
+        sampled_twice(**changes)
+    assert problem in str(caught.value)
 
 
 def test_a_job_names_the_facts_of_its_dataset():

@@ -1,15 +1,17 @@
-"""FD-classifier against an independent implementation, and what it must not depend on."""
+"""The classifier's metrics against independent implementations, and what they must not depend on."""
 
 import pytest
 import torch
 import torch_fidelity
 from reference.configs import tiny_config
 from reference.frechet import classifier_features, frechet
+from reference.precision_recall import covered
+from torch import nn
 
 from benchmark.classifier import build_classifier
 from benchmark.config import CLASSIFIER
 from benchmark.errors import RecordError
-from benchmark.evaluate import EXTRACTOR, FidelityImages, frechet_distance
+from benchmark.evaluate import EXTRACTOR, FidelityImages, class_coverage, classifier_metrics
 from benchmark.weights import save_weights
 
 CPU = torch.device("cpu")
@@ -48,10 +50,14 @@ def perturbed(x: torch.Tensor, amount: float) -> torch.Tensor:
     return (x * (1 - amount)).round().to(torch.uint8)
 
 
-def measure(classifier, job, samples, reference, batch_size=50) -> float:
-    return frechet_distance(
+def measure_all(classifier, job, samples, reference, batch_size=50) -> dict[str, float]:
+    return classifier_metrics(
         samples, reference, classifier[1], job, batch_size=batch_size, device=CPU
     )
+
+
+def measure(*args, **kwargs) -> float:
+    return measure_all(*args, **kwargs)["fd_classifier"]
 
 
 @pytest.mark.parametrize(("n", "m"), [(300, 300), (180, 250)])
@@ -110,6 +116,67 @@ def test_the_classifier_of_another_job_is_refused(classifier, tmp_path):
         measure(classifier, other, images(20, 0), images(20, 1))
     with pytest.raises(RecordError, match=r"absent\.safetensors: cannot be read as weights"):
         measure((None, tmp_path / "absent.safetensors"), other, images(20, 0), images(20, 1))
+
+
+# --- precision and recall ------------------------------------------------------------------------
+
+
+def test_precision_and_recall_of_the_classifiers_features(classifier, job):
+    # A few samples on the reference, the others bunched in one corner of it.
+    reference = images(120, 0)
+    samples = torch.cat([reference[:30], perturbed(images(60, 1), 0.2)])
+    found = measure_all(classifier, job, samples, reference)
+    a, b = (classifier_features(classifier[0], x.numpy()) for x in (samples, reference))
+    assert found["precision_classifier"] == pytest.approx(covered(a, b), abs=1e-6)
+    assert found["recall_classifier"] == pytest.approx(covered(b, a), abs=1e-6)
+    assert 0 < found["recall_classifier"] != found["precision_classifier"] < 1
+
+
+def test_one_image_alone_has_no_recall(classifier, job):
+    reference = images(100, 0)
+    collapsed = reference[:1].expand(50, -1, -1, -1)
+    found = measure_all(classifier, job, collapsed, reference)
+    assert found["precision_classifier"] == 1
+    assert found["recall_classifier"] == pytest.approx(0.01)
+
+
+# --- class coverage ------------------------------------------------------------------------------
+
+
+class Brightness(nn.Module):
+    """Says that an image's class is its first pixel, of three."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, 3)
+
+    def forward(self, x):
+        return nn.functional.one_hot((255 * x[:, 0, 0, 0]).round().long(), 3).float()
+
+
+def of_classes(*labels: int) -> torch.Tensor:
+    return torch.tensor(labels, dtype=torch.uint8).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ((0, 0, 1, 2), 1.0),  # as the reference
+        ((0, 0, 0, 1, 1, 2, 2, 2), 1.0 * (3 / 8) / (1 / 2)),  # the first is the rarest
+        ((1, 2, 1, 2), 0.0),
+        ((0, 0, 0, 0), 0.0),
+    ],
+)
+def test_class_coverage_by_hand(samples, expected):
+    reference = of_classes(0, 0, 1, 2)
+    for batch_size in (1, 3, 100):
+        found = class_coverage(Brightness(), of_classes(*samples), reference, batch_size)
+        assert found == pytest.approx(expected)
+
+
+def test_a_class_that_the_reference_lacks_is_no_matter():
+    assert class_coverage(Brightness(), of_classes(0, 1), of_classes(0, 1), 10) == 1
+    assert class_coverage(Brightness(), of_classes(0, 1, 2), of_classes(0, 1), 10) < 1
 
 
 def test_grey_images_get_three_equal_channels_and_colour_stays():

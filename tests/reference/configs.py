@@ -16,7 +16,7 @@ CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 RUN_CONFIGS = sorted(
     path
     for path in CONFIG_FOLDER.glob("*.yaml")
-    if path.stem not in ("datasets", "reported", "claims")
+    if path.stem not in ("datasets", "reported", "claims", "gates")
 )
 
 # One entry per registered model, as small as it can be and still learn.
@@ -28,7 +28,20 @@ MODEL_SETTINGS = {
     f"kaem_{name}{suffix}": {"sigma": 0.3, "prior": PRIOR, "sampler": sampler}
     for name, sampler in (("is", IMPORTANCE), ("ula", LANGEVIN), ("thermo", THERMODYNAMIC))
     for suffix in ("", "_univariate")
-} | {"vae": {"sigma": 0.3, "latents": 3, "encoder_width": 8}}
+} | {
+    "vae": {"sigma": 0.3, "latents": 3, "encoder_width": 8},
+    "sigma_vae": {"latents": 3, "encoder_width": 8},
+    "two_stage_vae": {"latents": 3, "encoder_width": 8, "second_width": 16},
+    "latent_ebm": {"sigma": 0.3, "latents": 3, "energy_width": 16, "prior_steps": 10},
+    "pixel_ebm": {"width": 8, "steps": 10, "sample_steps": 10, "buffer_size": 64},
+    "ddpm": {
+        "channels": [8, 16],
+        "layers": 1,
+        "attention": False,
+        "ema_decay": 0.9,
+        "sampler": {"kind": "ddim", "steps": 5},
+    },
+}
 
 MISSING = object()  # as a value of `changed`: the key is removed
 

@@ -29,6 +29,25 @@ def gauss_legendre_cells(
     return (middle + half * x).ravel(), (half * w).ravel()
 
 
+def convolution(f: Callable, f_breaks: np.ndarray, g: Callable, g_breaks: np.ndarray) -> Callable:
+    """s -> integral of f(z) g(s - z) over z, exact for piecewise polynomials of low degree.
+
+    Both must vanish beyond their breaks; at a break they may jump.
+    """
+    x, w = np.polynomial.legendre.leggauss(4)
+
+    def at(s: np.ndarray) -> np.ndarray:
+        flat = np.ravel(s)[:, None]
+        # Between these the integrand is a polynomial.
+        edges = np.concatenate([f_breaks + 0 * flat, flat - g_breaks], axis=1)
+        edges.sort(axis=1)
+        half = 0.5 * np.diff(edges)[..., None]
+        z = 0.5 * (edges[:, 1:] + edges[:, :-1])[..., None] + half * x
+        return (half * w * f(z) * g(flat[..., None] - z)).sum((1, 2)).reshape(np.shape(s))
+
+    return at
+
+
 def smallest_p_value(draws: np.ndarray, densities: np.ndarray, points: np.ndarray) -> float:
     """The least Kolmogorov-Smirnov p-value over latents: draws (n, *event), densities (*event, m).
 

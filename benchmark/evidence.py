@@ -24,7 +24,8 @@ def likelihood_metrics(
     """Mean log p(x) of 8-bit images and its Monte Carlo standard error, under names of records.
 
     Beside them the share of images whose weights have an effective sample size under `LOW_ESS`:
-    theirs is a lower bound with an unknown gap.
+    theirs is a lower bound with an unknown gap. Where no weight of some image counts at all, the
+    mean is minus infinity and only that share is given.
 
     Args:
         model: has `log_evidence(x, passes, generator)`.
@@ -40,10 +41,12 @@ def likelihood_metrics(
     nats, error = evidence.mean()
     dimension = images[0].numel()
     suffix = f"{split}_{len(images)}"
-    return {
+    low_share = {f"nats_low_ess_share_{suffix}": (evidence.ess < LOW_ESS).double().mean().item()}
+    if nats == -math.inf:
+        return low_share
+    return low_share | {
         f"nats_{suffix}": nats,
         f"nats_error_{suffix}": error,
-        f"nats_low_ess_share_{suffix}": (evidence.ess < LOW_ESS).double().mean().item(),
         f"bits_per_dimension_{suffix}": bits_per_dimension(nats, dimension),
         f"bits_per_dimension_error_{suffix}": error / (dimension * math.log(2)),
     }

@@ -63,7 +63,7 @@ class Evidence(NamedTuple):
         standard_error: (b,), its standard error, in nats.
         ess: (b,), effective sample size of the weights that it is the mean of; None where it is
             no such mean. Below about two the standard error says nothing: it cannot exceed one
-            however far off the estimate is.
+            however far off the estimate is. 0 where all weights are zero and the estimate -inf.
     """
 
     log_evidence: Tensor
@@ -95,4 +95,7 @@ def evidence_from_weights(log_weights: Tensor) -> Evidence:
     value = log_mean_exp(log_weights)
     relative = (log_weights - value.unsqueeze(1)).exp()
     error = relative.std(dim=1) / relative.shape[1] ** 0.5
-    return Evidence(value, error, effective_sample_size(log_weights.softmax(dim=1)))
+    ess = effective_sample_size(log_weights.softmax(dim=1))
+    # Where every weight is zero there is no estimate.
+    nothing = value == -math.inf
+    return Evidence(value, error.masked_fill(nothing, math.inf), ess.masked_fill(nothing, 0.0))

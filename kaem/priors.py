@@ -16,7 +16,9 @@ from kaem.reference import make_reference
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 from kaem.univariate import EdgeFunctions
 
-REFINEMENT = 4  # of the nodes, for the density of a sum of latents
+# Of the nodes, for the density of a sum of p latents: this over p, the sum being the smoother the
+# more there are, and at most the second.
+REFINEMENT, FINEST = 16, 4
 SMALLEST_RANGE = 0.01  # of the samples that a domain is to cover, relative to the old domain
 
 
@@ -187,17 +189,21 @@ class UnivariatePrior(ComponentDensities):
         """The density of each latent z_qp, batch shape (q, p). log_z: see `components`."""
         return self.components(log_z)
 
-    @torch.no_grad()
     def feature_density(self) -> PiecewiseLinearDensity:
         """The density of each h_q = sum_p z_qp, batch shape (q,): a convolution of p densities.
 
-        Unlike all else here it is an approximation, by the trapezoid rule on a grid that is
-        `REFINEMENT` times finer than the prior's; its error falls as the square of the spacing.
+        Unlike all else here it is an approximation, by the trapezoid rule on a grid finer than the
+        prior's; its error falls as the square of the spacing. It carries no gradient.
         """
+        with torch.no_grad():
+            return self._cached("features", self._build_feature_density)
+
+    def _build_feature_density(self) -> PiecewiseLinearDensity:
         density = self.components().log_density.double().exp()  # (q, p, n)
         n, (a, b) = density.shape[-1], self.domain
+        refinement = min(max(REFINEMENT // self.p, 1), FINEST)
         fine = torch.nn.functional.interpolate(
-            density, REFINEMENT * (n - 1) + 1, mode="linear", align_corners=True
+            density, refinement * (n - 1) + 1, mode="linear", align_corners=True
         )
         if self.p > 1:
             # The densities may jump to zero at the ends of the domain: half the value there.

@@ -62,7 +62,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         state = from_bytes(content)
         model = KAEM.from_settings(described["settings"], tuple(described["image_shape"]))
         model.to(state["prior.nodes"].dtype).load_state_dict(state)
-        model.updates_done = int(described["updates_done"])
+        model.updates_done = int(described.get("updates_done", 0))
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: cannot be loaded as a KAEM: {error}") from error
     return model.to(device)

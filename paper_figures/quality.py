@@ -82,11 +82,18 @@ def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str
 
 
 def _marks(name: str, measured: pd.DataFrame, row: dict, failed: bool) -> str:
-    few = name == "fd_classifier" and measured["images"].min() < FEWEST_IMAGES
-    loose = [row[key] for key in row if key.startswith("nats_low_ess_share_")]
-    loose = [share for share in loose if share is not None and share > LOOSE_SHARE]
-    loosely = name == "bits_per_dimension" and bool(loose)
-    return "†" * few + "‡" * loosely + " ✗" * failed
+    """What the notes below the table explain."""
+    marks = ""
+    if name == "fd_classifier" and measured["images"].min() < FEWEST_IMAGES:
+        marks += "†"
+    if name == "bits_per_dimension" and _loose_share(row) > LOOSE_SHARE:
+        marks += "‡"
+    return marks + (" ✗" if failed else "")
+
+
+def _loose_share(row: dict) -> float:
+    shares = [v for k, v in row.items() if re.fullmatch(r"nats_low_ess_share_.*_mean", k)]
+    return max((share for share in shares if share is not None), default=0.0)
 
 
 def _posterior(training: pd.DataFrame) -> str:

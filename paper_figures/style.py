@@ -69,7 +69,8 @@ def model_colours(config: Config) -> dict[str, tuple]:
     """A colour per entry; registered models keep theirs in every run, variants take the rest."""
     fixed = [model for model in LABELS if model != REAL]
     names = fixed + [model for model in config.models if model not in fixed]
-    colours = [*sns.color_palette("colorblind", 10), *sns.color_palette("dark", 10)]
+    palettes = ("colorblind", "dark", "bright")
+    colours = [colour for name in palettes for colour in sns.color_palette(name, 10)]
     return dict(zip(names, cycle(colours), strict=False))
 
 

@@ -20,7 +20,7 @@ from kaem.estimators import (
 )
 from kaem.langevin import MALA_ACCEPTANCE
 from kaem.likelihood import log_mean_exp
-from kaem.posterior import Posterior
+from kaem.posterior import FeaturePosterior, Posterior
 
 DATA = 4
 TRACE_ESTIMATORS = (thermodynamic_integration, stepping_stone)
@@ -85,16 +85,24 @@ def test_populations_find_the_evidence(estimator, latents):
     check(estimator(trace(latents)), linear_gaussian(latents, DATA)[1], 0.1)
 
 
-@pytest.mark.parametrize("toy", [("mixture", 2, 2), ("univariate", 1, 2)])
-def test_every_estimator_finds_the_evidence_of_a_nonlinear_model(toy):
+@pytest.mark.parametrize(
+    ("toy", "cls"),
+    [
+        (("mixture", 2, 2), Posterior),
+        (("univariate", 1, 2), Posterior),
+        (("univariate", 1, 2), FeaturePosterior),
+    ],
+)
+def test_every_estimator_finds_the_evidence_of_a_nonlinear_model(toy, cls):
     model, x = toy_model(*toy), toy_data()
     truth = ExactPosterior.of(model, x).log_evidence.detach()
-    posterior = Posterior(model, x)
+    posterior = cls(model, x)
     check(importance(posterior, 20_000, seeded(0)), truth, 0.05)
     check(annealed_importance(posterior, chains=64, generator=seeded(0)), truth, 0.2)
     # Its walls are near, so that this also checks what happens there.
     sizes = {"chains": 32, "draws": 30, "burn_in": 30, "temperatures": 12}
     found = run_population(posterior, generator=seeded(0), **sizes)
+    assert found.z.shape == (30, 32, 2, *posterior.event_shape)
     for estimator in TRACE_ESTIMATORS:
         check(estimator(found), truth, 0.05)
 
@@ -115,7 +123,8 @@ def evidence_of_copies(name: str, posterior: Posterior) -> Evidence:
     else:
         estimator = {f.__name__: f for f in TRACE_ESTIMATORS}[name]
         found = estimator(trace_of_copies(copies))
-    return Evidence(*(part.unflatten(0, (COPIES, -1)) for part in found))
+    value, error = (part.unflatten(0, (COPIES, -1)) for part in found[:2])
+    return Evidence(value, error)
 
 
 def trace_of_copies(copies: Posterior) -> PopulationTrace:
@@ -161,6 +170,19 @@ def test_annealing_over_one_temperature_is_importance_sampling():
     annealed = annealed_importance(posterior, chains=500, temperatures=1)
     torch.testing.assert_close(annealed.log_evidence, plain.log_evidence)
     torch.testing.assert_close(annealed.standard_error, plain.standard_error)
+    torch.testing.assert_close(annealed.ess, plain.ess)
+
+
+@pytest.mark.parametrize(("temperatures", "steps"), [(1, 1), (2, 1), (5, 3)])
+def test_the_evaluations_of_annealing(temperatures, steps, monkeypatch):
+    # Nothing moves at t = 0, where prior draws are exact, nor after the last weight at t = 1.
+    posterior, _ = linear_gaussian(2, DATA)
+    decode, rows = posterior.model.decode, []
+    monkeypatch.setattr(posterior.model, "decode", lambda z: rows.append(len(z)) or decode(z))
+    annealed_importance(posterior, chains=3, temperatures=temperatures, steps=steps)
+    moves = temperatures - 1
+    pilot, weights = 1 + moves * (steps + 1), 1 + moves * steps
+    assert rows == [DATA] * pilot + [3 * DATA] * weights
 
 
 def test_the_batch_size_of_importance_sampling_is_no_matter():
@@ -238,6 +260,7 @@ def test_a_likelihood_that_never_changes_is_the_evidence():
         evidence = estimator(found)
         torch.testing.assert_close(evidence.log_evidence, torch.full((2,), -7.0).double())
         torch.testing.assert_close(evidence.standard_error, torch.zeros(2).double())
+        assert evidence.ess is None
 
 
 # The population ----------------------------------------------------------------------------------
@@ -298,8 +321,24 @@ def test_shapes_and_seeds(kind):
         assert first.log_evidence.shape == first.standard_error.shape == (2,)
         assert torch.equal(first.log_evidence, again.log_evidence)
         assert torch.equal(first.standard_error, again.standard_error)
+        assert (first.ess is None) == (again.ess is None)
+        assert first.ess is None or torch.equal(first.ess, again.ess)
         assert not torch.equal(first.log_evidence, other.log_evidence)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_too_few_for_a_standard_error_are_refused():
+    posterior, _ = linear_gaussian(1, DATA)
+    for draws in (0, 1):
+        with pytest.raises(ValueError, match=f"at least 2 draws, got {draws}"):
+            importance(posterior, draws)
+    assert importance(posterior, 2).standard_error.isfinite().all()
+    for estimator in (annealed_importance, run_population):
+        with pytest.raises(ValueError, match="at least 2 independent chains, got 1"):
+            estimator(posterior, chains=1)
+    for draws in (0, -1):
+        with pytest.raises(ValueError, match=f"at least 1 draw, got {draws}"):
+            run_population(posterior, draws=draws)
 
 
 # Bits per dimension ------------------------------------------------------------------------------

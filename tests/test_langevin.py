@@ -189,6 +189,29 @@ def test_a_proposal_outside_is_rejected_and_counted(seeded):
     assert (info.acceptance[~rejected] > 0).any()
 
 
+@pytest.mark.parametrize("part", ["log_likelihood", "log_prior", "grad_log_likelihood"])
+def test_a_proposal_whose_ratio_is_not_a_number_is_rejected(part, seeded):
+    posterior = Posterior(toy_model("mixture", 2, 2), toy_data())
+    state = posterior.evaluate(posterior.prior_draws(2000, seeded(1)))
+    ill = torch.arange(2000) % 3 == 0
+
+    def evaluate(z):
+        found = posterior.evaluate(z)
+        getattr(found, part)[ill] = math.nan
+        return found
+
+    options = (posterior.domain, 0.1, 1.0)
+    new, info = mala_step(state, evaluate, *options, seeded(2))
+    assert (info.acceptance[ill] == 0).all()
+    assert torch.equal(new.z[ill], state.z[ill])
+    # Nothing else has changed.
+    right, expected = mala_step(state, posterior.evaluate, *options, seeded(2))
+    assert torch.equal(info.acceptance[~ill], expected.acceptance[~ill])
+    assert torch.equal(new.z[~ill], right.z[~ill])
+    assert (info.acceptance[~ill] > 0).any()
+    assert not new.z.isnan().any()
+
+
 # --- stationary distributions -----------------------------------------------------------------
 
 # model, datum, step size: acceptances of 0.7 to 0.9, and 0.4 against the wall, where half of

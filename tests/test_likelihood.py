@@ -8,6 +8,7 @@ from torch.distributions import Normal
 
 from kaem.likelihood import (
     effective_sample_size,
+    evidence_from_weights,
     log_constant,
     log_likelihood,
     log_mean_exp,
@@ -80,7 +81,49 @@ def test_effective_sample_size():
     )
 
 
+def test_evidence_from_weights_by_hand():
+    # Weights 1 and 3: a mean of two, half of it from the one and one and a half from the other.
+    log_weights = torch.tensor([[1.0, 3.0], [2.0, 2.0]], dtype=torch.float64).log() - 5000
+    evidence = evidence_from_weights(log_weights)
+    expected = torch.full((2,), math.log(2) - 5000, dtype=torch.float64)
+    torch.testing.assert_close(evidence.log_evidence, expected)
+    torch.testing.assert_close(evidence.standard_error, torch.tensor([0.5, 0.0]).double())
+    torch.testing.assert_close(evidence.ess, torch.tensor([1.6, 2.0]).double())
+
+
+def test_evidence_from_random_weights():
+    weights = torch.rand(3, 11, dtype=torch.float64)
+    evidence = evidence_from_weights(weights.log())
+    mean = weights.mean(1)
+    error = weights.std(1) / 11**0.5 / mean
+    torch.testing.assert_close(evidence.log_evidence, mean.log())
+    torch.testing.assert_close(evidence.standard_error, error)
+    torch.testing.assert_close(evidence.ess, weights.sum(1).square() / weights.square().sum(1))
+
+
+def test_weights_of_zero_count():
+    log_weights = torch.tensor([[-math.inf, 0.0, -math.inf, 0.0]], dtype=torch.float64)
+    value, error, ess = evidence_from_weights(log_weights)
+    assert value.item() == pytest.approx(math.log(0.5))
+    assert error.item() == pytest.approx((1 / 3) ** 0.5)
+    assert ess.item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_weight_has_no_standard_error(count):
+    with pytest.raises(ValueError, match=f"at least 2 weights per datum, got {count}"):
+        evidence_from_weights(torch.zeros(3, count))
+
+
 def test_log_mean_exp():
     values = torch.randn(3, 11, dtype=torch.float64)
     torch.testing.assert_close(log_mean_exp(values), values.exp().mean(1).log())
     torch.testing.assert_close(log_mean_exp(values - 5000), values.exp().mean(1).log() - 5000)
+
+
+def test_zero_weights_alone_estimate_nothing():
+    log_weights = torch.tensor([[-math.inf, -math.inf], [0.0, 0.0]])
+    found = evidence_from_weights(log_weights)
+    assert found.log_evidence.tolist() == [-math.inf, 0.0]
+    assert found.standard_error.tolist() == [math.inf, 0.0]
+    assert found.ess.tolist() == [0.0, 2.0]

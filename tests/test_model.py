@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 from reference.images import adam_losses, bars
-from reference.linear_gaussian import linear_gaussian_model
-from reference.posterior import ExactPosterior, toy_data, toy_model
+from reference.linear_gaussian import draw_data, linear_gaussian_model, log_evidence
 
 from kaem import KAEM, ImportanceSampling, Langevin, MixturePrior, Thermodynamic
 from kaem.bases import BASES
 from kaem.errors import ChainLeftDomainError, KAEMError, NonFiniteError
 from kaem.generators import GENERATORS, ConvGenerator
+from kaem.laplace import laplace_importance
 from kaem.likelihood import log_mean_exp, pairwise_log_likelihood
+from kaem.posterior import FeaturePosterior
 from kaem.priors import PRIORS
 
 IMAGE_SHAPE = (1, 8, 8)
@@ -152,8 +153,9 @@ def test_diagnostics_are_densities():
         ({"sampler": {"kind": "thermodynamic", "temperatures": 0}}, "need temperatures >= 1"),
         ({"log_normalizer": "nope"}, "'nope'; known: exact, contrastive"),
         ({"domain_update": {"every": 0}}, "needs every >= 1"),
-        ({"sigma": 0.0}, "sigma must be positive, got 0.0"),
-        ({"sigma": -0.3}, "sigma must be positive, got -0.3"),
+        ({"sigma": 0.0}, "sigma and prior_rate must be positive, got 0.0, 1.0"),
+        ({"sigma": -0.3}, "sigma and prior_rate must be positive, got -0.3, 1.0"),
+        ({"prior_rate": 0.0}, "sigma and prior_rate must be positive, got 0.3, 0.0"),
     ],
 )
 def test_unknown_names_list_the_known_ones(change, message):
@@ -176,6 +178,20 @@ def test_unknown_names_list_the_known_ones(change, message):
 def test_unknown_arguments_are_named(change, message):
     with pytest.raises(TypeError, match=message):
         KAEM.from_settings(settings() | change, IMAGE_SHAPE)
+
+
+@pytest.mark.parametrize("names", [["sigma"], ["prior", "sampler"], ["decoder"]])
+def test_entries_that_are_missing_are_named(names):
+    given = settings()
+    for name in names:
+        del given[name]
+    with pytest.raises(ValueError, match=f"^KAEM's settings lack {', '.join(names)}$"):
+        KAEM.from_settings(given, IMAGE_SHAPE)
+
+
+@pytest.mark.parametrize(("given", "rate"), [({}, 1.0), ({"prior_rate": 5.0}, 5.0)])
+def test_the_prior_has_a_learning_rate_of_its_own(given, rate):
+    assert make(**given).learning_rate_factors == {"prior": rate}
 
 
 def test_the_default_sampler():
@@ -221,14 +237,27 @@ def test_diagnostics_of_a_population_hold_its_temperatures():
 
 
 def test_the_evidence_is_a_lower_bound_that_many_passes_close(seeded):
-    model, x = toy_model("mixture", 2, 2), toy_data()
-    truth = ExactPosterior.of(model, x).log_evidence.detach()
-    copies = x.repeat(100, 1, 1, 1)
-    few, many = (model.log_evidence(copies, passes, seeded()) for passes in (4, 200))
-    # Both are means of 800 weights: the gap of few passes is many standard errors wide.
-    gap = truth.mean() - few.mean()[0]
-    assert gap > 4 * few.mean()[1]
-    assert abs(truth.mean() - many.mean()[0]) < 0.2 * gap
+    model = linear_gaussian_model(8)
+    x = draw_data(model, 4)
+    truth, copies = log_evidence(model, x).mean(), x.repeat(100, 1, 1, 1)
+    few, many = (model.log_evidence(copies, passes, seeded()) for passes in (67, 1000))
+    # Both are means of 400 estimates: the gap of few passes is ten standard errors wide.
+    error = few.log_evidence.std() / 400**0.5
+    gap = truth - few.mean()[0]
+    assert gap > 4 * error
+    assert abs(truth - many.mean()[0]) < 0.05 * gap
+    assert many.ess.mean() > 20 * few.ess.mean()
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_evidence_is_estimated_in_the_generators_input(prior, seeded):
+    model, x = make(0, prior), bars(3, IMAGE_SHAPE, seeded())
+    found = model.log_evidence(x, 100, seeded())
+    expected = laplace_importance(FeaturePosterior(model, x), 100, seeded())
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == (3,)
+        assert torch.equal(one, other)
+        assert not one.requires_grad
 
 
 # Bad input ---------------------------------------------------------------------------------------
@@ -249,7 +278,7 @@ def test_data_that_are_not_finite_are_named(sampler, value, seeded):
         model.loss(x, seeded(), torch.arange(6))
     if sampler == "importance":
         with pytest.raises(NonFiniteError, match="2 of the batch's 6"):
-            model.log_evidence(x, 4)
+            model.log_evidence(x, 100)
 
 
 PRIOR_PARAMETER, DECODER_PARAMETER = "prior.functions.coefficients", "generator.linear.bias"
@@ -289,6 +318,18 @@ def test_a_decoder_that_is_not_finite_is_an_error_of_the_update(sampler, seeded)
         model.loss(x, seeded(), torch.arange(6))
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_prior_that_overflows_is_an_error_of_the_update(sampler, seeded):
+    model, x = make(sampler=SAMPLERS[sampler]), bars(6, IMAGE_SHAPE, seeded())
+    with torch.no_grad():
+        model.prior.functions.coefficients.view(-1)[:100] = 3e38  # finite, unlike a sum of them
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    with pytest.raises(NonFiniteError, match=r"^update 1: a density of the prior is not finite"):
+        model.loss(x, seeded(), torch.arange(6))
+    with pytest.raises(NonFiniteError, match=r"^a density of the prior is not finite"):
+        model.sample(3, seeded())
+
+
 def test_a_loss_that_overflows_is_told_from_parameters_that_do(seeded):
     model = make()
     x = bars(6, IMAGE_SHAPE, seeded()) * 1e30
@@ -323,5 +364,5 @@ def test_persistent_chains_need_the_places_of_their_data(sampler, seeded):
 
 @pytest.mark.parametrize("sigma", [0, -1.0])
 def test_sigma_must_be_positive(sigma):
-    with pytest.raises(ValueError, match="sigma must be positive"):
+    with pytest.raises(ValueError, match="sigma and prior_rate must be positive"):
         linear_gaussian_model(1, sigma=sigma)

@@ -18,6 +18,7 @@ from benchmark.errors import BenchmarkError, RecordError
 from benchmark.provenance import provenance
 from benchmark.records import write_record
 from benchmark.sample import save_samples
+from benchmark.train import History
 from paper_figures import (
     loss_curves,
     prior_densities,
@@ -358,6 +359,48 @@ def test_a_record_says_which_source_it_comes_from():
     }
 
 
+HEALTHY = {"class_coverage_test_2048": 0.9, "recall_classifier_test_2048": 0.7}
+
+
+def test_a_model_that_fails_its_gate_is_marked_in_its_row():
+    config = make_config()
+    write_quality(config, "kaem_is", 0, 5.0, **HEALTHY)
+    write_quality(config, "vae", 0, 6.0, **HEALTHY | {"class_coverage_test_2048": 0.01})
+    quality.render(config)
+    rows, below = read_md("quality")
+    cells = {row["Model"]: row for row in rows}
+    assert cells["KAEM-IS"]["Health"] == "passed"
+    assert "✗" not in "".join(cells["KAEM-IS"].values())
+    assert cells["VAE"]["Health"].startswith("FAILED: class_coverage 0.01, at least")
+    assert cells["VAE"][FD] == "6.0 ✗"
+    assert cells["VAE"]["Recall"] == "0.70 ✗"
+    assert cells["real images"]["Health"] == ""
+    assert "✗ failed a health gate" in below
+    assert "$\\times$" in read_tex("quality")
+
+
+def test_a_demo_budget_is_said_in_every_row():
+    config = make_config({"budget": "demo"})
+    write_quality(config, "kaem_is", 0, 5.0, **HEALTHY)
+    write_quality(config, "vae", 0, 6.0, **HEALTHY | {"class_coverage_test_2048": 0.01})
+    quality.render(config)
+    health = {row["Model"]: row["Health"] for row in read_md("quality")[0]}
+    assert health["KAEM-IS"] == "demo budget, not comparable"
+    assert health["VAE"].startswith("FAILED")
+
+
+@pytest.mark.parametrize(("share", "mark"), [(0.0, ""), (0.1, ""), (0.11, "‡")])
+def test_a_loose_bound_is_marked(share, mark):
+    config = make_config()
+    bits = {"bits_per_dimension_test_20": 1.5, "nats_low_ess_share_test_20": share}
+    write_quality(config, "vae", 0, 5.0, **bits)
+    quality.render(config)
+    rows, below = read_md("quality")
+    column = next(name for name in rows[0] if name.startswith("Bits"))
+    assert {row["Model"]: row[column] for row in rows}["VAE"] == f"1.500{mark}"
+    assert ("‡ for more than 10% of the images" in below) == bool(mark)
+
+
 def test_the_quality_table_shows_bits_and_how_the_posterior_sampler_did():
     config = make_config({"models.kaem_thermo": MODEL_SETTINGS["kaem_thermo"]})
     for seed in config.seeds:
@@ -466,20 +509,40 @@ def test_figures_are_the_same_bytes_each_time(render, folder, monkeypatch):
     assert {each.name for each in figures[0].parent.iterdir()} == {f.name for f in figures}
 
 
+def test_losses_of_another_kind_have_panels_of_their_own(monkeypatch):
+    config = make_config({"models.ddpm": MODEL_SETTINGS["ddpm"]})
+    rows = [{"update": u, "seconds": 1.0, "loss": 1.0, "swap_1": 0.5} for u in (1, 2)]
+    for model in ("vae", "ddpm"):
+        History(rows).write(find(paths.HISTORY, model=model, seed=0))
+    drawn = []
+    with monkeypatch.context() as patched:
+        patched.setattr(loss_curves, "save_figure", lambda figure, *_: drawn.append(figure))
+        patched.setattr(plt, "close", lambda _figure: None)
+        loss_curves.render(config, "digits")
+    labels = {
+        axis.get_ylabel(): [line.get_label() for line in axis.get_lines()]
+        for axis in drawn[0].axes
+        if axis.get_visible()
+    }
+    assert labels["nats per image"] == ["VAE"]
+    assert labels["squared error of the noise"] == ["DDPM"]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["VAE", "DDPM"]
+    plt.close(drawn[0])
+
+
 def test_loss_curves_show_every_model_and_seed(monkeypatch):
     drawn = []
     with monkeypatch.context() as patched:
         patched.setattr(loss_curves, "save_figure", lambda figure, *_: drawn.append(figure))
         patched.setattr(plt, "close", lambda _figure: None)
         render_loss(make_config())
-    loss, ess, swaps = drawn[0].axes
+    loss, ess = drawn[0].axes  # no model here has a population, or a loss of another kind
     lines = {line.get_label(): line.get_xydata() for line in loss.get_lines()}
     assert lines.keys() == {"KAEM-IS", "VAE"}
     for points in lines.values():
         # The mean of two seeds, one nat apart.
         np.testing.assert_allclose(points[:, 1], 100 / points[:, 0] + 0.5)
     assert [line.get_label() for line in ess.get_lines()] == ["KAEM-IS"]
-    assert not swaps.get_visible()  # no model here has a population
     plt.close(drawn[0])
 
 

@@ -8,10 +8,16 @@ import math
 import pytest
 import torch
 from reference.densities import log_prior
-from reference.posterior import REFERENCE, log_likelihoods, toy_data, toy_model
+from reference.posterior import (
+    REFERENCE,
+    ExactPosterior,
+    log_likelihoods,
+    toy_data,
+    toy_model,
+)
 
 from kaem.errors import ChainLeftDomainError, NonFiniteError
-from kaem.posterior import Posterior, PosteriorState, per_row
+from kaem.posterior import FeaturePosterior, Posterior, PosteriorState, per_row
 
 TOYS = {
     "one latent": ("mixture", 1, 2),
@@ -20,17 +26,18 @@ TOYS = {
     "six latents": ("univariate", 3, 2),
 }
 toys = pytest.mark.parametrize("toy", TOYS)
+classes = pytest.mark.parametrize("cls", [Posterior, FeaturePosterior])
 COPIES = 3
 
 
-def posterior_of(toy: str) -> Posterior:
-    return Posterior(toy_model(*TOYS[toy]), toy_data())
+def posterior_of(toy: str, cls: type = Posterior) -> Posterior:
+    return cls(toy_model(*TOYS[toy]), toy_data())
 
 
 def latents(posterior: Posterior, copies: int = COPIES) -> torch.Tensor:
     """Uniform on the domain, `copies` rows for each datum."""
     a, b = posterior.domain
-    shape = (copies * len(posterior.x), *posterior.model.prior.event_shape)
+    shape = (copies * len(posterior.x), *posterior.event_shape)
     return a + (b - a) * torch.rand(shape, dtype=torch.float64)
 
 
@@ -92,8 +99,9 @@ def test_evaluates_gradients_are_those_of_the_independent_formulas(toy):
 
 
 @toys
-def test_evaluates_gradients_pass_finite_differences(toy):
-    posterior = posterior_of(toy)
+@classes
+def test_evaluates_gradients_pass_finite_differences(cls, toy):
+    posterior = posterior_of(toy, cls)
     z, step = latents(posterior), 1e-6
     found = posterior.evaluate(z)
     direction = torch.randn_like(z)
@@ -123,6 +131,52 @@ def test_prior_draws_come_from_the_prior(seeded):
     z = posterior.prior_draws(4, seeded(1))
     assert z.shape == (4, 3, 2)
     assert torch.equal(z, posterior.model.prior.sample(4, seeded(1)))
+
+
+# --- the posterior of the generator's input ---------------------------------------------------
+
+
+@toys
+def test_shapes_domains_and_draws(toy, seeded):
+    kind, q, p = TOYS[toy]
+    plain, features = posterior_of(toy), posterior_of(toy, FeaturePosterior)
+    prior = plain.model.prior
+    assert plain.event_shape == prior.event_shape
+    assert plain.domain == prior.domain == (-3, 3)
+    assert features.event_shape == (q,)
+    assert features.domain == ((-3 * p, 3 * p) if kind == "univariate" else (-3, 3))
+    h = features.prior_draws(1000, seeded(1))
+    assert torch.equal(h, prior.generator_input(plain.prior_draws(1000, seeded(1))))
+    assert features.log_prior(h).isfinite().all()
+    outside = torch.full((1, q), features.domain[1] + 1e-4, dtype=torch.float64)
+    assert features.log_prior(outside).item() == -math.inf
+
+
+@toys
+def test_images_and_likelihoods_are_those_of_the_latents(toy):
+    plain, features = posterior_of(toy), posterior_of(toy, FeaturePosterior)
+    z = latents(plain)
+    h = plain.model.prior.generator_input(z)
+    torch.testing.assert_close(features.decode(h), plain.decode(z))
+    torch.testing.assert_close(features.log_likelihood(h), plain.log_likelihood(z))
+
+
+@pytest.mark.parametrize("toy", ["one latent", "a sum of two"])
+def test_the_evidence_is_the_same_integral_over_fewer_numbers(toy):
+    features = posterior_of(toy, FeaturePosterior)
+    h = torch.linspace(*features.domain, 20_001, dtype=torch.float64)[:, None]
+    prior = features.log_prior(h).exp()
+    likelihood = log_likelihoods(features.model, toy_data(), h).exp()
+    truth = ExactPosterior.of(features.model, toy_data()).log_evidence
+    found = torch.trapezoid(likelihood * prior, h[:, 0]).log()
+    torch.testing.assert_close(found, truth, atol=1e-3, rtol=0)
+
+
+def test_a_mixtures_latents_are_the_generators_input():
+    plain, features = (posterior_of("two latents", cls) for cls in (Posterior, FeaturePosterior))
+    z = latents(plain)
+    for one, other in zip(plain.evaluate(z), features.evaluate(z), strict=True):
+        assert torch.equal(one, other)
 
 
 # --- states -----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""The priors: what `log_prob` says, what `sample` draws, that the two agree, and moves.
+"""The priors: what `log_prob` says, what `sample` draws, and that the two agree.
 
 Here the edge functions are RBFs of many shapes; tests/test_reference.py pairs every basis with
-every reference density.
+every reference density, and tests/test_domain.py moves the domain.
 
 Densities are compared with tests/reference/densities.py, which works from the parameters;
 distribution functions come from a dense quadrature of `log_prob`, never from the library's
@@ -23,61 +23,28 @@ from reference.densities import (
     mass,
     unnormalised,
 )
-from reference.faulty import covering_domain_by_factors, sample_by_running_sum
+from reference.faulty import sample_by_running_sum
+from reference.priors import (
+    DOMAIN,
+    every_reference,
+    kinds,
+    make_prior,
+    multimodal,
+    shapes,
+    sharp,
+)
 from reference.quadrature import running_integral, smallest_p_value, trapezoid
 from scipy import stats
 from torch import nn
 
 from kaem import MixturePrior, UnivariatePrior
+from kaem.errors import NonFiniteError
 from kaem.priors import PRIORS
-from kaem.reference import REFERENCES
 
-DOMAIN = (-4.0, 4.0)
 DENSE = np.linspace(*DOMAIN, 50_001)
 KS_DRAWS, KS_LEVEL = 200_000, 1e-3
 
-
-def initial(prior):
-    pass
-
-
-def sharp(prior):
-    prior.functions.coefficients.mul_(10)
-    prior.functions.w_base.mul_(3)
-
-
-def very_sharp(prior):
-    prior.functions.coefficients.mul_(80)
-
-
-def multimodal(prior):
-    """Two or more separate peaks in every component, of unequal height."""
-    prior.functions.coefficients.sub_(6)
-    prior.functions.coefficients[..., 4::6] += 8 + torch.randn(())
-    prior.functions.w_spline.add_(0.2 * torch.rand_like(prior.functions.w_spline))
-
-
-SHAPES = [initial, sharp, very_sharp, multimodal]
-
-
-def make_prior(kind: str, reference: str, shape=initial, **options):
-    """A prior of few latents; the mixture's weights are trained ones, far from equal."""
-    torch.manual_seed(SHAPES.index(shape) + 1)
-    if kind == "mixture":
-        options = {"train_weights": True, **options}
-    q, p = (2, 3) if kind == "mixture" else (2, 2)
-    options = {"n_nodes": 60, "domain": DOMAIN, **options}
-    prior = PRIORS[kind](q, p, reference=reference, **options)
-    with torch.no_grad():
-        shape(prior)
-        if kind == "mixture" and isinstance(prior.weight_logits, nn.Parameter):
-            prior.weight_logits.normal_()
-    return prior
-
-
-kinds = pytest.mark.parametrize("kind", PRIORS)
 references = pytest.mark.parametrize("reference", ["flat", "gaussian"])
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 
 
 def every_prior(test):
@@ -180,8 +147,6 @@ def test_log_normalizer_converges_to_dense_quadrature_with_order_two(kind, refer
 # normal number leaves 4.5 of those with probability 7e-6: at most 50 of them in a setting, so
 # that one of the seven settings below fails by chance once in 400 seeds.
 ROUNDS, Z_LIMIT = 100, 4.5
-
-every_reference = pytest.mark.parametrize("reference", REFERENCES)
 
 
 def noisy_prior(kind: str, reference: str):
@@ -453,7 +418,21 @@ def test_a_table_is_built_once_while_the_parameters_stay(kind, seeded, monkeypat
     prior = make_prior(kind, "gaussian")
     prior.sample(3, seeded())
     monkeypatch.setattr(prior.functions, "curves", None)  # any rebuild would call it
-    prior.sample(3, seeded())
+    z = prior.sample(3, seeded())
+    u = torch.rand(3, prior.q, prior.p)
+    assert not prior.cdf(prior.icdf(u)).requires_grad
+    with torch.no_grad():
+        prior.log_prob(z)
+
+
+@kinds
+def test_a_density_that_overflows_is_an_error_of_its_own(kind):
+    prior = make_prior(kind, "gaussian")
+    u = torch.rand(3, prior.q, prior.p)
+    prior.functions.coefficients.data.fill_(1e38)  # finite, unlike a sum of them
+    for use in (lambda: prior.sample(3), lambda: prior.icdf(u), lambda: prior.cdf(u)):
+        with pytest.raises(NonFiniteError, match=r"density of the prior is not finite"):
+            use()
 
 
 @kinds
@@ -464,164 +443,6 @@ def test_sampling_before_a_backward_pass_leaves_the_gradient_alone(kind, seeded)
         prior.log_prob(z)
     prior.log_prob(z).sum().backward()
     assert all(parameter.grad is not None for parameter in prior.parameters())
-
-
-# --- moving the domain -----------------------------------------------------------------------
-
-GROWS, SHRINKS, SHIFTS = (-6.0, 6.0), (-2.0, 1.5), (1.0, 7.0)
-
-
-@kinds
-@every_reference
-@pytest.mark.parametrize(
-    ("domain", "with_samples"), [(GROWS, True), (SHRINKS, False), (SHIFTS, True)]
-)
-def test_everything_moves_with_the_domain(kind, reference, domain, with_samples, seeded):
-    start = (0.5, 5.0) if reference == "lognormal" else DOMAIN
-    domain = (max(domain[0], 0.0), domain[1]) if reference == "lognormal" else domain
-    prior = make_prior(kind, reference, domain=start, basis="bspline")
-    prior.sample(10, seeded())  # a table of the old domain is in memory
-    samples = torch.randn(500, generator=seeded(1)).clamp(*domain) if with_samples else None
-    prior.set_domain(domain, samples)
-    assert prior.domain == prior.functions.basis.domain == domain
-    torch.testing.assert_close(prior.nodes, torch.linspace(*domain, 60))
-    draws = prior.sample(4000, seeded())
-    low, high = draws.min().item(), draws.max().item()
-    assert domain[0] <= low < high <= domain[1]
-    points = np.linspace(*domain, 4001)
-    densities = densities_of_log_prob(prior, points)
-    np.testing.assert_allclose(trapezoid(densities, points), 1, atol=1e-4)
-    # Parameters, grid and, for "uniform", the width of the new domain are what log_prob uses.
-    z = prior.sample(200, seeded()).double()
-    with torch.no_grad():
-        expected = log_prior(prior, reference, z)
-        np.testing.assert_allclose(prior.double().log_prob(z), expected, atol=1e-4)
-    log_z = mass(prior, reference).log()
-    torch.testing.assert_close(prior.log_normalizer(), log_z, atol=1e-4, rtol=0)
-
-
-# Two to four latents at level 1e-3, as above.
-@kinds
-@shapes
-def test_samples_follow_log_prob_after_a_move(kind, shape, seeded):
-    prior = make_prior(kind, "gaussian", shape)
-    prior.sample(5, seeded())
-    prior.set_domain((-3.0, 2.0), prior.sample(500, seeded()))
-    points = np.linspace(-3, 2, 20_001)
-    draws = prior.sample(KS_DRAWS // 4, seeded(1)).numpy()
-    assert smallest_p_value(draws, densities_of_log_prob(prior, points), points) > KS_LEVEL
-
-
-@kinds
-@pytest.mark.parametrize("reference", ["flat", "uniform", "gaussian"])
-def test_a_slight_move_leaves_the_density_where_its_mass_is(kind, reference):
-    # Smooth functions; the node's spacing changes little.
-    options = {"basis": "bspline", "grid_size": 30, "n_nodes": 800}
-    prior = make_prior(kind, reference, **options).double()
-    points = np.linspace(-4, 4, 400)
-    with torch.no_grad():
-        bump = torch.exp(-(prior.functions.basis.grid.new_tensor(np.linspace(-4, 4, 30)) ** 2))
-        prior.functions.coefficients.copy_(-3 + 3 * bump.expand(prior.q, prior.p, -1))
-    before = densities_of_log_prob(prior, points)
-    prior.set_domain((-4.2, 4.2))
-    # The reference "flat" has 10^-2 of its mass on the strip that is new.
-    after = densities_of_log_prob(prior, points)
-    share = trapezoid(after, points)[..., None]
-    np.testing.assert_allclose(after / share, before, atol=3e-3)
-
-
-@kinds
-@every_reference
-def test_a_saved_prior_comes_back_on_its_domain(kind, reference, seeded):
-    start, moved = ((0.0, 3.0), (0.5, 6.0)) if reference == "lognormal" else (DOMAIN, (-1.0, 6.0))
-    prior = make_prior(kind, reference, domain=start, basis="bspline")
-    prior.set_domain(moved, 2 + torch.randn(100).clamp(-1, 1))
-    fresh = make_prior(kind, reference, sharp, domain=start, basis="bspline")
-    fresh.sample(5, seeded())
-    fresh.load_state_dict(prior.state_dict())
-    assert fresh.domain == moved
-    assert fresh.functions.basis.domain == moved
-    assert torch.equal(fresh.sample(50, seeded()), prior.sample(50, seeded()))
-    z = prior.sample(50, seeded(1))
-    assert torch.equal(fresh.log_prob(z), prior.log_prob(z))
-    assert torch.equal(fresh.log_normalizer(), prior.log_normalizer())
-
-
-def refuse(message, **bad):
-    return {"domain": (1.0, 5.0), "samples": torch.ones(9), "even": 0.5, **bad}, message
-
-
-@every_reference
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        refuse("finite with a < b", domain=(5.0, 1.0)),
-        refuse("finite with a < b", domain=(1.0, math.nan)),
-        refuse("finite with a < b", domain=(1.0, math.inf)),
-        refuse("even must be", even=0.0),
-        refuse("samples must be finite", samples=torch.tensor([1.0, math.nan])),
-    ],
-)
-def test_a_refused_move_leaves_the_prior_as_it_was(reference, arguments, message, seeded):
-    start = (0.5, 4.0) if reference == "lognormal" else DOMAIN
-    prior = make_prior("mixture", reference, domain=start)
-    draws, log_z = prior.sample(20, seeded()), prior.log_normalizer()
-    with pytest.raises((ValueError, RuntimeError), match=message):
-        prior.set_domain(**arguments)
-    assert prior.domain == prior.functions.basis.domain == start
-    assert torch.equal(prior.log_normalizer(), log_z)
-    assert torch.equal(prior.sample(20, seeded()), draws)
-
-
-@kinds
-def test_a_move_beyond_the_support_leaves_the_prior_as_it_was(kind, seeded):
-    prior = make_prior(kind, "lognormal", domain=(0.5, 4.0))
-    draws = prior.sample(20, seeded())
-    with pytest.raises(ValueError, match="LogNormal lives on"):
-        prior.set_domain((-0.1, 5.0), draws)
-    assert prior.domain == prior.functions.basis.domain == (0.5, 4.0)
-    assert torch.equal(prior.sample(20, seeded()), draws)
-
-
-# --- the domain that covers samples ----------------------------------------------------------
-
-# Ranges of samples: around zero, positive near zero and far, negative.
-RANGES = [(-3.0, 2.0), (0.05, 6.0), (4.0, 6.0), (-6.0, -4.0)]
-
-
-def widens_both_ends_by_the_margin(rule, low: float, high: float, floor: float) -> bool:
-    """Whether each end of the samples' range moves out by a tenth of it, down to floor at most."""
-    samples = torch.linspace(low, high, 7, dtype=torch.float64).reshape(7, 1)
-    room = 0.1 * (high - low)
-    return rule(samples, 0.1) == pytest.approx((max(low - room, floor), high + room))
-
-
-@pytest.mark.parametrize(("low", "high"), RANGES)
-def test_the_covering_domain(low, high):
-    prior = make_prior("mixture", "gaussian")
-    assert widens_both_ends_by_the_margin(prior.covering_domain, low, high, -math.inf)
-    if low > 0:
-        prior = make_prior("mixture", "lognormal", domain=(0.0, 6.0))
-        assert widens_both_ends_by_the_margin(prior.covering_domain, low, high, 0.0)
-        prior.set_domain(prior.covering_domain(torch.tensor([low, high])))
-
-
-@pytest.mark.parametrize(("low", "high"), RANGES)
-def test_the_published_widening_fails_the_same_test(low, high):
-    rule = covering_domain_by_factors
-    assert not widens_both_ends_by_the_margin(rule, low, high, -math.inf)
-    assert not widens_both_ends_by_the_margin(rule, low, high, 0.0)
-    assert (rule(torch.tensor([low, high]))[0] > low) == (low < 0)  # it shrinks below the samples
-
-
-@every_reference
-@pytest.mark.parametrize("margin", [0.0, 0.1, 1.0])
-def test_no_sample_is_left_out(reference, margin, seeded):
-    start = (0.0, 6.0) if reference == "lognormal" else DOMAIN
-    prior = make_prior("mixture", reference, domain=start)
-    samples = prior.sample(100, seeded()) * 1.7
-    prior.set_domain(prior.covering_domain(samples, margin), samples)
-    assert prior.log_prob(samples).isfinite().all()
 
 
 # --- arguments -------------------------------------------------------------------------------

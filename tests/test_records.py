@@ -30,7 +30,13 @@ METRICS = {
         "final": {"loss": -3.5, "kl": 1.0},
     },
     "classifier": {"accuracy_test": 0.97, "weights_sha256": "a" * 64},
-    "metrics": {"fd_classifier_test_64": 12.5, "reference_count": 360},
+    "metrics": {
+        "fd_classifier_test_64": 12.5,
+        "reference_count": 360,
+        "nats_test_10": -20.5,
+        "nats_error_test_10": 0.5,
+        "nats_low_ess_share_test_10": 0.1,
+    },
     "timing": {"nfe": 1, "parameters": 100, "sampling": [TIMING_ROW]},
 }
 
@@ -150,6 +156,9 @@ def test_the_source_digest_follows_the_code_that_computes_results(tmp_path, monk
         ("metrics", {"fd_classifier_tset_64": 3.0}),
         ("metrics", {"fd_classifier_test_64": "3.0"}),
         ("metrics", {"reference_count": 1}),
+        ("metrics", {"nats_low_ess_share_test_10": 1.01}),
+        ("metrics", {"nats_low_ess_share_test_10": -0.01}),
+        ("metrics", {"nats_low_ess_share_10": 0.5}),
         ("training", METRICS["training"] | {"final": {"kl": 1.0}}),
         ("training", METRICS["training"] | {"updats": 5}),
         ("classifier", {"accuracy_test": 97.0, "weights_sha256": "a" * 64}),

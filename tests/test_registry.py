@@ -22,13 +22,17 @@ def test_every_model_has_a_schema_and_a_label(name):
     schema = SCHEMAS["models"][name]
     assert schema["additionalProperties"] is False
     # What every entry may say, whatever its model.
-    assert {"model", "label", "training", "decoder"} <= schema["properties"].keys()
+    assert {"model", "label", "training"} <= schema["properties"].keys()
+    assert ("decoder" in schema["properties"]) == MODELS[name].decoder
     assert LABELS[name] not in (name, "")
 
 
 def test_no_schema_and_no_label_is_left_over():
     assert SCHEMAS["models"].keys() == MODELS.keys()
-    assert LABELS.keys() == {*MODELS, "real"}
+    # A diffusion model goes by the names of its samplers.
+    samplers = {"ddpm_1000", "ddim_10", "ddim_20", "ddim_50", "ddim_100"}
+    assert LABELS.keys() == {*MODELS, "real", "latent_ebm_gaussian", *samplers}
+    assert SCHEMAS["variants"].keys() <= MODELS.keys()
     assert len(set(LABELS.values())) == len(LABELS)
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from kaem import KAEM, load, save
 from kaem.bases import BASES
+from kaem.errors import NonFiniteError
 from kaem.priors import PRIORS
 from kaem.reference import REFERENCES
 from kaem.saving import SETTINGS, STATE
@@ -47,6 +48,7 @@ def trained(sampler="langevin", prior="mixture", seed=0, updates=3, **options) -
 def check_same(one: KAEM, other: KAEM) -> None:
     seeded = torch.Generator().manual_seed
     assert one.prior.domain == other.prior.domain
+    assert one.updates_done == other.updates_done
     assert torch.equal(one.sample(20, seeded(1)), other.sample(20, seeded(1)))
     z = one.prior.sample(50, seeded(2))
     assert torch.equal(one.prior.log_prob(z), other.prior.log_prob(z))
@@ -85,6 +87,9 @@ def test_a_loaded_model_can_be_trained_and_saved_again(tmp_path, seeded):
     save(trained(), tmp_path / "first")
     model = load(tmp_path / "first")
     assert model.chains.store.table is None  # the chains belong to the training
+    assert model.updates_done == 3
+    with pytest.raises(NonFiniteError, match=r"^update 4: "):  # errors go on counting
+        model.loss(bars(8, IMAGE_SHAPE, seeded()) / 0, seeded(), torch.arange(8))
     model.loss(bars(8, IMAGE_SHAPE, seeded()), seeded(), torch.arange(8))[0].backward()
     save(model, tmp_path / "second")
     check_same(model, load(tmp_path / "second"))
@@ -99,6 +104,7 @@ def test_the_settings_are_readable_and_nothing_is_pickled(tmp_path):
     text = (tmp_path / SETTINGS).read_text()
     described = json.loads(text)
     assert described["image_shape"] == [1, 8, 8]
+    assert described["updates_done"] == 3
     assert described["settings"]["prior"]["q"] == 3
     assert len(text.splitlines()) > 10
     # The state starts with the length of a JSON header: the format cannot hold code.
@@ -144,6 +150,7 @@ BROKEN = {
     "another format": lambda folder: rewrite(folder, format="kaem 99"),
     "no format": lambda folder: (folder / SETTINGS).write_text("{}"),
     "no mapping": lambda folder: (folder / SETTINGS).write_text("[1, 2]"),
+    "no count of updates": lambda folder: rewrite(folder, updates_done=None),
     "no image shape": lambda folder: rewrite(folder, image_shape=None),
     "unknown settings": lambda folder: rewrite(folder, settings={"prior": {"kind": "nope"}}),
     "another prior": other_prior,

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from reference.quadrature import running_integral, trapezoid
+from reference.quadrature import gauss_legendre_cells, running_integral, trapezoid
 
+from kaem.errors import NonFiniteError
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
 NODES = torch.linspace(-2, 3, 26, dtype=torch.float64)
@@ -60,6 +61,34 @@ def test_icdf_of_a_ramp_is_the_square_root():
     u = torch.linspace(0, 1, 11, dtype=torch.float64)[:, None]
     torch.testing.assert_close(ramp.icdf(u), u.sqrt())
     torch.testing.assert_close(ramp.cdf(u), u.square())
+
+
+def test_variances_of_a_rectangle_a_triangle_and_a_ramp():
+    nodes = torch.linspace(-2, 4, 61, dtype=torch.float64)  # six wide
+    rectangle = torch.ones(61, dtype=torch.float64)
+    triangle, ramp = 3 - (nodes - 1).abs(), nodes + 2
+    density = normalised(torch.stack([rectangle, triangle, ramp]).log(), nodes)
+    expected = torch.tensor([36 / 12, 36 / 24, 36 / 18], dtype=torch.float64)
+    torch.testing.assert_close(density.variance(), expected, atol=1e-12, rtol=0)
+
+
+def test_variance_is_the_quadrature_of_the_polyline(log_values):
+    density = normalised(log_values)
+    points, weights = gauss_legendre_cells(-2, 3, 25)
+    for q, p in np.ndindex(2, 3):
+        polyline = np.interp(points, NODES, density.log_density[q, p].exp())
+        mean = (weights * points * polyline).sum()
+        expected = (weights * (points - mean) ** 2 * polyline).sum()
+        assert density.variance()[q, p].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_variance_in_single_precision_far_from_zero(log_values):
+    # The mean of squares less the square of the mean: most digits cancel.
+    expected = normalised(log_values).variance()
+    nodes = NODES.float() + 1000
+    found = normalised(log_values.float(), nodes).variance()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
 
 
 def test_outside_the_domain(log_values):
@@ -132,6 +161,16 @@ def test_gradcheck(log_values):
     assert torch.autograd.gradcheck(
         lambda v, z: PiecewiseLinearDensity(v, NODES).log_prob(z), (log_values.requires_grad_(), z)
     )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_density_that_is_not_finite_is_refused(log_values, value):
+    log_values[1, 2] = value
+    u = torch.full((4, 2, 3), 0.5, dtype=torch.float64)
+    density = PiecewiseLinearDensity(log_values, NODES)
+    for use in (lambda: density.icdf(u), lambda: density.cdf(u), density.variance):
+        with pytest.raises(NonFiniteError, match=r"Lower the learning rate\.$"):
+            use()
 
 
 def test_a_wrong_shape_is_named(log_values):

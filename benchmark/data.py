@@ -1,13 +1,10 @@
-"""Datasets: read, checked against their committed digests, and split.
+"""Datasets: checked against their committed digests, and split; `benchmark.sources` reads them.
 
 Images are kept as uint8 tensors (n, C, H, W); `to_float` turns a batch into what models see.
-Nothing is downloaded unless `download=True`, and a download takes its place only when whole.
 """
 
 import hashlib
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +16,7 @@ from torch.nn.functional import interpolate
 from benchmark.config import dataset_facts
 from benchmark.errors import DataError
 from benchmark.seeding import derive_seed
-
-# Bytes of the unpacked IDX files, the same for MNIST and Fashion-MNIST.
-IDX_FILES = {
-    "train-images-idx3-ubyte": 47040016,
-    "train-labels-idx1-ubyte": 60008,
-    "t10k-images-idx3-ubyte": 7840016,
-    "t10k-labels-idx1-ubyte": 10008,
-}
+from benchmark.sources import place, preflight_command, read_source
 
 
 @dataclass(frozen=True)
@@ -80,22 +70,28 @@ def load_dataset(name: str, root: Path, *, download: bool = False) -> Dataset:
 
     Args:
         name: a name in `config/datasets.yaml`.
-        root: folder of the datasets, laid out as torchvision does.
+        root: folder of the datasets, laid out as torchvision does, or with `<name>.npz` in it.
         download: fetch what is missing.
 
     Raises:
         DataError: files are missing or damaged, or the images are not the ones they should be.
     """
-    parts = _READERS[name](name, root, download)
+    parts = read_source(name, root, download)
     digests = {part: image_digests(images) for part, (images, _) in parts.items()}
     found = {part: content_digest(each) for part, each in digests.items()}
     for part, expected in dataset_facts(name)["digests"].items():
         if found[part] != expected:
             raise DataError(
-                f"{name}: the {part} images in {_place(name, root)} are not the expected ones\n"
+                f"{name}: the {part} images in {place(name, root)} are not the expected ones\n"
                 f"  expected digest {expected}\n  found           {found[part]}\n"
                 "  Delete those files and run "
-                f"`{_preflight_command(name)}` to fetch them again."
+                f"`{preflight_command(name)}` to fetch them again."
+            )
+    for part, needed in _needed(name).items():
+        if len(parts[part][0]) < needed:
+            raise DataError(
+                f"{name}: {place(name, root)} holds {len(parts[part][0])} {part} images, its "
+                f"splits in config/datasets.yaml need {needed}"
             )
     images, labels = {}, {}
     for split, (part, rows) in split_rows(name, digests).items():
@@ -125,90 +121,26 @@ def split_rows(name: str, digests: dict[str, list[bytes]]) -> dict[str, tuple[st
     return rows
 
 
+def _needed(name: str) -> dict[str, int]:
+    """How many images of each source part the splits take."""
+    needed: dict[str, int] = {}
+    for cut in dataset_facts(name)["splits"].values():
+        needed[cut["part"]] = needed.get(cut["part"], 0) + cut["count"]
+    return needed
+
+
 def _prepare(name: str, images: np.ndarray) -> Tensor:
-    """Source images (n, H, W) as uint8 (n, C, H, W) at the dataset's size."""
-    tensor = torch.from_numpy(images).unsqueeze(1)
-    _, height, width = dataset_facts(name)["image_shape"]
-    if tensor.shape[2:] == (height, width):
+    """Source images (n, H, W) or (n, H, W, C) as uint8 (n, C, H, W) of the dataset's size."""
+    tensor = torch.from_numpy(images)
+    tensor = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+    wanted = tuple(dataset_facts(name)["image_shape"])
+    if tensor.shape[1:] == wanted:
         return tensor
-    # Only the 8x8 digits, whose grey levels run from 0 to 16.
-    resized = interpolate(tensor.float() / 16, (height, width), mode="bilinear")
-    return to_uint8(resized)
-
-
-def _read_digits(name: str, root: Path, download: bool) -> dict[str, tuple[np.ndarray, ...]]:  # noqa: ARG001
-    from sklearn.datasets import load_digits
-
-    bundle = load_digits()
-    return {"all": (bundle.images.astype(np.uint8), bundle.target)}
-
-
-def _read_mnist_like(name: str, root: Path, download: bool) -> dict[str, tuple[np.ndarray, ...]]:
-    import torchvision
-
-    kind = {"mnist": torchvision.datasets.MNIST, "fashion_mnist": torchvision.datasets.FashionMNIST}
-    kind = kind[name]
-    folder = root / kind.__name__ / "raw"
-    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
-    if missing and download:
-        _download(name, kind, root)
-    elif missing:
+    if name != "digits":
         raise DataError(
-            f"{name}: {folder / missing[0]} is missing ({len(missing)} of {len(IDX_FILES)} files)\n"
-            f"  Run `{_preflight_command(name)}` with network access to fetch "
-            "them (12 to 30 MB),\n  or set KAEM_DATA_ROOT to a torchvision root that holds them."
+            f"{name}: its images have shape {tuple(tensor.shape[1:])} (channels, height, width), "
+            f"expected {wanted}"
         )
-    for file, expected in IDX_FILES.items():
-        size = (folder / file).stat().st_size
-        if size != expected:
-            raise DataError(
-                f"{name}: {folder / file} is truncated or damaged: {size} bytes, "
-                f"expected {expected}\n  Delete {folder.parent} and run "
-                f"`{_preflight_command(name)}` to fetch it again."
-            )
-    try:
-        train, test = (kind(root, train=flag, download=False) for flag in (True, False))
-    except (RuntimeError, ValueError, OSError, AssertionError, KeyError) as error:
-        raise DataError(f"{name}: the files in {folder} cannot be read: {error}") from error
-    return {
-        "train": (train.data.numpy(), train.targets.numpy()),
-        "test": (test.data.numpy(), test.targets.numpy()),
-    }
-
-
-def _download(name: str, kind, root: Path) -> None:
-    """Fetch into a folder beside the final one and move it there when it is whole."""
-    target = root / kind.__name__
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-    except OSError as error:
-        raise DataError(f"{name}: cannot write to the data folder {root}: {error}") from error
-    try:
-        kind(staging, train=True, download=True)
-        if target.exists():
-            shutil.rmtree(target)
-        (staging / kind.__name__).replace(target)
-    except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"{name}: cannot be downloaded into {root}: {error}\n"
-            f"  With no network, copy the four IDX files of {kind.__name__} to {target / 'raw'},\n"
-            "  or set KAEM_DATA_ROOT to a torchvision root that holds them."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-_READERS = {
-    "digits": _read_digits,
-    "mnist": _read_mnist_like,
-    "fashion_mnist": _read_mnist_like,
-}
-
-
-def _preflight_command(name: str) -> str:
-    return f"python -m benchmark preflight --dataset {name} --config FILE"
-
-
-def _place(name: str, root: Path) -> str:
-    return "scikit-learn" if name == "digits" else str(root)
+    # Only the 8x8 digits, whose grey levels run from 0 to 16.
+    resized = interpolate(tensor.float() / 16, wanted[1:], mode="bilinear")
+    return to_uint8(resized)

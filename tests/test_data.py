@@ -1,18 +1,20 @@
 """Datasets: what is read, how it is split, and what is said when it cannot be read."""
 
 import itertools
+import pickle
 import urllib.error
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 import torchvision
 from reference.idx import generate, naive_digest
 
 import benchmark.config
-from benchmark import data
+from benchmark import data, sources
 from benchmark.data import content_digest, data_root, image_digests, load_dataset, to_uint8
 from benchmark.errors import DataError
 
@@ -32,7 +34,7 @@ def digits() -> data.Dataset:
 
 @pytest.fixture(scope="module")
 def digits_source() -> tuple[np.ndarray, np.ndarray]:
-    return data._READERS["digits"]("digits", NO_FOLDER, False)["all"]
+    return sources.READERS["digits"]("digits", NO_FOLDER, False)["all"]
 
 
 def pixels(images: torch.Tensor) -> list[bytes]:
@@ -76,7 +78,7 @@ def test_the_splits_are_fixed(digits_source):
 def test_the_order_of_the_source_is_no_matter(digits, digits_source, monkeypatch):
     order = np.random.default_rng(0).permutation(1797)
     images, labels = (array[order] for array in digits_source)
-    monkeypatch.setitem(data._READERS, "digits", lambda *_: {"all": (images, labels)})
+    monkeypatch.setitem(sources.READERS, "digits", lambda *_: {"all": (images, labels)})
     permuted = load_dataset("digits", NO_FOLDER)
     assert permuted.digests == digits.digests
     for split in digits.images:
@@ -107,7 +109,7 @@ def test_digits_are_enlarged_bilinearly(digits, digits_source):
 def test_one_changed_pixel_is_noticed(digits_source, monkeypatch):
     images, labels = digits_source[0].copy(), digits_source[1]
     images[100, 3, 3] ^= 1
-    monkeypatch.setitem(data._READERS, "digits", lambda *_: {"all": (images, labels)})
+    monkeypatch.setitem(sources.READERS, "digits", lambda *_: {"all": (images, labels)})
     with pytest.raises(DataError) as caught:
         load_dataset("digits", NO_FOLDER)
     message = str(caught.value)
@@ -183,7 +185,7 @@ def source(monkeypatch):
     made = generate()
     facts = dict.fromkeys(KINDS, made.facts(VALIDATION))
     monkeypatch.setattr(benchmark.config, "known_datasets", lambda: facts)
-    monkeypatch.setattr(data, "IDX_FILES", made.sizes())
+    monkeypatch.setattr(sources, "IDX_FILES", made.sizes())
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", no_network)
     return made
 
@@ -270,7 +272,7 @@ def test_a_download_that_fails_leaves_everything_as_it_was(
     message = str(caught.value)
     assert f"{name}: cannot be downloaded into {root}" in message
     assert "no route to host" in message
-    assert f"copy the four IDX files of {KINDS[name]} to {raw}" in message
+    assert f"put {KINDS[name]} or {name}.npz there by hand" in message
     assert "KAEM_DATA_ROOT" in message
     assert snapshot(tmp_path) == before | ({} if files_before else {"root": None})
 
@@ -347,3 +349,148 @@ def test_a_data_root_that_cannot_be_written(source, name, tmp_path):  # noqa: AR
     with pytest.raises(DataError, match=f"{name}: cannot write to the data folder {root}"):
         load_dataset(name, root, download=True)
     assert snapshot(tmp_path) == {"file": b""}
+
+
+# Colour images, and one file for any dataset ----------------------------------------------------
+
+COLOUR = {"train": 30, "test": 12}
+
+
+@pytest.fixture
+def colour(monkeypatch) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Generated colour images that the facts of CIFAR-10 and SVHN describe."""
+    draws = np.random.default_rng(0)
+    parts = {
+        part: (draws.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), np.arange(n) % 10)
+        for part, n in COLOUR.items()
+    }
+    facts = {
+        "title": "generated",
+        "image_shape": [3, 32, 32],
+        "digests": {part: naive_digest(images) for part, (images, _) in parts.items()},
+        "splits": {
+            "train": {"part": "train", "count": 25},
+            "validation": {"part": "train", "count": 5},
+            "test": {"part": "test", "count": 12},
+        },
+    }
+    known = {"cifar10": facts, "svhn": facts | {"digests": {}}}
+    monkeypatch.setattr(benchmark.config, "known_datasets", lambda: known)
+    return parts
+
+
+def write_cifar(root: Path, parts) -> None:
+    """CIFAR-10's own layout: pickled batches of flat channel-first rows."""
+    folder = root / torchvision.datasets.CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    train, labels = parts["train"]
+    batches = {f"data_batch_{k}": slice(6 * (k - 1), 6 * k) for k in range(1, 6)}
+    for name, rows in batches.items():
+        write_batch(folder / name, train[rows], labels[rows])
+    write_batch(folder / "test_batch", *parts["test"])
+    with (folder / "batches.meta").open("wb") as handle:
+        pickle.dump({"label_names": [str(k) for k in range(10)]}, handle)
+
+
+def write_batch(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    with path.open("wb") as handle:
+        flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        pickle.dump({"data": flat, "labels": labels.tolist()}, handle)
+
+
+def write_svhn(root: Path, parts) -> None:
+    """SVHN's own layout: MATLAB files with the image's number last, and 10 for the digit 0."""
+    root.mkdir(parents=True, exist_ok=True)
+    for part, (images, labels) in parts.items():
+        held = {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]}
+        scipy.io.savemat(root / f"{part}_32x32.mat", held)
+
+
+def write_npz(name: str):
+    def write(root: Path, parts) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        arrays = {f"{part}_images": images for part, (images, _) in parts.items()}
+        arrays |= {f"{part}_labels": labels for part, (_, labels) in parts.items()}
+        np.savez(root / f"{name}.npz", **arrays)
+
+    return write
+
+
+LAYOUTS = {
+    "cifar10": [write_cifar, write_npz("cifar10")],
+    "svhn": [write_svhn, write_npz("svhn")],
+}
+layouts = pytest.mark.parametrize(
+    ("name", "write"), [(name, write) for name, each in LAYOUTS.items() for write in each]
+)
+
+
+@layouts
+def test_colour_images_are_read_from_every_layout(colour, name, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "_check_integrity", lambda _: True)
+    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *_: True)
+    monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda _: True)
+    write(tmp_path, colour)
+    found = load_dataset(name, tmp_path)
+    assert found.image_shape == (3, 32, 32)
+    truth = {
+        image.transpose(2, 0, 1).tobytes(): label
+        for images, labels in colour.values()
+        for image, label in zip(images, labels, strict=True)
+    }
+    for split, count in {"train": 25, "validation": 5, "test": 12}.items():
+        assert len(found.images[split]) == count
+        assert [truth[each] for each in pixels(found.images[split])] == found.labels[split].tolist()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_colour_images_that_are_not_there(colour, name, tmp_path):  # noqa: ARG001
+    with pytest.raises(DataError, match="is missing") as caught:
+        load_dataset(name, tmp_path)
+    assert f"python -m benchmark preflight --dataset {name}" in str(caught.value)
+    assert f"{name}.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_failed_download_of_colour_images_leaves_nothing(colour, name, tmp_path, monkeypatch):  # noqa: ARG001
+    def no_route(*_args, **_kwargs):
+        raise urllib.error.URLError("no route to host")
+
+    for kind in (torchvision.datasets.CIFAR10, torchvision.datasets.SVHN):
+        monkeypatch.setattr(kind, "download", no_route)
+    with pytest.raises(DataError, match="no route to host"):
+        load_dataset(name, tmp_path, download=True)
+    assert snapshot(tmp_path) == {}
+
+
+def test_a_damaged_archive(colour, tmp_path):  # noqa: ARG001
+    path = tmp_path / "cifar10.npz"
+    path.write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(DataError, match=f"cifar10: {path} cannot be read"):
+        load_dataset("cifar10", tmp_path)
+    np.savez(path, train_images=np.zeros((3, 32, 32, 3), np.uint8), train_labels=np.zeros(3))
+    with pytest.raises(DataError, match=f"{path} has no array test_images"):
+        load_dataset("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images, labels: (images / 255, labels), "must be uint8"),
+        (lambda images, labels: (images, labels[1:]), "with as many labels"),
+        (lambda images, labels: (images[:9], labels[:9]), "need"),
+        (lambda images, labels: (images[:, :28], labels), r"shape \(3, 28, 32\)"),
+    ],
+)
+def test_archives_that_do_not_fit(colour, change, message, tmp_path):
+    parts = {part: change(*each) for part, each in colour.items()}
+    write_npz("svhn")(tmp_path, parts)
+    with pytest.raises(DataError, match=message):
+        load_dataset("svhn", tmp_path)
+
+
+def test_other_images_in_an_archive_are_noticed(colour, tmp_path):
+    train, labels = colour["train"]
+    write_npz("cifar10")(tmp_path, colour | {"train": (train ^ 1, labels)})
+    with pytest.raises(DataError, match=r"train images in .*cifar10\.npz are not the expected"):
+        load_dataset("cifar10", tmp_path)

@@ -83,8 +83,11 @@ class Diffusion(nn.Module):
         steps: int = TRAINING_STEPS,
     ):
         super().__init__()
-        if not 1 <= steps <= TRAINING_STEPS:
-            raise ValueError(f"steps must be between 1 and {TRAINING_STEPS}, got {steps}")
+        if kind not in SCHEDULERS:
+            raise ValueError(f"unknown sampler {kind!r}; known: {', '.join(SCHEDULERS)}")
+        if steps < 1 or TRAINING_STEPS % steps:
+            # "leading" spacing would begin too low, at an image that still has signal.
+            raise ValueError(f"steps must divide {TRAINING_STEPS}, got {steps}")
         self.network, self.image_shape = network, tuple(image_shape)
         self.kind, self.steps = kind, steps
         self.ema = AveragedModel(network, avg_fn=partial(moved_average, decay=ema_decay))

@@ -48,8 +48,8 @@ class PixelEBM(nn.Module):
         self.steps, self.sample_steps = steps, sample_steps
         self.step_size, self.noise, self.largest_gradient = step_size, noise, largest_gradient
         self.restart, self.penalty = restart, penalty
-        noise = torch.randint(256, (buffer_size, *image_shape), dtype=torch.uint8)
-        self.register_buffer("replay", noise)
+        start = torch.randint(256, (buffer_size, *image_shape), dtype=torch.uint8)
+        self.register_buffer("replay", start)
 
     @classmethod
     def from_settings(cls, settings: dict, image_shape: ImageShape) -> "PixelEBM":

@@ -334,7 +334,7 @@ def test_a_variant_is_built_as_its_registered_model():
 
 def sampled_twice(**changes) -> Config:
     """A diffusion model, and the same with more steps."""
-    ddim = {"weights_of": "few", "sampler": {"kind": "ddim", "steps": 9}} | changes
+    ddim = {"weights_of": "few", "sampler": {"kind": "ddim", "steps": 10}} | changes
     return tiny_config(
         {"models.few": {"model": "ddpm", **MODEL_SETTINGS["ddpm"]}, "models.many": ddim}
     )
@@ -347,14 +347,14 @@ def test_an_entry_may_use_the_weights_of_another():
     assert config.architecture("many") == "ddpm"
     assert config.training_job("digits", "many") == config.training_job("digits", "few")
     few, many = (config.model_settings("digits", name) for name in ("few", "many"))
-    assert many == few | {"sampler": {"kind": "ddim", "steps": 9}}
+    assert many == few | {"sampler": {"kind": "ddim", "steps": 10}}
 
 
 def test_what_is_drawn_and_timed_differs_all_the_same():
     for job in ("sampling_job", "evaluation_job", "timing_job"):
         few, many = (getattr(sampled_twice(), job)("digits", name) for name in ("few", "many"))
         assert few.config_hash != many.config_hash
-        other = getattr(sampled_twice(sampler={"kind": "ddim", "steps": 8}), job)("digits", "many")
+        other = getattr(sampled_twice(sampler={"kind": "ddim", "steps": 20}), job)("digits", "many")
         assert other.config_hash != many.config_hash
         called = getattr(sampled_twice(label="many steps"), job)("digits", "many")
         assert called == many

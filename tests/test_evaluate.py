@@ -1,4 +1,4 @@
-"""The classifier's metrics against independent implementations, and what they must not depend on."""
+"""The classifier's metrics against independent implementations, and what is no matter to them."""
 
 import pytest
 import torch

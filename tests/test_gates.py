@@ -65,15 +65,15 @@ def test_a_collapsed_model_fails_and_variants_have_their_models_gates():
     config = tiny_config(
         {
             "models.ddim_5": {"model": "ddpm", **MODEL_SETTINGS["ddpm"]},
-            "models.ddim_9": {"weights_of": "ddim_5", "sampler": {"kind": "ddim", "steps": 9}},
+            "models.ddim_10": {"weights_of": "ddim_5", "sampler": {"kind": "ddim", "steps": 10}},
         }
     )
     healthy = {"fd_classifier": 5.0, "recall_classifier": 0.6, "class_coverage": 0.8}
-    means = {("digits", name): dict(healthy) for name in ("vae", "ddim_5", "ddim_9")}
+    means = {("digits", name): dict(healthy) for name in ("vae", "ddim_5", "ddim_10")}
     means["digits", "vae"]["fd_classifier"] = 6.0
-    assert gates.failures(config, means, "digits", "ddim_9") == []
-    means["digits", "ddim_9"] |= {"fd_classifier": 7.0, "class_coverage": 0.0}
-    assert gates.failures(config, means, "digits", "ddim_9") == [
+    assert gates.failures(config, means, "digits", "ddim_10") == []
+    means["digits", "ddim_10"] |= {"fd_classifier": 7.0, "class_coverage": 0.0}
+    assert gates.failures(config, means, "digits", "ddim_10") == [
         "class_coverage 0, at least 0.2 expected",
         "fd_classifier 7, not below vae's 6",
     ]

@@ -81,3 +81,9 @@ def exchange_whole_batch(
     total = log_likelihood.sum(dim=1, keepdim=True)
     swaps = exchange(total, temperatures, parity, generator)
     return Swaps(swaps.source.expand(-1, log_likelihood.shape[1]), swaps.acceptance)
+
+
+def sample_without_prior_steps(model, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """What was timed as the neural EBM: the decoder alone, its Langevin steps left out."""
+    dtype = next(model.parameters()).dtype
+    return model.decoder(torch.randn(n, model.latents, generator=generator, dtype=dtype))

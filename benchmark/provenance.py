@@ -28,9 +28,7 @@ SOURCE_FOLDERS = ("kaem", "baselines", "benchmark")
 def provenance(device: torch.device) -> dict:
     """The origin of a result computed on `device`, as a record stores it."""
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": _dirty(),
-        "source_digest": source_digest(),
+        **source_state(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -41,6 +39,20 @@ def provenance(device: torch.device) -> dict:
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
+    }
+
+
+@cache
+def source_state() -> dict:
+    """Commit, whether it was modified, and digest, as they are at the first call.
+
+    `benchmark.steps` makes it as it is loaded: a training runs for hours, and the checkout may be
+    another one by the time that its record is written.
+    """
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": _dirty(),
+        "source_digest": source_digest(),
     }
 
 

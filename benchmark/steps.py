@@ -18,7 +18,7 @@ from benchmark.data import Dataset, data_root, load_dataset
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.evidence import likelihood_metrics
 from benchmark.files import write_arrays, write_json
-from benchmark.provenance import available_cores
+from benchmark.provenance import available_cores, source_state
 from benchmark.records import write_record
 from benchmark.registry import build
 from benchmark.sample import draw_images, load_samples, real_images, save_samples
@@ -26,6 +26,8 @@ from benchmark.seeding import generator
 from benchmark.timing import time_sampling
 from benchmark.train import train_model
 from benchmark.weights import load_weights, save_weights
+
+source_state()  # of the code that is loaded now
 
 
 def preflight(config: Config, datasets: list[str]) -> list[str]:

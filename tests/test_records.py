@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,17 @@ def test_provenance(record):
     assert str(Path.home()) not in json.dumps(record[1]["provenance"])
 
 
+@pytest.fixture
+def anew():
+    """The state of the source is read again, before the test and after it."""
+    for read in (benchmark.provenance.source_state, benchmark.provenance.source_digest):
+        read.cache_clear()
+    yield
+    for read in (benchmark.provenance.source_state, benchmark.provenance.source_digest):
+        read.cache_clear()
+
+
+@pytest.mark.usefixtures("anew")
 @pytest.mark.parametrize(
     "error",
     [FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")],
@@ -105,6 +117,7 @@ def test_a_package_that_is_not_installed(tmp_path, monkeypatch):
     assert packages == {"no-such-package": None}
 
 
+@pytest.mark.usefixtures("anew")
 def test_commit_and_dirty_flag_are_gits(tmp_path, monkeypatch):
     git = shutil.which("git")
     monkeypatch.setattr(benchmark.provenance, "ROOT", tmp_path)
@@ -125,7 +138,18 @@ def test_commit_and_dirty_flag_are_gits(tmp_path, monkeypatch):
     clean = benchmark.provenance.provenance(CPU)
     assert (clean["commit"], clean["dirty"]) == (run("rev-parse", "HEAD"), False)
     (tmp_path / "kaem" / "module.py").write_text("x = 2\n")
+    # A process goes on with the code that it has loaded.
+    assert benchmark.provenance.provenance(CPU) | {"created": ""} == clean | {"created": ""}
+    benchmark.provenance.source_state.cache_clear()
     assert benchmark.provenance.provenance(CPU)["dirty"] is True
+
+
+def test_the_steps_note_the_source_as_they_are_loaded():
+    script = (
+        "import benchmark.provenance as p; assert not p.source_state.cache_info().currsize;"
+        "import benchmark.steps; assert p.source_state.cache_info().currsize"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=benchmark.provenance.ROOT, check=True)
 
 
 def test_the_source_digest_follows_the_code_that_computes_results(tmp_path, monkeypatch):

@@ -112,4 +112,5 @@ def _draw(axis, panel: Panel, lines: list, history: pd.DataFrame, config: Config
 def _zoom(axis, losses) -> None:
     """Leave out the first steep fall, so that the models can be told apart."""
     low, high = np.min(losses), np.quantile(losses, 0.95)
-    axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
+    if high > low:
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))

@@ -254,7 +254,7 @@ def test_a_step_that_fails_ends_the_run_with_its_own_message(tmp_path):
     done = snakemake(tmp_path, "--configfile", "tiny.yaml", KAEM_DATA_ROOT="empty")
     assert done.returncode != 0
     assert done.stdout.count("error: mnist: cannot be downloaded into empty") == 1
-    assert "set KAEM_DATA_ROOT to a torchvision root that holds them" in done.stdout
+    assert "set KAEM_DATA_ROOT to a torchvision root that has it" in done.stdout
     # The step itself is seen to fail: Snakemake does not go looking for late files instead.
     assert "returned non-zero exit status 1" in done.stdout
     assert "latency" not in done.stdout
@@ -274,7 +274,7 @@ def test_a_committed_configuration_plans_and_lints(path, tmp_path):
         planned, linted = pool.map(lambda word: snakemake(tmp_path, *words, word), ("-n", "--lint"))
     assert planned.returncode == 0, planned.stdout
     config = load_config(path)
-    trainings = len(config.datasets) * len(config.models) * len(config.seeds)
+    trainings = len(config.datasets) * len(config.trained_models) * len(config.seeds)
     assert re.search(rf"^train +{trainings}$", planned.stdout, re.MULTILINE)
     assert linted.returncode == 0, linted.stdout
     assert "good condition" in linted.stdout

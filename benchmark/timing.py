@@ -9,6 +9,8 @@ import time
 import numpy as np
 import torch
 
+FEWEST = 3  # timed calls, for samplers of a thousand steps that take minutes each
+
 
 def time_sampling(
     model: torch.nn.Module,
@@ -22,8 +24,8 @@ def time_sampling(
     """Time `model.sample(batch_size)`.
 
     Args:
-        warmup: untimed calls before.
-        repetitions: timed calls; fewer when `seconds` pass first, but then at least ten.
+        warmup: untimed calls before; fewer when `seconds` pass first, but one if any.
+        repetitions: timed calls; fewer when `seconds` pass first, but then at least `FEWEST`.
 
     Returns:
         {"batch_size", "warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"},
@@ -31,11 +33,13 @@ def time_sampling(
     """
     draws = torch.Generator(device=device).manual_seed(0)
     with torch.inference_mode():
-        for _ in range(warmup):
+        warmed, end = 0, time.perf_counter() + seconds
+        while warmed < warmup and (warmed < 1 or time.perf_counter() < end):
             model.sample(batch_size, draws)
+            warmed += 1
         times = []
         end = time.perf_counter() + seconds
-        while len(times) < repetitions and (len(times) < 10 or time.perf_counter() < end):
+        while len(times) < repetitions and (len(times) < FEWEST or time.perf_counter() < end):
             _synchronise(device)
             start = time.perf_counter()
             model.sample(batch_size, draws)
@@ -44,7 +48,7 @@ def time_sampling(
     q25, median, q75, p95 = (float(q) for q in np.percentile(times, [25, 50, 75, 95]))
     return {
         "batch_size": batch_size,
-        "warmup": warmup,
+        "warmup": warmed,
         "repetitions": len(times),
         "latency_ms": {"median": median, "q25": q25, "q75": q75, "p95": p95},
         "images_per_second": 1e3 * batch_size / median,

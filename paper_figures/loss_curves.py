@@ -58,7 +58,7 @@ PANELS = [
     Panel("loss (each model's own)", "nats per image", "loss"),
     *[Panel(f"loss: {name}", name, "loss", (kind,)) for kind, name in OTHER_LOSSES.items()],
     Panel("importance sampling", "effective sample size", "ess"),
-    Panel("swaps from prior (solid) to posterior", "acceptance", "swap_.*"),
+    Panel("swaps (solid: with the prior)", "acceptance", "swap_.*"),
 ]
 
 
@@ -74,7 +74,9 @@ def render(config: Config, dataset: str) -> None:
     handles = {}
     for axis, (panel, lines) in zip(axes.flat, panels, strict=False):
         _draw(axis, panel, lines, history, config)
-        handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        # The first line of a model, which is solid, stands for it.
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
         axis.get_legend().remove()
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)

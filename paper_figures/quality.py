@@ -167,7 +167,7 @@ def _notes(
             "sample size below 2): the true value is lower, by how much is not known."
         )
     if "✗" in text:
-        notes.append("✗ failed a health gate of config/gates.yaml: broken or undertrained.")
+        notes.append("✗ failed a health gate of config/gates.yaml: see its row.")
     if "†" in text:
         fewest = quality["images"].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")

@@ -15,22 +15,24 @@ SIDE = 8  # images per side of a grid
 
 
 def render(config: Config, dataset: str) -> None:
-    """Draw the first images of the first seed of each model; nothing is picked."""
+    """Draw the first images of the first seed of each model that has any; nothing is picked."""
     use_style()
     seed = config.seeds[0]
-    models = [REAL, *config.evaluated_models]
-    columns = min(len(models), 4)
-    rows = -(-len(models) // columns)
+    paths = {
+        model: samples_path(config, dataset, model, seed)
+        for model in (REAL, *config.evaluated_models)
+    }
+    drawn = {model: path for model, path in paths.items() if path.exists()}
+    columns = min(max(len(drawn), 1), 4)
+    rows = max(-(-len(drawn) // columns), 1)
     figure, axes = plt.subplots(
         rows, columns, figsize=(FULL, FULL / columns * rows + 0.35), squeeze=False
     )
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, model in zip(axes.flat, models, strict=False):
-        path = samples_path(config, dataset, model, seed)
-        if path.exists():
-            images = load_samples(path, config.sampling_job(dataset, model))
-            axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
+    for axis, (model, path) in zip(axes.flat, drawn.items(), strict=False):
+        images = load_samples(path, config.sampling_job(dataset, model))
+        axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
         axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
     figure.suptitle(f"{dataset_label(dataset)}: first {SIDE**2} samples, seed {seed}")
     save_figure(figure, config, f"samples_{dataset}")

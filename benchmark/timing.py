@@ -32,7 +32,7 @@ def time_sampling(
         "images_per_second"}; the last is the batch size over the median latency.
     """
     draws = torch.Generator(device=device).manual_seed(0)
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: in it Langevin samplers could take no gradient
         warmed, end = 0, time.perf_counter() + seconds
         while warmed < warmup and (warmed < 1 or time.perf_counter() < end):
             model.sample(batch_size, draws)

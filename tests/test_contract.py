@@ -11,6 +11,7 @@ from reference.configs import MODEL_SETTINGS, tiny_config
 from reference.images import adam_losses, bars
 
 from benchmark.registry import MODELS, build
+from benchmark.timing import time_sampling
 
 IMAGE_SHAPE = (1, 8, 8)
 PASSES = 100
@@ -156,6 +157,13 @@ def test_the_evidence_of_each_datum(name, seeded):
     assert (evidence.standard_error >= 0).all()
     again = model.log_evidence(x, PASSES, seeded())
     assert torch.equal(again.log_evidence, evidence.log_evidence)
+
+
+def test_it_can_be_timed(name):
+    timed = time_sampling(
+        make(name).eval(), 2, torch.device("cpu"), warmup=1, repetitions=3, seconds=1
+    )
+    assert timed["latency_ms"]["median"] > 0
 
 
 def test_nfe_is_a_positive_integer(name):

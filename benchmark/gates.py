@@ -30,7 +30,7 @@ class Gate:
     Attributes:
         metric: its plain name.
         at_least, at_most: numbers, by dataset; "any" for all others.
-        below: the entry whose own value this model's has to be below.
+        below: another entry, whose value this model's has to be below.
     """
 
     metric: str
@@ -50,7 +50,7 @@ class Gate:
         if most is not None and value > most:
             return f"{said}, at most {most:g} expected"
         other = means.get((dataset, self.below), {}).get(self.metric)
-        if other is not None and value >= other:
+        if other is not None and model != self.below and value >= other:
             return f"{said}, not below {self.below}'s {other:.3g}"
         return None
 

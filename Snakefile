@@ -1,7 +1,7 @@
 # The whole reproduction: data, training, sampling, evaluation, timing, tables and figures.
 #
 #   snakemake --cores all                                     the paper (config/paper.yaml)
-#   snakemake --cores all --configfile config/demo.yaml       the demo, two minutes
+#   snakemake --cores all --configfile config/demo.yaml       the demo, every model, five minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
 
 include: "workflow/rules/common.smk"

@@ -6,7 +6,7 @@ rule quality_table:
         metrics_records(),
         per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
         script=renderer("quality"),
-        gates=os.path.relpath(REPOSITORY / "config/gates.yaml"),
+        gates=[os.path.relpath(REPOSITORY / f) for f in ("config/gates.yaml", "benchmark/gates.py")],
     output:
         expand(run_path(paths.TABLE), table="quality", format=["csv", "md", "tex"]),
     params:

@@ -60,8 +60,10 @@ def moved_average(average: Tensor, value: Tensor, updates: Tensor, *, decay: flo
 
     The second keeps the average from remembering the beginning; diffusers' EMAModel has it too.
     """
-    n = int(updates)
-    return torch.lerp(value, average, min(decay, (1 + n) / (10 + n)))
+    # In tensors: this runs for each parameter of each update, and a GPU must not wait for it.
+    n = updates.double()
+    share = ((1 + n) / (10 + n)).clamp(max=decay)
+    return torch.lerp(value, average, share.to(value.dtype))
 
 
 class Diffusion(nn.Module):

@@ -27,7 +27,7 @@ IDX_FILES = {
     "t10k-labels-idx1-ubyte": 10008,
 }
 
-# Whose pickles or .mat files torchvision checks by their MD5.
+# torchvision checks them by their MD5.
 SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 
 
@@ -37,18 +37,19 @@ def read_source(name: str, root: Path, download: bool) -> Parts:
     Raises:
         DataError: files are missing or damaged.
     """
-    archive = root / f"{name}.npz"
-    if archive.is_file():
-        return _read_npz(name, archive)
-    return READERS[name](name, root, download)
+    archive = _archive(name, root)
+    return _read_npz(name, archive) if archive else READERS[name](name, root, download)
 
 
 def place(name: str, root: Path) -> str:
     """What to call the source in messages."""
-    archive = root / f"{name}.npz"
-    if archive.is_file():
-        return str(archive)
-    return "scikit-learn" if name == "digits" else str(root)
+    return str(_archive(name, root) or ("scikit-learn" if name == "digits" else root))
+
+
+def _archive(name: str, root: Path) -> Path | None:
+    """The dataset's `<name>.npz`, if there is one."""
+    path = root / f"{name}.npz"
+    return path if path.is_file() else None
 
 
 def _read_npz(name: str, path: Path) -> Parts:

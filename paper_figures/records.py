@@ -26,8 +26,8 @@ def training_records(config: Config) -> pd.DataFrame:
             metrics = record["metrics"]
             rows.append(
                 _names(record)
-                | {"model": model}
                 | {
+                    "model": model,
                     "updates": metrics["updates"],
                     "parameters": metrics["parameters"],
                     "seconds": record["wall_time_s"],

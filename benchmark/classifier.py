@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmark.config import Job
-from benchmark.data import Dataset, to_float
+from benchmark.data import Dataset
+from benchmark.pixels import to_float
 from benchmark.seeding import derive_seed
 from benchmark.train import batch_stream, optimise
 
@@ -17,7 +18,7 @@ from benchmark.train import batch_stream, optimise
 class Classifier(nn.Module):
     """Two convolutions of stride 2 and two linear layers; `features` feeds the last one."""
 
-    def __init__(self, image_shape: tuple[int, int, int], features: int, classes: int = 10):
+    def __init__(self, image_shape: tuple[int, int, int], features: int, classes: int):
         super().__init__()
         channels, height, width = image_shape
         self.features = nn.Sequential(
@@ -38,7 +39,7 @@ class Classifier(nn.Module):
 
 def build_classifier(job: Job, image_shape: tuple[int, int, int]) -> Classifier:
     """The classifier that the job describes, initialised from torch's global generator."""
-    return Classifier(image_shape, job.settings["features"])
+    return Classifier(image_shape, job.settings["features"], job.settings["classes"])
 
 
 def train_classifier(

@@ -4,7 +4,7 @@ import argparse
 
 import yaml
 
-from benchmark.config import CLASSIFIER, REAL, Config, known_datasets, load_config
+from benchmark.config import CLASSIFIER, REAL, Config, load_config
 from benchmark.errors import ConfigError, exit_code
 
 
@@ -22,8 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(command)
 
 
-def _preflight(steps, config: Config, options) -> list[str]:
-    return steps.preflight(config, [options.dataset] if options.dataset else config.datasets)
+def _preflight(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+    from benchmark.preflight import check_all, check_dataset
+
+    if options.dataset:
+        return [check_dataset(config, options.dataset)]
+    return check_all(config)
 
 
 def _train(steps, config: Config, options) -> list[str]:
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, also=also)
         return sub
 
-    check = command("preflight", _preflight, "fetch and check the datasets")
+    check = command("preflight", _preflight, "fetch and check all that a run needs")
     check.add_argument("--dataset", help="only this one (default: all of the configuration)")
     summary = f'train a model, or "{CLASSIFIER}"'
     train = command("train", _train, summary, job, seed, also=(CLASSIFIER,))
@@ -126,8 +130,9 @@ def _check_names(config: Config, options: argparse.Namespace) -> None:
     """Refuse a dataset that nobody knows and a model that the configuration does not have."""
     problems = []
     dataset, model = getattr(options, "dataset", None), getattr(options, "model", None)
-    if dataset is not None and dataset not in known_datasets():
-        problems.append(f"--dataset {dataset}: unknown; known: {', '.join(known_datasets())}")
+    if dataset is not None and dataset not in config.known_datasets:
+        known = ", ".join(config.known_datasets)
+        problems.append(f"--dataset {dataset}: unknown; known: {known}")
     models = [*config.models, *getattr(options, "also", ())]
     if model is not None and model not in models:
         problems.append(f"--model {model}: not in models: {', '.join(models)}")

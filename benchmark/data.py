@@ -1,32 +1,28 @@
-"""Datasets: checked against their committed digests, and split; `benchmark.sources` reads them.
+"""Datasets: checked against their committed digests, split, and kept prepared on the disk.
 
-Images are kept as uint8 tensors (n, C, H, W); `to_float` turns a batch into what models see.
+Images are uint8 tensors (n, C, H, W), mapped from the prepared files.
 """
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from benchmark.config import dataset_facts
+from benchmark.datasets import Facts
+from benchmark.distributions import find_source
 from benchmark.errors import DataError
-from benchmark.seeding import derive_seed
-from benchmark.sources import place, preflight_command, read_source
+from benchmark.once import build_once, discard
+from benchmark.prepared import is_intact, open_prepared, prepare, prepared_name
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory.
+    """A dataset, its images mapped from the disk.
 
     Attributes:
         name: its name in `config/datasets.yaml`.
         images: split name -> uint8 (n, C, H, W).
-        labels: split name -> int64 (n,).
+        labels: split name -> int64 (n,); empty for a dataset without labels.
         digests: part name -> content digest, as found.
     """
 
@@ -40,107 +36,43 @@ class Dataset:
         return tuple(self.images["train"].shape[1:])
 
 
-def data_root(configured: str) -> Path:
-    """The folder of the datasets: the environment's KAEM_DATA_ROOT, else the configured one."""
-    return Path(os.environ.get("KAEM_DATA_ROOT") or configured)
+def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = False) -> Dataset:
+    """Open a dataset, which is read, checked, split and prepared at its first use.
 
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 images to float32 in [0, 1]."""
-    return images.float() / 255
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] to uint8, rounded to nearest (truncating would darken every image)."""
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def image_digests(images: np.ndarray) -> list[bytes]:
-    """The sha256 digest of each image's bytes; uint8, (n, H, W) or (n, H, W, C)."""
-    return [hashlib.sha256(image.tobytes()).digest() for image in images]
-
-
-def content_digest(digests: list[bytes]) -> str:
-    """sha256 over the concatenated, sorted digests of the images, so that order is no matter."""
-    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-
-
-def load_dataset(name: str, root: Path, *, download: bool = False) -> Dataset:
-    """Read, check and split a dataset.
+    The prepared images lie in a folder below `cache`, whose name carries the dataset's and a digest
+    of its files and facts, and are mapped into memory: what is not looked at takes none.
 
     Args:
-        name: a name in `config/datasets.yaml`.
-        root: folder of the datasets, laid out as torchvision does, or with `<name>.npz` in it.
+        facts: what it should be.
+        root: folder of the datasets, see `benchmark.distributions.find_source`.
+        cache: folder of the prepared images.
         download: fetch what is missing.
 
     Raises:
-        DataError: files are missing or damaged, or the images are not the ones they should be.
+        DataError: files are missing or damaged, the images are not the ones they should be, or the
+            prepared ones cannot be written.
     """
-    parts = read_source(name, root, download)
-    digests = {part: image_digests(images) for part, (images, _) in parts.items()}
-    found = {part: content_digest(each) for part, each in digests.items()}
-    for part, expected in dataset_facts(name)["digests"].items():
-        if found[part] != expected:
-            raise DataError(
-                f"{name}: the {part} images in {place(name, root)} are not the expected ones\n"
-                f"  expected digest {expected}\n  found           {found[part]}\n"
-                "  Delete those files and run "
-                f"`{preflight_command(name)}` to fetch them again."
-            )
-    for part, needed in _needed(name).items():
-        if len(parts[part][0]) < needed:
-            raise DataError(
-                f"{name}: {place(name, root)} holds {len(parts[part][0])} {part} images, its "
-                f"splits in config/datasets.yaml need {needed}"
-            )
-    images, labels = {}, {}
-    for split, (part, rows) in split_rows(name, digests).items():
-        part_images, part_labels = parts[part]
-        images[split] = _prepare(name, part_images[rows])
-        labels[split] = torch.from_numpy(part_labels[rows]).long()
-    return Dataset(name, images, labels, found)
-
-
-def split_rows(name: str, digests: dict[str, list[bytes]]) -> dict[str, tuple[str, np.ndarray]]:
-    """Which rows of which source part make each split: split -> (part, row numbers).
-
-    The rows of a part are sorted by their images' digests, so that the order of the files does
-    not matter, then shuffled with a seed that only depends on the names, then cut in order.
-    """
-    splits = dataset_facts(name)["splits"]
-    orders, starts = {}, dict.fromkeys(digests, 0)
-    for part, each in digests.items():
-        canonical = np.array(sorted(range(len(each)), key=each.__getitem__))
-        shuffle = np.random.default_rng(derive_seed("split", name, part))
-        orders[part] = canonical[shuffle.permutation(len(each))]
-    rows = {}
-    for split, cut in splits.items():
-        part, start = cut["part"], starts[cut["part"]]
-        rows[split] = (part, orders[part][start : start + cut["count"]])
-        starts[part] += cut["count"]
-    return rows
-
-
-def _needed(name: str) -> dict[str, int]:
-    """How many images of each source part the splits take."""
-    needed: dict[str, int] = {}
-    for cut in dataset_facts(name)["splits"].values():
-        needed[cut["part"]] = needed.get(cut["part"], 0) + cut["count"]
-    return needed
-
-
-def _prepare(name: str, images: np.ndarray) -> Tensor:
-    """Source images (n, H, W) or (n, H, W, C) as uint8 (n, C, H, W) of the dataset's size."""
-    tensor = torch.from_numpy(images)
-    tensor = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
-    wanted = tuple(dataset_facts(name)["image_shape"])
-    if tensor.shape[1:] == wanted:
-        return tensor
-    if name != "digits":
+    source = find_source(facts, root, download)
+    folder = cache / prepared_name(facts, source)
+    try:
+        for _ in range(2):  # a damaged folder is built anew, once
+            build_once(folder, lambda unfinished: prepare(facts, source, unfinished))
+            opened = open_prepared(folder)
+            if opened is not None:
+                return Dataset(facts.name, *opened)
+            discard(folder)
+    except OSError as error:
         raise DataError(
-            f"{name}: its images have shape {tuple(tensor.shape[1:])} (channels, height, width), "
-            f"expected {wanted}"
-        )
-    # Only the 8x8 digits, whose grey levels run from 0 to 16.
-    resized = interpolate(tensor.float() / 16, wanted[1:], mode="bilinear")
-    return to_uint8(resized)
+            f"{facts.name}: cannot write the prepared images to {cache}: "
+            f"{error.strerror or error}\n"
+            f"  They take up to {2 * facts.cache_bytes / 1e6:,.0f} MB. Make room there, or name "
+            "another folder in KAEM_CACHE_ROOT."
+        ) from error
+    raise DataError(f"{facts.name}: {folder} is damaged again right after it was built")
+
+
+def mend_cache(facts: Facts, root: Path, cache: Path) -> None:
+    """Remove prepared images that are no longer what was written; their next use builds them."""
+    folder = cache / prepared_name(facts, find_source(facts, root))
+    if folder.is_dir() and not is_intact(folder):
+        discard(folder)

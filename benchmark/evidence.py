@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from benchmark.data import to_float
+from benchmark.names import count_name
+from benchmark.pixels import to_float
 from kaem.estimators import bits_per_dimension
 from kaem.likelihood import Evidence
 
@@ -40,7 +41,7 @@ def likelihood_metrics(
     evidence = Evidence(*(torch.cat(values) for values in zip(*parts, strict=True)))
     nats, error = evidence.mean()
     dimension = images[0].numel()
-    suffix = f"{split}_{len(images)}"
+    suffix = f"{split}_{count_name(len(images))}"
     low_share = {f"nats_low_ess_share_{suffix}": (evidence.ess < LOW_ESS).double().mean().item()}
     if nats == -math.inf:
         return low_share

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and are read with one clear error when damaged."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -38,6 +39,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_json(path: str | Path, value) -> None:

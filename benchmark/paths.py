@@ -1,15 +1,17 @@
-"""Where each file of a run lies: the one place that knows, for the commands and the workflow.
+"""Where each file lies: the one place that knows, for the commands and the workflow.
 
 The patterns hold {run}, {dataset}, {model} (the entry's name in the configuration), {seed} and
 {device}; `fill` fills them here, Snakemake's wildcards in `workflow/rules`.
 """
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 
 RUN = "results/{run}"
 
+PREFLIGHT = RUN + "/preflight.json"
 DATA = RUN + "/data/{dataset}.json"
 CLASSIFIER = RUN + "/classifier/{dataset}.safetensors"
 CLASSIFIER_RECORD = RUN + "/classifier/{dataset}.json"
@@ -32,3 +34,20 @@ LOG = RUN + "/logs/{step}.log"
 def fill(pattern: str, run: str, **names: str | int) -> Path:
     """The path that a pattern stands for, relative to the working directory."""
     return Path(pattern.format(run=run, **names))
+
+
+def data_root(configured: str) -> Path:
+    """The folder of the datasets: the environment's KAEM_DATA_ROOT, else the configured one."""
+    return Path(os.environ.get("KAEM_DATA_ROOT") or configured)
+
+
+def cache_root(configured: str) -> Path:
+    """The folder of prepared images and reference statistics: KAEM_CACHE_ROOT, else below the
+    configured data folder, also where KAEM_DATA_ROOT names another one to read from."""
+    return Path(os.environ.get("KAEM_CACHE_ROOT") or Path(configured) / "cache")
+
+
+def inception_weights(data: Path) -> Path:
+    """Where Inception's weights should be: KAEM_INCEPTION_WEIGHTS, else a file of the data root."""
+    named = os.environ.get("KAEM_INCEPTION_WEIGHTS")
+    return Path(named) if named else data / "weights-inception-2015-12-05-6726825d.pth"

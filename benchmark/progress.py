@@ -62,7 +62,11 @@ def _line_reporter(title: str, total: int):
         filled = BAR_CELLS * done // total
         bar = "█" * filled + "░" * (BAR_CELLS - filled)
         end = f"took {now - started:.0f}s" if done == total else f"ETA {left:.0f}s"
-        line = f"{title:<34} {bar} {100 * done // total:>3}% · {format_values(values)} · {end}"
-        print(line, file=sys.stderr, flush=True)
+        line = f"{title:<34} {bar} {100 * done // total:>3}%"
+        print(
+            " · ".join(filter(None, [line, format_values(values), end])),
+            file=sys.stderr,
+            flush=True,
+        )
 
     return report

@@ -1,61 +1,154 @@
-"""Drawing the images that are evaluated and shown."""
+"""Drawing the images that are evaluated and shown, and the files that hold them.
 
+Both go in batches: 50,000 colour images never lie in memory at once.
+"""
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.config import Job
-from benchmark.data import to_uint8
 from benchmark.errors import RecordError
-from benchmark.files import read_arrays, write_arrays
+from benchmark.files import UNREADABLE, atomic
+from benchmark.pixels import to_uint8
 from benchmark.seeding import generator
 
 BATCH_SIZE = 256  # of the draws; no image depends on it
+IMAGES, HASH = "images.npy", "config_hash.npy"  # the file is an npz, which numpy reads too
 
 
 @torch.no_grad()
-def draw_images(model: torch.nn.Module, job: Job, seed: int, device: torch.device) -> Tensor:
-    """The job's number of images, uint8 (n, C, H, W): image i depends on names, seed and i alone.
+def draw_images(
+    model: torch.nn.Module, job: Job, seed: int, device: torch.device
+) -> Iterator[Tensor]:
+    """The job's number of images, in batches of uint8 (n, C, H, W): image i depends on names, seed
+    and i alone.
 
     The random numbers are drawn on the CPU, one generator per image, on every device.
     """
     model.to(device).eval()
-    batches = []
     for start in range(0, job.settings["samples"], BATCH_SIZE):
         numbers = range(start, min(start + BATCH_SIZE, job.settings["samples"]))
         generators = [generator("sample", job.dataset, job.model, seed, i) for i in numbers]
-        batches.append(to_uint8(model.sample(len(generators), generators)).cpu())
-    return torch.cat(batches)
+        yield to_uint8(model.sample(len(generators), generators)).cpu()
 
 
-def real_images(images: Tensor, job: Job, seed: int) -> Tensor:
+def real_images(images: Tensor, job: Job, seed: int) -> Iterator[Tensor]:
     """As many real images as a model's samples, drawn without replacement where they suffice."""
     count = job.settings["samples"]
     draws = generator("sample", job.dataset, job.model, seed)
     if count <= len(images):
-        return images[torch.randperm(len(images), generator=draws)[:count]]
-    return images[torch.randint(len(images), (count,), generator=draws)]
+        rows = torch.randperm(len(images), generator=draws)[:count]
+    else:
+        rows = torch.randint(len(images), (count,), generator=draws)
+    return (images[each] for each in rows.split(BATCH_SIZE))
 
 
-def save_samples(path: str | Path, images: Tensor, job: Job) -> None:
-    """Write uint8 images as a compressed npz, atomically."""
-    write_arrays(path, images=images.numpy(), config_hash=job.config_hash)
+@dataclass(frozen=True)
+class Samples:
+    """Drawn images in a file, read from its beginning.
+
+    Attributes:
+        path: of the file.
+        shape: (n, C, H, W).
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def batches(self, size: int, count: int | None = None) -> Iterator[Tensor]:
+        """The first `count` images (all by default), uint8, `size` at a time.
+
+        Raises:
+            RecordError: the file is damaged.
+        """
+        left = len(self) if count is None else min(count, len(self))
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(IMAGES) as member:
+                _read_header(member)
+                while left:
+                    number = min(size, left)
+                    left -= number
+                    shape = (number, *self.shape[1:])
+                    yield torch.frombuffer(
+                        bytearray(_read_exactly(member, int(np.prod(shape)))), dtype=torch.uint8
+                    ).view(shape)
+        except UNREADABLE as error:
+            raise _unreadable(self.path, error) from error
+
+    def first(self, count: int) -> Tensor:
+        """The first `count` images, or all where there are fewer."""
+        return next(self.batches(count))
 
 
-def load_samples(path: str | Path, job: Job | None = None) -> Tensor:
-    """Read what `save_samples` wrote, uint8 (n, C, H, W).
+def save_samples(path: str | Path, batches: Iterable[Tensor], shape: tuple, job: Job) -> None:
+    """Write uint8 images of shape (n, C, H, W), atomically, batch by batch."""
+    written = 0
+    with (
+        atomic(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        with archive.open(IMAGES, "w", force_zip64=True) as member:
+            header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+            np.lib.format.write_array_header_1_0(member, header)
+            for batch in batches:
+                member.write(batch.contiguous().numpy().tobytes())
+                written += len(batch)
+        text = io.BytesIO()
+        np.save(text, np.array(job.config_hash))
+        archive.writestr(HASH, text.getvalue())
+        if written != shape[0]:
+            raise ValueError(f"{written} images drawn, {shape[0]} announced")
+
+
+def open_samples(path: str | Path, job: Job | None = None) -> Samples:
+    """Open what `save_samples` wrote.
 
     Raises:
         RecordError: the file is missing, damaged, or (when `job` is given) of another job.
     """
-    arrays = read_arrays(path, "samples")
-    if not {"images", "config_hash"} <= arrays.keys():
-        raise RecordError(f"{path}: cannot be read as samples: it holds {', '.join(arrays)}")
-    images, found = arrays["images"], str(arrays["config_hash"])
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not {IMAGES, HASH} <= set(archive.namelist()):
+                raise ValueError(f"it holds {', '.join(archive.namelist())}")
+            found = str(np.load(io.BytesIO(archive.read(HASH)), allow_pickle=False))
+            with archive.open(IMAGES) as member:
+                shape = _read_header(member)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if job is not None and found != job.config_hash:
         raise RecordError(
             f"{path}: was drawn with other settings (hash {found}, now {job.config_hash})\n"
             f"  Run the sampling of {job.model} on {job.dataset} again."
         )
-    return torch.from_numpy(images)
+    return Samples(path, shape)
+
+
+def _read_header(member) -> tuple:
+    if np.lib.format.read_magic(member) != (1, 0):
+        raise ValueError("not the npy format that it was written in")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+    if fortran or dtype != np.uint8 or len(shape) != 4:
+        raise ValueError(f"not uint8 images (n, C, H, W) but {dtype} {shape}")
+    return shape
+
+
+def _read_exactly(member, count: int) -> bytes:
+    data = member.read(count)
+    if len(data) != count:
+        raise EOFError("it ends early")
+    return data
+
+
+def _unreadable(path: Path, error: Exception) -> RecordError:
+    return RecordError(f"{path}: cannot be read as samples: {error}")

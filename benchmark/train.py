@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from benchmark.config import Job
-from benchmark.data import Dataset, to_float
+from benchmark.data import Dataset
 from benchmark.errors import TrainingError
 from benchmark.files import atomic
+from benchmark.pixels import to_float
 from benchmark.progress import training_progress
 from benchmark.registry import build
 from benchmark.seeding import derive_seed, generator

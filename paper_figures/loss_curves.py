@@ -82,7 +82,7 @@ def render(config: Config, dataset: str) -> None:
         axis.set_visible(False)
     # One legend for all, below: inside it would lie on the curves of some run.
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"{dataset_label(dataset)}: training")
+    figure.suptitle(f"{dataset_label(config, dataset)}: training")
     save_figure(figure, config, f"loss_{dataset}")
     plt.close(figure)
 

@@ -50,8 +50,8 @@ def render(config: Config, dataset: str, model: str) -> None:
         axis.set_xlabel("$z$")
     of = "" if shown == len(after) else f", {shown} of {len(after)} latents"
     figure.suptitle(
-        f"{dataset_label(dataset)}, {model_label(config, model)}: prior densities before (grey) "
-        f"and after training{of}"
+        f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior densities before "
+        f"(grey) and after training{of}"
     )
     save_figure(figure, config, f"prior_{dataset}_{model}")
     plt.close(figure)

@@ -6,44 +6,50 @@ import pandas as pd
 
 from benchmark.config import REAL, Config
 from benchmark.gates import Means, failures
+from benchmark.names import METRIC, metric_name
 from paper_figures.records import quality_records, source_note, training_records
 from paper_figures.style import dataset_label, model_label, save_table
 
 FEWEST_IMAGES = 2048  # below, a Frechet distance says little beyond its own table
 LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
 
-METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>\d+)")
-
 # Columns of the metrics that the text shows, and how; the csv has all of them.
 COLUMNS = {
-    "fd_classifier": ("FD-classifier ({count:,} samples, {split} split)", ".1f"),
-    "precision_classifier": ("Precision", ".2f"),
-    "recall_classifier": ("Recall", ".2f"),
-    "bits_per_dimension": ("Bits per dimension ({count:,} {split} images)", ".3f"),
+    "fid": ("FID ({split} {count})", ".2f"),
+    "fid_infinity": ("FID-infinity ({split} {count})", ".2f"),
+    "kid": ("KID ({split} {count})", ".4f"),
+    "fd_classifier": ("FD-classifier ({split} {count})", ".1f"),
+    "precision_classifier": ("Precision ({split} {count})", ".2f"),
+    "recall_classifier": ("Recall ({split} {count})", ".2f"),
+    "bits_per_dimension": ("Bits per dimension ({split} {count})", ".3f"),
 }
+INCEPTION = ("fid", "kid")
+ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first reference alone
+DISTANCES = ("fid", "kid", "fd_classifier")
 
 
 def render(config: Config) -> None:
     """Write tables/quality.{csv,md,tex}: mean and standard deviation over seeds."""
     quality, training = quality_records(config), training_records(config)
-    metrics = list(dict.fromkeys(quality["metric"])) if len(quality) else []
-    means = _means(quality)
+    metrics = _metrics(config, quality)
+    means = _means(config, quality)
     values, cells = [], []
     for dataset in config.datasets:
         for model in (REAL, *config.evaluated_models):
             row = {"dataset": dataset, "model": model}
-            cell = {"Dataset": dataset_label(dataset), "Model": model_label(config, model)}
+            cell = {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
             failed = [] if model == REAL else failures(config, means, dataset, model)
             measured = _select(quality, dataset, model)
             for metric in metrics:
                 chosen = measured[measured["metric"] == metric] if len(measured) else measured
                 row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
             for metric in metrics:
-                name, label, form = _column(metric)
+                name, label, form = _column(config, metric)
                 if label:
                     cell[label] = _cell(row, metric, form)
                 if label and cell[label]:
-                    cell[label] += _marks(name, measured, row, bool(failed))
+                    chosen = measured[measured["metric"] == metric]
+                    cell[label] += _marks(name, chosen["images"].min(), row, bool(failed))
             trained = _select(training, dataset, model)
             row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
             row["updates"] = trained["updates"].iloc[0] if len(trained) else None
@@ -63,13 +69,35 @@ def render(config: Config) -> None:
     save_table(frame, cells, config, "quality", _notes(config, quality, training, cells))
 
 
-def _means(quality: pd.DataFrame) -> Means:
-    """What the health gates look at."""
+def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
+    """What was measured, and what was asked for: FID keeps its column where it was not to be had.
+
+    In the order of the columns of the text, and of the configuration's references.
+    """
+    found = dict.fromkeys(quality["metric"]) if len(quality) else {}
+    for dataset in config.datasets:
+        settings = config.resolved(dataset)["evaluation"]
+        if settings.get("inception") and "inception_sha256" not in settings:
+            for split, count in settings["references"].items():
+                found |= dict.fromkeys(metric_name(name, split, count) for name in INCEPTION)
+    order = list(COLUMNS)
+    names = {metric: METRIC.fullmatch(metric)["name"] for metric in found}
+    return sorted(found, key=lambda m: order.index(names[m]) if names[m] in order else len(order))
+
+
+def _first_reference(config: Config, dataset: str) -> str:
+    return next(iter(config.resolved(dataset)["evaluation"]["references"]))
+
+
+def _means(config: Config, quality: pd.DataFrame) -> Means:
+    """What the health gates look at: the first reference's values."""
     means: Means = {}
     if len(quality):
         for (dataset, model, metric), values in quality.groupby(["dataset", "model", "metric"]):
             found = METRIC.fullmatch(metric)
-            means.setdefault((dataset, model), {})[found["name"]] = values["value"].mean()
+            chosen = means.setdefault((dataset, model), {})
+            if found["name"] not in chosen or found["split"] == _first_reference(config, dataset):
+                chosen[found["name"]] = values["value"].mean()
     return means
 
 
@@ -81,10 +109,10 @@ def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str
     return "demo budget, not comparable" if config.demo else "passed"
 
 
-def _marks(name: str, measured: pd.DataFrame, row: dict, failed: bool) -> str:
+def _marks(name: str, images: int, row: dict, failed: bool) -> str:
     """What the notes below the table explain."""
     marks = ""
-    if name == "fd_classifier" and measured["images"].min() < FEWEST_IMAGES:
+    if name in DISTANCES and images < FEWEST_IMAGES:
         marks += "†"
     if name == "bits_per_dimension" and _loose_share(row) > LOOSE_SHARE:
         marks += "‡"
@@ -127,12 +155,17 @@ def _cell(row: dict, name: str, form: str) -> str:
     return f"{mean:{form}}" if std is None else f"{mean:{form}} ± {std:{form}}"
 
 
-def _column(metric: str) -> tuple[str, str | None, str]:
+def _column(config: Config, metric: str) -> tuple[str, str | None, str]:
     """A metric's plain name, its column and how to write its values; no column: the csv alone."""
     found = METRIC.fullmatch(metric)
-    label, form = COLUMNS.get(found["name"], (None, ""))
-    label = label and label.format(count=int(found["count"]), split=found["split"])
-    return found["name"], label, form
+    name, split = found["name"], found["split"]
+    label, form = COLUMNS.get(name, (None, ""))
+    firsts = {_first_reference(config, dataset) for dataset in config.datasets}
+    if name.startswith("frechet_") and "infinity" not in name:
+        label, form = f"Frechet distance, weights {name.split('_')[1]} ({{split}} {{count}})", ".2f"
+    if name in ONCE and split not in firsts:
+        label = None
+    return name, label and label.format(split=split, count=found["count"]), form
 
 
 def _notes(
@@ -140,19 +173,25 @@ def _notes(
 ) -> list[str]:
     notes = [config.note] if config.note else []
     notes.append(
-        "Mean ± standard deviation over training seeds. FD-classifier is a Frechet distance over "
-        "the features of a classifier trained on the same training split, lower is better; it is "
-        "not FID. Precision and recall are the shares of samples near real images and of real "
-        "images near samples, in the same features. The real images are drawn from the training "
-        "split: the floor."
+        "Mean ± standard deviation over training seeds. A column's head says which real images "
+        "and how many samples were compared; train is the whole training set, what is held back "
+        "for validation included. FD-classifier is a Frechet distance over the features of a "
+        "classifier trained on the same training split, lower is better; it is not FID. Precision "
+        "and recall are the shares of samples near real images and of real images near samples, "
+        "in the same features. The real images are drawn from the training split: the floor."
     )
+    if any(label.startswith("FID") and not values.any() for label, values in cells.items()):
+        notes.append(
+            "FID and KID are empty where Inception's weights were not there when the images were "
+            "measured."
+        )
     names = {METRIC.fullmatch(metric)["name"] for metric in quality.get("metric", [])}
     if "bits_per_dimension" in names:
         notes.append(
-            "Bits per dimension: of 8-bit values, lower is better. The evidence is estimated by "
-            "importance sampling, from a Laplace approximation of the posterior for KAEM and from "
-            "the encoder for VAEs, with as many decoder passes per image, those for the "
-            "approximation included. Both err towards more bits."
+            "Bits per dimension: of the 8-bit values of so many images, lower is better. The "
+            "evidence is estimated by importance sampling, from a Laplace approximation of the "
+            "posterior for KAEM and from the encoder for VAEs, with as many decoder passes per "
+            "image, those for the approximation included. Both err towards more bits."
         )
     if len(training) and training.filter(regex="^final_(ess|swap_)").size:
         notes.append(
@@ -169,6 +208,7 @@ def _notes(
     if "✗" in text:
         notes.append("✗ failed a health gate of config/gates.yaml: see its row.")
     if "†" in text:
-        fewest = quality["images"].min()
+        kinds = [METRIC.fullmatch(metric)["name"] for metric in quality["metric"]]
+        fewest = quality["images"][[kind in DISTANCES for kind in kinds]].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
     return notes + source_note(quality, training)

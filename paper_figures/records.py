@@ -9,6 +9,7 @@ from benchmark import paths
 from benchmark.config import REAL, Config, Job
 from benchmark.errors import RecordError
 from benchmark.files import read_arrays
+from benchmark.names import METRIC, count_of
 from benchmark.records import read_record
 
 DEVICES = ("cpu", "cuda")
@@ -38,18 +39,20 @@ def training_records(config: Config) -> pd.DataFrame:
 
 
 def quality_records(config: Config) -> pd.DataFrame:
-    """One row per metric value: dataset, model, seed, metric, value, images, source."""
+    """One row per metric value: dataset, model, seed, metric, value, source, and images, the
+    smaller number of drawn and real ones."""
     rows = []
     for dataset, model, seed in _jobs(config, [REAL, *config.evaluated_models]):
         job = config.evaluation_job(dataset, model)
         record = _read(paths.METRICS_RECORD, config, job, seed=seed)
         if record:
-            values = dict(record["metrics"])
-            images = min(record["sample_count"], values.pop("reference_count"))
-            rows += [
-                _names(record) | {"metric": name, "value": value, "images": images}
-                for name, value in values.items()
-            ]
+            values = record["metrics"]
+            for name, value in values.items():
+                found = METRIC.fullmatch(name)
+                if found:
+                    real = values[f"reference_count_{found['split']}"]
+                    images = min(count_of(found["count"]), real)
+                    rows.append(_names(record) | {"metric": name, "value": value, "images": images})
     return pd.DataFrame(rows)
 
 

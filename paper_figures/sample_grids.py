@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmark.config import REAL, Config
-from benchmark.sample import load_samples
+from benchmark.sample import open_samples
 from paper_figures.records import samples_path
 from paper_figures.style import FULL, dataset_label, model_label, save_figure, use_style
 
@@ -31,10 +31,10 @@ def render(config: Config, dataset: str) -> None:
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (model, path) in zip(axes.flat, drawn.items(), strict=False):
-        images = load_samples(path, config.sampling_job(dataset, model))
+        images = open_samples(path, config.sampling_job(dataset, model)).first(SIDE**2)
         axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
         axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
-    figure.suptitle(f"{dataset_label(dataset)}: first {SIDE**2} samples, seed {seed}")
+    figure.suptitle(f"{dataset_label(config, dataset)}: first {SIDE**2} samples, seed {seed}")
     save_figure(figure, config, f"samples_{dataset}")
     plt.close(figure)
 

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from benchmark import paths
-from benchmark.config import REAL, Config, known_datasets
+from benchmark.config import REAL, Config
 from benchmark.files import atomic
 
 LABELS = {
@@ -60,9 +60,9 @@ def model_label(config: Config, model: str) -> str:
     return config.label(model) or LABELS.get(model, model)
 
 
-def dataset_label(dataset: str) -> str:
+def dataset_label(config: Config, dataset: str) -> str:
     """What a dataset is called in tables and figures."""
-    return known_datasets()[dataset]["title"]
+    return config.facts(dataset).title
 
 
 def model_colours(config: Config) -> dict[str, tuple]:

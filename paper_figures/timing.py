@@ -30,7 +30,7 @@ def render(config: Config) -> None:
         for batch_size in config.timing["batch_sizes"]:
             for model in config.models:
                 cell = {
-                    "Dataset": dataset_label(dataset),
+                    "Dataset": dataset_label(config, dataset),
                     "Batch": f"{batch_size:,}",
                     "Model": model_label(config, model),
                 }

@@ -15,8 +15,9 @@ from reference.idx import generate, naive_digest
 
 import benchmark.config
 from benchmark import data, sources
-from benchmark.data import content_digest, data_root, image_digests, load_dataset, to_uint8
+from benchmark.data import content_digest, data_root, image_digests, load_dataset
 from benchmark.errors import DataError
+from benchmark.pixels import to_uint8
 
 # sha256 over the digests of the 8x8 source images, in the order of each split.
 DIGITS_ORDER = {

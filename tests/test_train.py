@@ -13,8 +13,8 @@ from torch import nn
 import benchmark.registry
 import benchmark.train
 from benchmark import cli
-from benchmark.data import to_float
 from benchmark.errors import TrainingError
+from benchmark.pixels import to_float
 from benchmark.train import HISTORY_ROWS, History, batch_stream, optimise, train_model
 from kaem.errors import KAEMError
 

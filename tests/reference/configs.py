@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from benchmark.config import Config
-from benchmark.data import Dataset, to_uint8
+from benchmark.data import Dataset
+from benchmark.pixels import to_uint8
 from reference.images import bars
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"

@@ -59,6 +59,14 @@ class Wildcards(dict):
         return f"{{{key}}}"
 
 
+def has_inception(dataset):
+    """Whether Inception's weights are there for a dataset that asks for them; what was measured
+    without them is measured again once they are."""
+    if not CONFIG.resolved(dataset)["evaluation"].get("inception"):
+        return False
+    return paths.inception_weights(paths.data_root(CONFIG.data_root)).is_file()
+
+
 def timing_devices():
     """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
     devices = CONFIG.timing["devices"]

@@ -28,7 +28,11 @@ rule sample:
 rule evaluate:
     input:
         samples=run_path(paths.SAMPLES),
-        classifier=run_path(paths.CLASSIFIER),
+        classifier=lambda wildcards: (
+            run_path(paths.CLASSIFIER, **wildcards)
+            if CONFIG.has_classifier(wildcards.dataset)
+            else []
+        ),
         weights=lambda wildcards: (
             [] if wildcards.model == REAL else trained_weights(wildcards)
         ),
@@ -39,6 +43,7 @@ rule evaluate:
         config_hash=lambda wildcards: CONFIG.evaluation_job(
             wildcards.dataset, wildcards.model
         ).config_hash,
+        inception=lambda wildcards: has_inception(wildcards.dataset),
     threads: CONFIG.threads
     resources:
         gpu=training_gpus(),

@@ -1,0 +1,158 @@
+"""Images from files: folders and zip archives of JPEG and PNG files, and CelebA's own layout.
+
+One convention for all: the largest central square (for CelebA the central 140x140, which nearly
+all of the field cuts out), resized to the dataset's size with Pillow's bilinear filter, which
+averages over all source pixels (antialiasing), and rounded to uint8 by Pillow.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from benchmark.datasets import Facts
+from benchmark.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
+
+# A bomb unpacks to far more than it seems; photographs stay far below either bound.
+LARGEST_FILE = 64 * 2**20  # bytes
+LARGEST_IMAGE = 64_000_000  # pixels
+
+# Of CelebA's official partition, which follows the numbers of the files: the last of each part.
+CELEBA_PARTS = {"train": 162770, "validation": 182637, "test": 202599}
+
+
+class BrokenImageError(Exception):
+    """A file that cannot be decoded; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class ImageFiles(Sequence):
+    """Image files as a sequence of prepared uint8 arrays (H, W) or (H, W, 3), decoded when asked.
+
+    Attributes:
+        names: of the files, in a fixed order.
+        read: the bytes of a file, by its name.
+        size: (height, width) of the prepared images.
+        mode: Pillow's "L" or "RGB".
+        crop: side of the central square; None for the largest one.
+    """
+
+    names: list[str]
+    read: Callable[[str], bytes]
+    size: tuple[int, int]
+    mode: str
+    crop: int | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        name = self.names[index]
+        try:
+            with Image.open(io.BytesIO(self.read(name))) as image:
+                if image.width * image.height > LARGEST_IMAGE:
+                    raise BrokenImageError(f"{name}: {image.width}x{image.height} pixels")
+                return np.asarray(self._prepare(image.convert(self.mode)))
+        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, EOFError) as error:
+            # SyntaxError: Pillow's word for a broken PNG.
+            kind = "not an image" if isinstance(error, UnidentifiedImageError) else error
+            raise BrokenImageError(f"{name}: {kind}") from error
+
+    def _prepare(self, image: Image.Image) -> Image.Image:
+        side = self.crop or min(image.size)
+        if side > min(image.size):
+            raise ValueError(f"{image.width}x{image.height} pixels, {side}x{side} are cut out")
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        height, width = self.size
+        if (image.width, image.height) == (width, height) and self.crop is None:
+            return image
+        square = image.crop((left, top, left + side, top + side))
+        return square.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def image_files(facts: Facts, names: list[str], read: Callable[[str], bytes]) -> ImageFiles:
+    """The named files, prepared as the dataset's facts say."""
+    channels, height, width = facts.image_shape
+    return ImageFiles(names, read, (height, width), "L" if channels == 1 else "RGB", facts.crop)
+
+
+def folder_reader(folder: Path) -> Callable[[str], bytes]:
+    """Reads a file of a folder by its relative name."""
+
+    def read(name: str) -> bytes:
+        path = folder / name
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        return path.read_bytes()
+
+    return read
+
+
+def zip_reader(archive: zipfile.ZipFile) -> Callable[[str], bytes]:
+    """Reads a member of an archive by its name; nothing is unpacked to the disk."""
+
+    def read(name: str) -> bytes:
+        if archive.getinfo(name).file_size > LARGEST_FILE:
+            raise ValueError(f"{archive.getinfo(name).file_size} bytes unpacked")
+        return archive.read(name)
+
+    return read
+
+
+def list_images(folder: Path) -> list[str]:
+    """Relative names of all images in and below a folder, sorted; hidden files are no images."""
+    found = (p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    return sorted(
+        str(path) for path in found if not any(part.startswith(".") for part in path.parts)
+    )
+
+
+def folder_labels(facts: Facts, names: list[str], folder: Path) -> np.ndarray | None:
+    """Labels by the names of the folders that hold the images, sorted; None without classes.
+
+    Raises:
+        DataError: there are not as many folders as classes.
+    """
+    if facts.classes is None:
+        return None
+    classes = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
+    known = sorted(set(classes))
+    if len(known) != facts.classes or "" in known:
+        raise DataError(
+            f"{facts.name}: {folder} needs a folder of images for each of its {facts.classes} "
+            f"classes, found {len(set(known) - {''})}\n"
+            "  Leave `classes` out of the dataset's facts if its images have no labels."
+        )
+    numbers = {name: number for number, name in enumerate(known)}
+    return np.array([numbers[each] for each in classes])
+
+
+def celeba_parts(names: list[str], partition: str | None) -> dict[str, list[str]]:
+    """CelebA's files by part: by `list_eval_partition.txt` if its text is given, else by number.
+
+    Raises:
+        ValueError: a file has no part.
+    """
+    by_name = {Path(name).name: name for name in names}
+    parts: dict[str, list[str]] = {part: [] for part in CELEBA_PARTS}
+    if partition is None:
+        for name in sorted(by_name):
+            number = int(Path(name).stem)
+            part = next((p for p, last in CELEBA_PARTS.items() if number <= last), None)
+            if part is None:
+                raise ValueError(f"{name} has a number beyond CelebA's 202599")
+            parts[part].append(by_name[name])
+        return parts
+    listed = dict(line.split() for line in partition.splitlines() if line.strip())
+    unlisted = [name for name in sorted(by_name) if name not in listed]
+    if unlisted:
+        raise ValueError(f"{unlisted[0]} is not in list_eval_partition.txt")
+    for name in sorted(by_name):
+        parts[list(CELEBA_PARTS)[int(listed[name])]].append(by_name[name])
+    return parts

@@ -1,0 +1,105 @@
+"""The Inception network behind FID and KID: its weights, checked, and its features.
+
+torch-fidelity holds the network; its weights are the ones of the original TensorFlow code
+(Heusel et al. 2017, arXiv 1706.08500), converted. Without them there is no FID.
+"""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import DataError
+from benchmark.files import atomic, file_digest
+from benchmark.paths import inception_weights
+from benchmark.pixels import to_rgb
+
+OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SIZE = "96 MB"
+LAYER = "2048"
+
+
+def find_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path | None:
+    """The weights' file, see `benchmark.paths.inception_weights`; None where there is none.
+
+    Raises:
+        DataError: a file is there and is not the expected one.
+    """
+    path = inception_weights(root)
+    return _checked(path, sha256) if path.is_file() else None
+
+
+def fetch_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path:
+    """Download the official weights into the data root; only a whole file takes its place.
+
+    Raises:
+        DataError: they cannot be had.
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = inception_weights(root)
+    if sha256 != OFFICIAL_SHA256:
+        raise DataError(_missing(root))
+    try:
+        with atomic(path) as temporary:
+            torch.hub.download_url_to_file(
+                URL_INCEPTION_V3, str(temporary), OFFICIAL_SHA256, progress=False
+            )
+    except (OSError, RuntimeError) as error:  # RuntimeError: the hash differs
+        raise DataError(_missing(root) + f"\n  The download failed: {error}") from error
+    return path
+
+
+def _missing(root: Path) -> str:
+    """What to say where there are no weights."""
+    return (
+        f"Inception weights: {inception_weights(root)} is missing ({SIZE}): FID and KID cells "
+        "will be empty\n  `python -m benchmark preflight` with network access fetches it; or name "
+        "a file in KAEM_INCEPTION_WEIGHTS."
+    )
+
+
+def _checked(path: Path, sha256: str) -> Path:
+    found = file_digest(path)
+    if found != sha256:
+        raise DataError(
+            f"Inception weights: {path} is damaged or another network's\n"
+            f"  expected sha256 {sha256}\n  found           {found}\n"
+            "  Delete it and run `python -m benchmark preflight`; for weights of your own, give "
+            "their digest as evaluation.inception_sha256."
+        )
+    return path
+
+
+class InceptionFeatures:
+    """The 2,048 features of torch-fidelity's Inception-v3.
+
+    Attributes:
+        digest: sha256 of the weights.
+        dimension: of the features.
+
+    Raises:
+        DataError: the file does not hold this network's weights, or holds more than weights.
+    """
+
+    dimension = 2048
+
+    def __init__(self, path: Path, device: torch.device):
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        self.digest = file_digest(path)
+        try:
+            # torch-fidelity would unpickle anything: refuse what is more than tensors first.
+            torch.load(path, weights_only=True, map_location="cpu")
+            network = FeatureExtractorInceptionV3(
+                "inception-v3-compat", [LAYER], feature_extractor_weights_path=str(path)
+            )
+        except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError) as error:
+            raise DataError(f"Inception weights: {path} cannot be loaded: {error}") from error
+        self.network, self.device = network.to(device), device
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (n, 1 or 3, H, W) -> (n, 2048), resized to 299x299 as the TensorFlow code did."""
+        return self.network(to_rgb(images.to(self.device)).contiguous())[0].cpu()

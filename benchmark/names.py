@@ -1,0 +1,20 @@
+"""How metrics are called in records: <metric>_<reference>_<images>."""
+
+import re
+
+METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>\d+k?)")
+
+
+def metric_name(name: str, split: str, count: int) -> str:
+    """ "fid_train_50k", "fd_classifier_test_360"."""
+    return f"{name}_{split}_{count_name(count)}"
+
+
+def count_name(count: int) -> str:
+    """ "50k" for 50,000, "360" for 360."""
+    return f"{count // 1000}k" if count % 1000 == 0 else str(count)
+
+
+def count_of(name: str) -> int:
+    """The number that `count_name` wrote."""
+    return 1000 * int(name[:-1]) if name.endswith("k") else int(name)

@@ -10,7 +10,7 @@ import torch
 
 from benchmark import paths
 from benchmark.config import Config
-from benchmark.data import load_dataset, mend_cache
+from benchmark.data import Dataset, load_dataset, mend_cache
 from benchmark.distributions import find_source
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.files import write_json
@@ -64,12 +64,12 @@ def check_dataset(config: Config, dataset: str) -> str:
     return _summary(prepared)
 
 
-def _summary(dataset) -> str:
+def _summary(dataset: Dataset) -> str:
     counts = ", ".join(f"{len(images)} {split}" for split, images in dataset.images.items())
     return f"{dataset.name}: ready, {counts}"
 
 
-def _prepared(config: Config, dataset: str):
+def _prepared(config: Config, dataset: str) -> Dataset:
     facts, root = config.facts(dataset), paths.data_root(config.data_root)
     cache = paths.cache_root(config.data_root)
     find_source(facts, root, download=True)

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from kaem.errors import NonFiniteError
+from kaem.inverse import PiecewiseQuadraticInverse
+
+CPU_PIECE = 2**16  # numbers that are inverted at once on a CPU
 
 
 def log_trapezoid_weights(nodes: Tensor) -> Tensor:
@@ -47,6 +50,7 @@ class PiecewiseLinearDensity:
         self._start = float(nodes[0])
         self._step = float(nodes[-1] - nodes[0]) / (len(nodes) - 1)
         self._cdf_table: Tensor | None = None
+        self._inverse: PiecewiseQuadraticInverse | None = None
 
     @property
     def log_density(self) -> Tensor:
@@ -80,21 +84,14 @@ class PiecewiseLinearDensity:
     @torch.no_grad()
     def icdf(self, u: Tensor) -> Tensor:
         """F^{-1}(u), elementwise for u in [0, 1]: (m, *batch) -> (m, *batch)."""
-        rows = self._rows(u).contiguous()
-        density, cumulative = self._tables()
-        # side="right" steps over cells of zero mass, so their points are never drawn; u = 1 belongs
-        # to the last cell that has mass.
-        cell = torch.searchsorted(cumulative, rows, side="right") - 1
-        last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous()) - 1
-        cell = torch.minimum(cell, last)
-        left, right = density.gather(1, cell), density.gather(1, cell + 1)
-        # Solve left s + (right - left) s^2 / (2 step) = mass for the distance s into the cell,
-        # in the form of the quadratic formula that does not cancel when left = right.
-        mass = (rows - cumulative.gather(1, cell)).clamp_min(0.0)
-        root = (left.square() + 2 * mass * (right - left) / self._step).clamp_min(0.0).sqrt()
-        distance = 2 * mass / (left + root).clamp_min(torch.finfo(rows.dtype).tiny)
-        z = self._start + self._step * cell.to(rows.dtype) + distance.clamp(max=self._step)
-        return self._unrows(z.clamp(self.nodes[0], self.nodes[-1]), u)
+        self._check_shape(u)
+        rows = u.flatten(1)
+        if self._inverse is None:
+            self._inverse = PiecewiseQuadraticInverse(*self._tables(), self._start, self._step)
+        # In pieces on a CPU, so that what lies between stays in its cache.
+        size = max(1, CPU_PIECE // rows.shape[1]) if rows.device.type == "cpu" else len(rows)
+        z = torch.cat([self._inverse(piece) for piece in rows.split(max(size, 1))])
+        return z.clamp_(self.nodes[0], self.nodes[-1]).reshape(u.shape)
 
     def variance(self) -> Tensor:
         """Of each density, (*batch)."""
@@ -132,11 +129,14 @@ class PiecewiseLinearDensity:
         cell = position.detach().floor().long().clamp(0, len(self.nodes) - 2)
         return cell, (position - cell).clamp(0.0, 1.0)
 
-    def _rows(self, z: Tensor) -> Tensor:
+    def _check_shape(self, z: Tensor) -> None:
         if z.shape[1:] != self.batch_shape:
             raise ValueError(
                 f"expected shape (n, {', '.join(map(str, self.batch_shape))}), got {tuple(z.shape)}"
             )
+
+    def _rows(self, z: Tensor) -> Tensor:
+        self._check_shape(z)
         return z.flatten(1).T
 
     @staticmethod

@@ -89,3 +89,9 @@ def test_nothing_is_drawn_where_there_is_no_mass():
 def test_not_a_number_stays_one():
     z = inverse(["gaussian"], torch.float32)(torch.tensor([[0.5], [torch.nan]]))
     assert z.isnan().flatten().tolist() == [False, True]
+
+
+def test_u_of_one_is_the_end_of_the_mass():
+    # All mass lies in the two cells around node 31.
+    z = inverse(["one cell"])(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).flatten()
+    assert z.tolist() == pytest.approx([float(NODES[30]), float(NODES[32])])

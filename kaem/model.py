@@ -137,7 +137,7 @@ class KAEM(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        return self.decode(self.prior.sample(n, generator))
+        return self.generator(self.prior.sample_features(n, generator))
 
     def loss(
         self, x: Tensor, generator: torch.Generator | None = None, index: Tensor | None = None

@@ -179,14 +179,14 @@ class UnivariatePrior(ComponentDensities):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n exact draws by inverse transform, (n, q, p)."""
-        return self.marginals().icdf(rand(n, self.event_shape, generator, like=self.nodes))
+        return self.marginals().sample(n, generator)
 
     @torch.no_grad()
     def sample_features(self, n: int, generator: Generators = None) -> Tensor:
         """n draws of what the generator sees, (n, q), by inverse transform of the density of each
         sum: the cost does not grow with p. Their distribution function is that of summed draws to
         2e-4 at 200 nodes, see `feature_density`."""
-        return self.feature_density().icdf(rand(n, (self.q,), generator, like=self.nodes))
+        return self.feature_density().sample(n, generator)
 
     def generator_input(self, z: Tensor) -> Tensor:
         """h_q = sum_p z_qp, (n, q, p) -> (n, q)."""
@@ -260,7 +260,7 @@ class MixturePrior(ComponentDensities):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n exact draws by inverse transform of each latent's own mixture CDF, (n, q)."""
-        return self.marginals().icdf(rand(n, self.event_shape, generator, like=self.nodes))
+        return self.marginals().sample(n, generator)
 
     def sample_features(self, n: int, generator: Generators = None) -> Tensor:
         """n exact draws of what the generator sees: of the latents themselves, (n, q)."""

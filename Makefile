@@ -1,4 +1,4 @@
-# make demo | test | lint. Each sets itself up: .venv is created on first use and kept.
+# make demo | test | lint | bench. Each sets itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/tuning.yaml config/paper.yaml
 
-.PHONY: demo test lint lock
+.PHONY: demo test lint bench lock
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
@@ -24,6 +24,10 @@ lint: $(INSTALLED)
 		echo "snakemake --lint $$config" && \
 		snakemake --lint --configfile $$config || exit 1; \
 	done
+
+# Ten minutes with nothing beside it; every speed that is promised, with target and what was obtained.
+bench: $(INSTALLED)
+	python -m benchmark.bench
 
 # Needs `uv`. Pins every version, with hashes, for Python 3.11 to 3.13 and every platform.
 lock:

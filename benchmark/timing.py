@@ -40,10 +40,10 @@ def time_sampling(
         times = []
         end = time.perf_counter() + seconds
         while len(times) < repetitions and (len(times) < FEWEST or time.perf_counter() < end):
-            _synchronise(device)
+            synchronise(device)
             start = time.perf_counter()
             model.sample(batch_size, draws)
-            _synchronise(device)
+            synchronise(device)
             times.append(1e3 * (time.perf_counter() - start))
     q25, median, q75, p95 = (float(q) for q in np.percentile(times, [25, 50, 75, 95]))
     return {
@@ -55,6 +55,7 @@ def time_sampling(
     }
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Wait for the device to have done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,0 +1,80 @@
+"""The benchmark of speeds: turns, ratios, verdicts, and the table."""
+
+import time
+
+import pytest
+import torch
+
+from benchmark import bench
+from benchmark.bench import Row, Turns, measure, rows, table, take_turns
+
+CPU = torch.device("cpu")
+
+
+def pause(seconds: float):
+    return lambda: time.sleep(seconds)
+
+
+def test_the_sides_take_turns_after_a_warm_up():
+    calls = []
+    turns = take_turns(lambda: calls.append("a"), lambda: calls.append("b"), CPU, seconds=0)
+    assert "".join(calls) == "ab" + bench.FEWEST * "ab"
+    assert len(turns.first) == len(turns.second) == bench.FEWEST
+
+
+def test_a_ratio_is_that_of_the_medians():
+    # One hiccup of the machine moves neither median.
+    turns = Turns(first=[4.0, 4.0, 400.0], second=[2.0, 2.0, 2.0])
+    assert turns.ratio == 2
+    assert turns.quartiles == (2, 101)
+
+
+def test_it_measures_time():
+    # A sleep lasts at least as long as it was asked for; a busy machine lengthens it.
+    ratio = take_turns(pause(0.04), pause(0.01), CPU, seconds=0.2).ratio
+    assert 2 < ratio < 6
+
+
+@pytest.mark.parametrize(("at_least", "verdict"), [(False, "MISSED"), (True, "met")])
+def test_a_target_is_judged_by_its_direction(monkeypatch, at_least, verdict):
+    row = Row("slow / fast", 2, lambda _device: (pause(0.03), pause(0.003)), at_least)
+    monkeypatch.setattr(bench, "rows", lambda: iter([row]))
+    results = {"cpu": measure(CPU, seconds=0)}
+    text = table(results)
+    assert f", {verdict}" in text
+    assert (">= 2" if at_least else "<= 2") in text
+    assert "no GPU" in text
+
+
+def test_a_row_of_another_device_stays_empty(monkeypatch):
+    gpu_only = Row("a / b", 1, lambda _device: pytest.fail("measured"), only=("cuda",))
+    elsewhere = Row("c / d", 1, lambda _device: (pause(0), pause(0)), devices=("cuda",))
+    monkeypatch.setattr(bench, "rows", lambda: iter([gpu_only, elsewhere]))
+    results = measure(CPU, seconds=0)
+    assert "ratio" not in results[0]
+    assert not results[1]["promised"]
+    assert "no target here" in table({"cpu": results})
+
+
+def test_every_promise_has_its_own_words_and_two_calls():
+    promises = list(rows())
+    assert len({row.what for row in promises}) == len(promises)
+    for row in promises:
+        if "DD" in row.what or "10,000" in row.what:  # seconds each
+            continue
+        first, second = row.sides(CPU)
+        assert callable(first)
+        assert callable(second)
+
+
+def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench", "--seconds", "0"])
+    row = Row("one / two", 5, lambda _device: (pause(0), pause(0)))
+    monkeypatch.setattr(bench, "rows", lambda: iter([row]))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bench.main() == 0
+    written = (tmp_path / "results/bench/bench.md").read_text()
+    assert written in capsys.readouterr().out
+    assert "one / two" in written
+    assert '"source_digest"' in (tmp_path / "results/bench/cpu.json").read_text()

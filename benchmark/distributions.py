@@ -135,12 +135,13 @@ def _svhn(facts: Facts, root: Path, download: bool) -> Source:
         _fetch(facts, root, missing[0], download, list(SVHN_FILES), fetch)
 
     def read() -> Parts:
-        with _reading(facts, files[0]):
-            parts = {split: _torchvision("SVHN")(root, split) for split in ("train", "test")}
-        return {
-            part: Part(np.ascontiguousarray(held.data.transpose(0, 2, 3, 1)), held.labels)
-            for part, held in parts.items()
-        }
+        parts = {}
+        for part, file in zip(("train", "test"), files, strict=True):
+            with _reading(facts, file):
+                held = _torchvision("SVHN")(root, part)
+            images = np.ascontiguousarray(held.data.transpose(0, 2, 3, 1))
+            parts[part] = Part(images, held.labels)
+        return parts
 
     return Source(str(root), read, files)
 
@@ -152,18 +153,17 @@ CELEBA_PARTITION = "list_eval_partition.txt"
 def _celeba(facts: Facts, root: Path, download: bool) -> Source:
     """A folder of images, or the archive; under the root, or in torchvision's folder there."""
     places = (root, root / "celeba")
-    folder = next((p / CELEBA_FOLDER for p in places if (p / CELEBA_FOLDER).is_dir()), None)
-    archive = next((p / CELEBA_ZIP for p in places if (p / CELEBA_ZIP).is_file()), None)
+    folder, archive = _celeba_images(places)
     if folder is None and archive is None:
-        archive = root / "celeba" / CELEBA_ZIP
         _fetch(
             facts,
             root,
-            archive,
+            root / "celeba" / CELEBA_ZIP,
             download,
             ["celeba"],
             lambda place: _torchvision("CelebA")(place, split="all", download=True),
         )
+        folder, archive = _celeba_images(places)  # torchvision unpacks it: as a later run finds it
     listed = (place / CELEBA_PARTITION for place in places)
     partition = next((path for path in listed if path.is_file()), None)
     listing = [] if partition is None else [partition]
@@ -195,6 +195,12 @@ def _celeba(facts: Facts, root: Path, download: bool) -> Source:
         return by_part(names, zip_reader(opened), archive)
 
     return Source(str(archive), read_archive, [archive, *listing])
+
+
+def _celeba_images(places: tuple[Path, ...]) -> tuple[Path | None, Path | None]:
+    """The folder of images and the archive, where there are any."""
+    folders, archives = ([p / name for p in places] for name in (CELEBA_FOLDER, CELEBA_ZIP))
+    return next(filter(Path.is_dir, folders), None), next(filter(Path.is_file, archives), None)
 
 
 def _check_md5(facts: Facts, archive: Path) -> None:
@@ -274,7 +280,7 @@ def _fetch(
             if (root / each).is_dir():
                 shutil.rmtree(root / each)
             (staging / each).replace(root / each)
-    except (RuntimeError, OSError, ImportError) as error:
+    except Exception as error:  # of torchvision, of gdown, of a server
         raise DataError(
             f"{name}: {missing} is missing and cannot be downloaded: {error}\n"
             f"  It is {size}. With no network, put {', '.join(wanted)} or {name}.npz into {root} "

@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmark.classifier import Classifier
 from benchmark.data import Dataset
 from benchmark.errors import DataError
+from benchmark.files import UNREADABLE
 from benchmark.frechet import Statistics, statistics
 from benchmark.once import build_once, discard
 from benchmark.pixels import to_float
@@ -139,7 +140,7 @@ def reference_features(
                 moments = Statistics(count, held["mean"], held["covariance"])
             shape = (min(count, KEPT), extractor.dimension)
             return Reference(count, _mapped(folder / "features", shape), moments)
-        except (OSError, ValueError, KeyError):
+        except UNREADABLE:
             discard(folder)
     raise DataError(f"{dataset.name}: {folder} is damaged again right after it was built")
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import numpy as np
 
 from benchmark.errors import RecordError
 
-# What numpy and zipfile raise for a damaged archive (RuntimeError: a bit says it is encrypted).
+# What numpy and zipfile raise for a damaged archive (RuntimeError: a bit says it is encrypted;
+# TokenError: the header of an array).
 UNREADABLE = (
     OSError,
     ValueError,
@@ -23,6 +25,7 @@ UNREADABLE = (
     RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
+    tokenize.TokenError,
 )
 
 

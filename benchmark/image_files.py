@@ -6,6 +6,7 @@ averages over all source pixels (antialiasing), and rounded to uint8 by Pillow.
 """
 
 import io
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from benchmark.datasets import Facts
 from benchmark.errors import DataError
+from benchmark.files import UNREADABLE
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
 
@@ -58,8 +60,10 @@ class ImageFiles(Sequence):
             with Image.open(io.BytesIO(self.read(name))) as image:
                 if image.width * image.height > LARGEST_IMAGE:
                     raise BrokenImageError(f"{name}: {image.width}x{image.height} pixels")
+                if image.mode[0] in "IF":  # Pillow would cut them off at 255, to nearly all white
+                    raise BrokenImageError(f"{name}: more than 8 bits for each channel")
                 return np.asarray(self._prepare(image.convert(self.mode)))
-        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, EOFError) as error:
+        except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
             # SyntaxError: Pillow's word for a broken PNG.
             kind = "not an image" if isinstance(error, UnidentifiedImageError) else error
             raise BrokenImageError(f"{name}: {kind}") from error
@@ -107,30 +111,41 @@ def zip_reader(archive: zipfile.ZipFile) -> Callable[[str], bytes]:
 
 def list_images(folder: Path) -> list[str]:
     """Relative names of all images in and below a folder, sorted; hidden files are no images."""
-    found = (p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    below = ((Path(place).relative_to(folder), files) for place, _, files in os.walk(folder))
+    found = (place / file for place, files in below for file in files)
     return sorted(
-        str(path) for path in found if not any(part.startswith(".") for part in path.parts)
+        str(path)
+        for path in found
+        if path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
     )
 
 
-def folder_labels(facts: Facts, names: list[str], folder: Path) -> np.ndarray | None:
-    """Labels by the names of the folders that hold the images, sorted; None without classes.
+def folder_labels(facts: Facts, parts: dict[Path, list[str]]) -> dict[Path, np.ndarray | None]:
+    """Labels of the images of each part's folder, by the sorted names of the folders that hold
+    them; None without classes.
 
     Raises:
-        DataError: there are not as many folders as classes.
+        DataError: a part has not as many folders as classes, or others than another part.
     """
     if facts.classes is None:
-        return None
-    classes = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
-    known = sorted(set(classes))
-    if len(known) != facts.classes or "" in known:
-        raise DataError(
-            f"{facts.name}: {folder} needs a folder of images for each of its {facts.classes} "
-            f"classes, found {len(set(known) - {''})}\n"
-            "  Leave `classes` out of the dataset's facts if its images have no labels."
-        )
-    numbers = {name: number for number, name in enumerate(known)}
-    return np.array([numbers[each] for each in classes])
+        return dict.fromkeys(parts)
+    classes = {folder: [_class_of(name) for name in names] for folder, names in parts.items()}
+    known = {name for each in classes.values() for name in each}
+    for folder, each in classes.items():
+        found = set(each)
+        if len(found) != facts.classes or "" in found or found != known:
+            raise DataError(
+                f"{facts.name}: {folder} needs a folder of images for each of its {facts.classes} "
+                f"classes, found {len(found - {''})}; all parts need the same ones\n"
+                "  Leave `classes` out of the dataset's facts if its images have no labels."
+            )
+    numbers = {name: number for number, name in enumerate(sorted(known))}
+    return {folder: np.array([numbers[name] for name in each]) for folder, each in classes.items()}
+
+
+def _class_of(name: str) -> str:
+    parts = Path(name).parts
+    return parts[0] if len(parts) > 1 else ""
 
 
 def celeba_parts(names: list[str], partition: str | None) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ torch-fidelity holds the network; its weights are the ones of the original Tenso
 """
 
 import pickle
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -18,6 +19,17 @@ from benchmark.pixels import to_rgb
 OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 SIZE = "96 MB"
 LAYER = "2048"
+
+# What torch raises for a file that is damaged or holds something else than a network's state.
+UNLOADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
 
 
 def find_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path | None:
@@ -46,7 +58,7 @@ def fetch_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path:
             torch.hub.download_url_to_file(
                 URL_INCEPTION_V3, str(temporary), OFFICIAL_SHA256, progress=False
             )
-    except (OSError, RuntimeError) as error:  # RuntimeError: the hash differs
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash differs
         raise DataError(_missing(root) + f"\n  The download failed: {error}") from error
     return path
 
@@ -95,7 +107,7 @@ class InceptionFeatures:
             network = FeatureExtractorInceptionV3(
                 "inception-v3-compat", [LAYER], feature_extractor_weights_path=str(path)
             )
-        except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError) as error:
+        except UNLOADABLE as error:
             raise DataError(f"Inception weights: {path} cannot be loaded: {error}") from error
         self.network, self.device = network.to(device), device
 

@@ -1,5 +1,7 @@
 """How much memory a training takes, estimated on the CPU with a handful of images."""
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,8 @@ def training_bytes(
     """Bytes of the state, the optimiser and the activations of one training step.
 
     What autograd keeps for the backward pass is counted for 2 and for 4 images and continued as a
-    line. Workspace and the allocator's waste come on top.
+    line. Workspace and the allocator's waste come on top, and a few megabytes where a part of the
+    loss that hardly shows for 4 images keeps the most for a batch.
     """
     few, more = (saved_bytes(model, image_shape, count) for count in PROBES)
     each = (more - few) / (PROBES[1] - PROBES[0])
@@ -25,24 +28,49 @@ def training_bytes(
 
 
 def saved_bytes(model: torch.nn.Module, image_shape: tuple[int, int, int], count: int) -> int:
-    """Bytes that autograd keeps of one loss over `count` images, parameters left out."""
-    kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    held = []  # a storage that is freed may give its address to the next one
+    """Most bytes that autograd keeps at once for a loss over `count` images, parameters left out.
 
-    def pack(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-            held.append(value)
-        return value
-
+    A Markov chain in the loss keeps one step at a time.
+    """
+    meter = _Meter({p.untyped_storage().data_ptr() for p in model.parameters()})
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, *image_shape, generator=generator)
     which = {"index": torch.arange(count)} if getattr(model, "needs_index", False) else {}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda value: _Kept(value, meter), lambda kept: kept.value
+    ):
         model.loss(images, generator, **which)
-    return sum(kept.values())
+    return meter.most
+
+
+class _Meter:
+    """Counts the bytes of storages that a graph holds; `most` is the largest sum so far."""
+
+    def __init__(self, ignored: set[int]):
+        self.ignored, self.holders = ignored, Counter()
+        self.now = self.most = 0
+
+    def hold(self, storage: torch.UntypedStorage, change: int) -> None:
+        """One holder more (1) or fewer (-1)."""
+        address = storage.data_ptr()
+        if address in self.ignored:
+            return
+        before = self.holders[address]
+        self.holders[address] += change
+        if 0 in (before, before + change):  # the first holder, or the last
+            self.now += change * storage.nbytes()
+            self.most = max(self.most, self.now)
+
+
+class _Kept:
+    """A tensor that the graph holds, until the graph lets it go."""
+
+    def __init__(self, value: Tensor, meter: _Meter):
+        self.value, self.meter = value, meter
+        meter.hold(value.untyped_storage(), 1)
+
+    def __del__(self):
+        self.meter.hold(self.value.untyped_storage(), -1)
 
 
 def _bytes(value: Tensor) -> int:

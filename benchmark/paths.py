@@ -26,6 +26,8 @@ METRICS_RECORD = RUN + "/metrics" + _JOB + ".json"
 
 TIMING_RECORD = RUN + "/timing/{device}/{dataset}/{model}.json"
 
+BENCH = RUN + "/{name}"
+
 TABLE = RUN + "/tables/{table}.{format}"
 FIGURE = RUN + "/figures/{figure}.{format}"
 LOG = RUN + "/logs/{step}.log"

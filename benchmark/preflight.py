@@ -4,6 +4,8 @@ All that is missing is said in one message, each with its size and the way to ge
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -30,9 +32,10 @@ def check_all(config: Config) -> list[str]:
         One line per thing that is ready, or that the run does without.
 
     Raises:
-        DataError: all that is wrong, in one message.
+        DataError: all that is wrong or missing, in one message.
     """
-    problems = _data_problems(config) + _disk_problems(config) + _gpu_problems(config)
+    problems = _data_problems(config) + _model_problems(config)
+    problems += _disk_problems(config) + _gpu_problems(config)
     notices, wrong = _inception(config)
     problems += wrong
     ready = []
@@ -42,7 +45,7 @@ def check_all(config: Config) -> list[str]:
         except DataError as error:
             problems.append(str(error))
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError("\n".join(problems + notices))
     summary = {"ready": ready, "missing": [notice.splitlines()[0] for notice in notices]}
     write_json(paths.fill(paths.PREFLIGHT, config.run), {"datasets": config.datasets} | summary)
     return ready + notices
@@ -159,11 +162,30 @@ def _result_bytes(config: Config) -> int:
         drawn = images * channels * height * width * (len(config.evaluated_models) + 1)
         weights = sum(
             value.numel() * value.element_size()
-            for model in config.trained_models
-            for value in _fresh(config, dataset, model).state_dict().values()
+            for _, model in _fresh_models(config, dataset)
+            for value in model.state_dict().values()
         )
         total += len(config.seeds) * (drawn + weights)
     return total
+
+
+def _model_problems(config: Config) -> list[str]:
+    """Models that cannot be built for a dataset, such as for image sides that they cannot halve."""
+    problems = []
+    for dataset in config.datasets:
+        for model in config.trained_models:
+            try:
+                _fresh(config, dataset, model)
+            except ValueError as error:
+                problems.append(f"{dataset} · {model}: {error}")
+    return problems
+
+
+def _fresh_models(config: Config, dataset: str) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The models that can be built, untrained."""
+    for model in config.trained_models:
+        with suppress(ValueError):  # said elsewhere
+            yield model, _fresh(config, dataset, model)
 
 
 def _fresh(config: Config, dataset: str, model: str) -> torch.nn.Module:
@@ -183,11 +205,11 @@ def _gpu_problems(config: Config) -> list[str]:
     _, total = torch.cuda.mem_get_info(device)
     problems = []
     for dataset in config.datasets:
-        for model in config.trained_models:
+        for model, fresh in _fresh_models(config, dataset):
             job = config.training_job(dataset, model)
             size = job.settings["training"]["batch_size"]
             shape = config.facts(dataset).image_shape
-            needed = GPU_RESERVE + training_bytes(_fresh(config, dataset, model), shape, size)
+            needed = GPU_RESERVE + training_bytes(fresh, shape, size)
             if needed > total:
                 problems.append(
                     f"GPU memory: {dataset} · {model} needs about {_gb(needed)} to train on "

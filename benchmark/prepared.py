@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from benchmark.datasets import Facts
 from benchmark.distributions import preflight_command
 from benchmark.errors import DataError
-from benchmark.files import file_digest, write_json
+from benchmark.files import UNREADABLE, file_digest, write_json
 from benchmark.image_files import BrokenImageError
 from benchmark.pixels import to_uint8
 from benchmark.progress import training_progress
@@ -48,15 +48,16 @@ def prepare(facts: Facts, source: Source, folder: Path) -> None:
     parts = source.read()
     digests: dict[str, list[bytes]] = {}
     for part, needed in facts.needed.items():
-        if len(parts[part].images) < needed:
+        count = len(parts[part].images) if part in parts else 0
+        if count < needed:
             raise DataError(
-                f"{facts.name}: {source.place} holds {len(parts[part].images)} {part} images, its "
-                f"splits need {needed}"
+                f"{facts.name}: {source.place} holds {count} {part} images, its splits need "
+                f"{needed}; its parts are {', '.join(parts)}"
             )
         digests[part] = _write_part(facts, source.place, parts[part], folder / f"{part}.raw")
     found = {part: content_digest(each) for part, each in digests.items()}
     for part, expected in facts.digests.items():
-        if found[part] != expected:
+        if part in found and found[part] != expected:
             raise DataError(
                 f"{facts.name}: the {part} images in {source.place} are not the expected ones\n"
                 f"  expected digest {expected}\n  found           {found[part]}\n"
@@ -138,7 +139,7 @@ def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], d
             else:
                 images[split] = array
         return images, labels, origin["digests"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (*UNREADABLE, TypeError):
         return None
 
 
@@ -152,7 +153,7 @@ def is_intact(folder: Path) -> bool:
     try:
         origin = json.loads((folder / ORIGIN).read_text())
         return origin["arrays"] == _array_digests(folder)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -101,6 +101,10 @@ def save_samples(path: str | Path, batches: Iterable[Tensor], shape: tuple, job:
             header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
             np.lib.format.write_array_header_1_0(member, header)
             for batch in batches:
+                if batch.dtype != torch.uint8 or batch.shape[1:] != tuple(shape[1:]):
+                    raise ValueError(
+                        f"{batch.dtype} {tuple(batch.shape)} drawn, uint8 {tuple(shape)} announced"
+                    )
                 member.write(batch.contiguous().numpy().tobytes())
                 written += len(batch)
         text = io.BytesIO()

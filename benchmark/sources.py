@@ -3,7 +3,6 @@ of image files for each of its parts. `benchmark.distributions` knows the others
 """
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 
 from benchmark.datasets import Facts
 from benchmark.errors import DataError
+from benchmark.files import UNREADABLE
 from benchmark.image_files import folder_labels, folder_reader, image_files, list_images
 
 
@@ -45,7 +45,10 @@ class Source:
 
     def stamp(self) -> str:
         """Changes when a file's name, size or time of change does."""
-        stats = [(path, path.stat()) for path in self.files]
+        try:
+            stats = [(path, path.stat()) for path in self.files]
+        except OSError as error:  # a link to nowhere, a file that was just removed
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
         lines = [f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
         return hashlib.sha256("\n".join([self.version, *sorted(lines)]).encode()).hexdigest()
 
@@ -69,18 +72,24 @@ def _read_npz(facts: Facts, path: Path) -> Parts:
             f"  It needs <part>_images, uint8 (N, H, W) or (N, H, W, C){wanted} for "
             f"the parts {', '.join(facts.needed)}."
         ) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, TypeError) as error:  # TypeError: one array, not an archive of them
         raise DataError(f"{facts.name}: {path} cannot be read: {error}") from error
     for name, part in parts.items():
         images, labels = part.images, part.labels
-        fits = labels is None or len(labels) == len(images)
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or not fits:
-            found = "" if labels is None else f" and {len(labels)} labels"
+        fits = images.dtype == np.uint8 and images.ndim in (3, 4)
+        if not fits or not (labels is None or _are_labels(labels, len(images), facts.classes)):
+            wanted = "" if labels is None else f" with as many labels from 0 to {facts.classes - 1}"
+            found = "" if labels is None else f" and labels {labels.dtype} {labels.shape}"
             raise DataError(
-                f"{facts.name}: {path}: {name}_images must be uint8 (N, H, W) or (N, H, W, C) with "
-                f"as many labels, got {images.dtype} {images.shape}{found}"
+                f"{facts.name}: {path}: {name}_images must be uint8 (N, H, W) or (N, H, W, C)"
+                f"{wanted}, got {images.dtype} {images.shape}{found}"
             )
     return parts
+
+
+def _are_labels(labels: np.ndarray, count: int, classes: int) -> bool:
+    whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (count,)
+    return whole and bool(((labels >= 0) & (labels < classes)).all())
 
 
 def folder_source(facts: Facts, folder: Path) -> Source:
@@ -88,10 +97,10 @@ def folder_source(facts: Facts, folder: Path) -> Source:
     names = {part: list_images(folder / part) for part in facts.needed}
 
     def read() -> Parts:
+        labels = folder_labels(facts, {folder / part: each for part, each in names.items()})
         return {
             part: Part(
-                image_files(facts, each, folder_reader(folder / part)),
-                folder_labels(facts, each, folder / part),
+                image_files(facts, each, folder_reader(folder / part)), labels[folder / part]
             )
             for part, each in names.items()
         }

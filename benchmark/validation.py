@@ -21,9 +21,10 @@ CLASSIFIER = "classifier"
 def find_problems(values: dict) -> list[str]:
     """Every problem of a parsed configuration, each as "path: what, and what to do"."""
     problems = _problems_at_once(values)
-    overrides = values.get("per_dataset")
+    overrides = values.get("per_dataset", {})
     if not isinstance(overrides, dict):
         return problems
+    problems += _split_problems(values, overrides)
     for dataset, override in overrides.items():
         prefix = f"per_dataset.{dataset}"
         if dataset not in _datasets(values):
@@ -73,9 +74,35 @@ def _problems_at_once(values: dict) -> list[str]:
     return problems
 
 
+def _split_problems(values: dict, overrides: dict) -> list[str]:
+    """Splits that are asked for and that a dataset does not have."""
+    problems = []
+    names = values.get("datasets")
+    for name in names if isinstance(names, list) else ():
+        facts = _datasets(values).get(name) if isinstance(name, str) else None
+        splits = _mapping(_mapping(facts).get("splits"))
+        resolved = apply_override(values, _mapping(overrides.get(name))) if splits else {}
+        evaluation = _mapping(resolved.get("evaluation"))
+        asked = {f"references.{split}": split for split in _mapping(evaluation.get("references"))}
+        asked["likelihood.split"] = _mapping(evaluation.get("likelihood")).get("split")
+        problems += [
+            f"evaluation.{path}: {name} has no {split} split; known: {', '.join(splits)}"
+            for path, split in asked.items()
+            if split in _known_splits() and split not in splits
+        ]
+    return problems
+
+
+def _known_splits() -> list[str]:
+    return _schema()["$defs"]["split"]["enum"]
+
+
+def _mapping(value) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
 def _own_datasets(values: dict) -> dict:
-    own = values.get("own_datasets")
-    return own if isinstance(own, dict) else {}
+    return _mapping(values.get("own_datasets"))
 
 
 def _datasets(values: dict) -> dict:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from benchmark.config import REAL, Config
 from benchmark.gates import Means, failures
+from benchmark.inception import OFFICIAL_SHA256
 from benchmark.names import METRIC, metric_name
 from paper_figures.records import quality_records, source_note, training_records
 from paper_figures.style import dataset_label, model_label, save_table
@@ -25,7 +26,7 @@ COLUMNS = {
 }
 INCEPTION = ("fid", "kid")
 ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first reference alone
-DISTANCES = ("fid", "kid", "fd_classifier")
+DISTANCES = ("fid", "fid_infinity", "kid", "fd_classifier")
 
 
 def render(config: Config) -> None:
@@ -76,13 +77,30 @@ def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
     """
     found = dict.fromkeys(quality["metric"]) if len(quality) else {}
     for dataset in config.datasets:
-        settings = config.resolved(dataset)["evaluation"]
-        if settings.get("inception") and "inception_sha256" not in settings:
-            for split, count in settings["references"].items():
+        if _wants_fid(config, dataset):
+            references = config.resolved(dataset)["evaluation"]["references"]
+            for split, count in references.items():
                 found |= dict.fromkeys(metric_name(name, split, count) for name in INCEPTION)
     order = list(COLUMNS)
     names = {metric: METRIC.fullmatch(metric)["name"] for metric in found}
     return sorted(found, key=lambda m: order.index(names[m]) if names[m] in order else len(order))
+
+
+def _wants_fid(config: Config, dataset: str) -> bool:
+    """Whether a dataset is to be measured with Inception's standard weights."""
+    settings = config.resolved(dataset)["evaluation"]
+    standard = settings.get("inception_sha256", OFFICIAL_SHA256) == OFFICIAL_SHA256
+    return settings.get("inception", False) and standard
+
+
+def _lacks_fid(config: Config, quality: pd.DataFrame) -> bool:
+    """Whether some images were measured without the FID that was asked for."""
+    if not len(quality):
+        return False
+    wanted = quality[[_wants_fid(config, dataset) for dataset in quality["dataset"]]]
+    found = wanted["metric"].str.match(r"fid_(train|validation|test)_")
+    jobs = [wanted[key] for key in ("dataset", "model", "seed")]
+    return not found.groupby(jobs).any().all()
 
 
 def _first_reference(config: Config, dataset: str) -> str:
@@ -112,11 +130,16 @@ def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str
 def _marks(name: str, images: int, row: dict, failed: bool) -> str:
     """What the notes below the table explain."""
     marks = ""
-    if name in DISTANCES and images < FEWEST_IMAGES:
+    if _is_distance(name) and images < FEWEST_IMAGES:
         marks += "†"
     if name == "bits_per_dimension" and _loose_share(row) > LOOSE_SHARE:
         marks += "‡"
     return marks + (" ✗" if failed else "")
+
+
+def _is_distance(name: str) -> bool:
+    """Whether so few images spoil the metric; the last is a Frechet distance, by other weights."""
+    return name in DISTANCES or name.startswith("frechet_")
 
 
 def _loose_share(row: dict) -> float:
@@ -180,7 +203,7 @@ def _notes(
         "and recall are the shares of samples near real images and of real images near samples, "
         "in the same features. The real images are drawn from the training split: the floor."
     )
-    if any(label.startswith("FID") and not values.any() for label, values in cells.items()):
+    if _lacks_fid(config, quality):
         notes.append(
             "FID and KID are empty where Inception's weights were not there when the images were "
             "measured."
@@ -209,6 +232,6 @@ def _notes(
         notes.append("✗ failed a health gate of config/gates.yaml: see its row.")
     if "†" in text:
         kinds = [METRIC.fullmatch(metric)["name"] for metric in quality["metric"]]
-        fewest = quality["images"][[kind in DISTANCES for kind in kinds]].min()
+        fewest = quality["images"][[_is_distance(kind) for kind in kinds]].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
     return notes + source_note(quality, training)

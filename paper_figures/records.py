@@ -50,8 +50,9 @@ def quality_records(config: Config) -> pd.DataFrame:
             for name, value in values.items():
                 found = METRIC.fullmatch(name)
                 if found:
-                    real = values[f"reference_count_{found['split']}"]
-                    images = min(count_of(found["count"]), real)
+                    drawn = count_of(found["count"])
+                    # A likelihood may be of a split that nothing is compared with.
+                    images = min(drawn, values.get(f"reference_count_{found['split']}", drawn))
                     rows.append(_names(record) | {"metric": name, "value": value, "images": images})
     return pd.DataFrame(rows)
 

@@ -1,7 +1,5 @@
 """The classifier behind FD-classifier."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from reference.configs import bars_dataset, tiny_config
@@ -16,6 +14,7 @@ from benchmark.classifier import (
 )
 from benchmark.config import CLASSIFIER
 from benchmark.data import load_dataset
+from benchmark.datasets import Facts, known_datasets
 
 CPU = torch.device("cpu")
 
@@ -25,8 +24,8 @@ def job(**changes):
     return config.training_job("digits", CLASSIFIER)
 
 
-def test_it_learns_the_digits():
-    digits = load_dataset("digits", Path("unused"))
+def test_it_learns_the_digits(tmp_path):
+    digits = load_dataset(Facts.parse("digits", known_datasets()["digits"]), tmp_path, tmp_path)
     model = train_classifier(job(updates=200), digits, CPU, "none")
     assert accuracy(model, digits.images["test"], digits.labels["test"]) > 0.9
 
@@ -74,6 +73,6 @@ def test_accuracy_is_the_fraction_that_is_right(batch_size):
 
 
 def test_the_features_feed_the_last_layer_alone():
-    model = Classifier((1, 8, 8), features=6)
+    model = Classifier((1, 8, 8), features=6, classes=3)
     assert [name for name, _ in model.named_children()] == ["features", "head"]
-    assert model.head.in_features == 6
+    assert (model.head.in_features, model.head.out_features) == (6, 3)

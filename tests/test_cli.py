@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference.configs import CONFIG_FOLDER, write_config
+from reference.configs import CONFIG_FOLDER, FACES, write_config
 
 import paper_figures.__main__
 from benchmark import cli, paths
@@ -23,7 +23,8 @@ JOB = ["--dataset", "digits", "--model", "vae"]
 def folder(tmp_path, monkeypatch):
     """An empty working directory with a configuration in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KAEM_DATA_ROOT", raising=False)
+    for root in ("KAEM_DATA_ROOT", "KAEM_CACHE_ROOT"):
+        monkeypatch.delenv(root, raising=False)
     write_config(tmp_path / "tiny.yaml")
     threads = torch.get_num_threads()
     yield tmp_path
@@ -35,7 +36,9 @@ def run(*words: str) -> int:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """What is there, but for the prepared images and the features of real ones."""
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {str(path) for path in found if path.parts[:2] != ("data", "cache")}
 
 
 def path(pattern: str, model: str = "vae") -> str:
@@ -58,7 +61,9 @@ def test_every_step_by_hand(folder, capsys):
         assert all(part in captured.out for part in said), captured.out
         assert "Traceback" not in captured.err
 
-    step(["preflight"], [path(paths.DATA)], "digits: ready, 1257 train, 180 validation, 360 test")
+    ready = "digits: ready, 1257 train, 180 validation, 360 test"
+    step(["preflight"], [path(paths.PREFLIGHT)], ready)
+    step(["preflight", "--dataset", "digits"], [path(paths.DATA)], ready)
     step(
         ["train", "--dataset", "digits", "--model", "classifier", "--progress", "none"],
         [path(paths.CLASSIFIER), path(paths.CLASSIFIER_RECORD)],
@@ -70,7 +75,7 @@ def test_every_step_by_hand(folder, capsys):
         f"wrote {path(paths.WEIGHTS)}",
     )
     step(["sample", *JOB], [path(paths.SAMPLES)], "64 images")
-    step(["evaluate", *JOB], [path(paths.METRICS_RECORD)], "FD-classifier", "64 samples", "360")
+    step(["evaluate", *JOB], [path(paths.METRICS_RECORD)], "vae · seed 0: fd_classifier_test_64")
     step(
         ["sample", "--dataset", "digits", "--model", "real"],
         [path(paths.SAMPLES, "real")],
@@ -86,7 +91,7 @@ def test_every_step_by_hand(folder, capsys):
     metrics = {name: read_record(name)["metrics"] for name in written if is_record(name)}
     assert len(metrics) == 5
     real, vae = (metrics[path(paths.METRICS_RECORD, model)] for model in ("real", "vae"))
-    assert real["reference_count"] == vae["reference_count"] == 360
+    assert real["reference_count_test"] == vae["reference_count_test"] == 360
     # Five updates make no digits: real ones are nearer.
     assert 0 < real["fd_classifier_test_64"] < vae["fd_classifier_test_64"]
     timing = metrics[path(paths.TIMING_RECORD)]
@@ -102,7 +107,7 @@ def test_every_step_by_hand(folder, capsys):
 
 
 def is_record(name: str) -> bool:
-    return name.endswith(".json") and "/data/" not in name
+    return name.endswith(".json") and "/data/" not in name and "preflight" not in name
 
 
 def test_training_shows_its_progress_on_standard_error(folder, capsys):  # noqa: ARG001
@@ -173,6 +178,13 @@ def test_a_negative_seed_is_refused_before_anything_is_written(folder, capsys):
         code = stopped.code
     assert code in (1, 2)
     assert "seed" in capsys.readouterr().err
+    assert files(folder) == {"tiny.yaml"}
+
+
+def test_unlabelled_images_train_no_classifier(folder, capsys):
+    write_config(folder / "tiny.yaml", {"own_datasets.faces": FACES})
+    assert run("train", "--dataset", "faces", "--model", "classifier") == 1
+    assert "--model classifier: the images of faces have no labels" in capsys.readouterr().err
     assert files(folder) == {"tiny.yaml"}
 
 

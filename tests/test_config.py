@@ -8,6 +8,8 @@ import pytest
 import yaml
 from reference.configs import (
     CONFIG_FOLDER,
+    FACES,
+    LIKELIHOOD,
     MISSING,
     MODEL_SETTINGS,
     RUN_CONFIGS,
@@ -18,8 +20,10 @@ from reference.configs import (
 )
 
 import benchmark.config
-from benchmark.config import CLASSIFIER, REAL, Config, find_problems, load_config, merge
+from benchmark.config import CLASSIFIER, REAL, Config, load_config
+from benchmark.datasets import Facts, known_datasets
 from benchmark.errors import ConfigError
+from benchmark.validation import find_problems, merge
 
 UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
 
@@ -44,8 +48,43 @@ MISTAKES = [
     ({"datasets": ["digits", "mnits"]}, "datasets[1]: ", "did you mean 'mnist'?"),
     ({"decoder": {"kind": "cnov"}}, "decoder.kind: ", "did you mean 'conv'?"),
     ({"classifier.features": 1.5}, "classifier.features: ", "must be integer, not 1.5"),
-    ({"evaluation.reference_split": "tets"}, "evaluation.reference_split: ", "mean 'test'?"),
+    ({"evaluation.references.tets": 64}, "evaluation.references: ", "mean 'test'?"),
+    (
+        {"evaluation.likelihood": {"images": 3, "passes": 5}},
+        "evaluation.likelihood.split: ",
+        "miss",
+    ),
     ({"timing.warm_up": 3}, "timing.warm_up: ", "did you mean 'warmup'?"),
+    ({"own_datasets.mnist": FACES}, "own_datasets.mnist: ", "choose another"),
+    ({"own_datasets.Fac": FACES}, "own_datasets: ", "'Fac' must match"),
+    ({"own_datasets.a": {**FACES, "clases": 2}}, "own_datasets.a.clases: ", "mean 'classes'?"),
+    (
+        {"own_datasets.b": {**FACES, "layout": "celebA"}},
+        "own_datasets.b.layout: ",
+        "mean 'celeba'?",
+    ),
+    (
+        {"own_datasets.c": {**FACES, "image_shape": [2, 8, 8]}},
+        "own_datasets.c.image_shape[0]: ",
+        "2",
+    ),
+    ({"own_datasets.d": {**FACES, "image_shape": [3, 8]}}, "own_datasets.d.image_shape: ", "short"),
+    ({"own_datasets.e": {**FACES, "crop": 0}}, "own_datasets.e.crop: ", "0 is less than"),
+    (
+        {"own_datasets.f": changed(FACES, {"splits.test": MISSING})},
+        "own_datasets.f.splits.test: ",
+        "",
+    ),
+    (
+        {"own_datasets.g": changed(FACES, {"splits.tets": {"part": "test", "count": 9}})},
+        "own_datasets.g.splits.tets: ",
+        "did you mean 'test'?",
+    ),
+    (
+        {"own_datasets.h": changed(FACES, {"splits.test.part": "Test 1"})},
+        "own_datasets.h.splits.test.part: ",
+        "must match",
+    ),
     ({"models.vaee": MODEL_SETTINGS["vae"]}, "models.vaee: ", "unknown model 'vaee'; did you mean"),
     ({"models.small.model": "kaem_si"}, "models.small: ", "did you mean 'kaem_is'?"),
     ({"models.real.model": "vae"}, "models.real: ", "reserved"),
@@ -106,13 +145,29 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
     [
         # YAML reads `1.0e+5` as a float: a number of updates that `range` refuses.
         ({"training.updates": 1.0e5}, "training.updates"),
-        ({"evaluation.samples": 64.0}, "evaluation.samples"),
+        ({"evaluation.references.test": 64.0}, "evaluation.references.test"),
         ({"training.learning_rate": float("nan")}, "training.learning_rate"),
         ({"models.vae.sigma": float("inf")}, "models.vae.sigma"),
         ({"models.vae.model": ["vae"]}, "models.vae"),
         ({"models.kaem_is.prior.domain": [-4, "4e0"]}, "models.kaem_is.prior.domain"),
         ({"models.kaem_is.prior.domain": [[0], [1]]}, "models.kaem_is.prior.domain"),
         ({"models": ["vae"]}, "models"),
+        ({"own_datasets": ["faces"]}, "own_datasets"),
+        ({"own_datasets": {"faces": None}, "datasets": ["faces"]}, "own_datasets.faces"),
+        (
+            {"own_datasets": {"faces": {**FACES, "splits": None}}, "datasets": ["faces"]},
+            "own_datasets.faces.splits",
+        ),
+        ({"datasets": [["digits"]]}, "datasets[0]"),
+        ({"evaluation": None}, "evaluation"),
+        ({"evaluation.references": None}, "evaluation.references"),
+        ({"evaluation.references": {}}, "evaluation.references"),
+        ({"evaluation.likelihood": 5}, "evaluation.likelihood"),
+        (
+            {"evaluation.likelihood": LIKELIHOOD | {"split": ["test"]}},
+            "evaluation.likelihood.split",
+        ),
+        ({"per_dataset.digits.evaluation": "test"}, "per_dataset.digits.evaluation"),
         ({"per_dataset": ["mnist"]}, "per_dataset"),
         ({"per_dataset.mnist": None}, "per_dataset.mnist"),
         ({"per_dataset.mnist.models": ["vae"]}, "per_dataset.mnist.models"),
@@ -234,8 +289,14 @@ HASH_CASES = [
     ({"decoder.width": 12}, ENTRIES),
     ({"threads": 2}, EVERYTHING_TRAINED),
     ({"classifier.features": 4}, [CLASSIFIER, "evaluation"]),
-    ({"evaluation.samples": 65}, ["sampling", "evaluation"]),
-    ({"evaluation.reference_split": "train"}, ["evaluation"]),
+    ({"evaluation.references.test": 65}, ["sampling", "evaluation"]),
+    # As many images are drawn for two references as for the larger one.
+    ({"evaluation.references.train": 65}, ["sampling", "evaluation"]),
+    ({"evaluation.references.train": 64}, ["evaluation"]),
+    ({"evaluation.references": {"train": 64}}, ["evaluation"]),
+    ({"evaluation.inception": True}, ["evaluation"]),
+    ({"evaluation.inception": False}, []),
+    ({"evaluation.likelihood": LIKELIHOOD}, ["evaluation"]),
     ({"evaluation.batch_size": 32}, ["evaluation"]),
     ({"timing.repetitions": 20}, ["timing"]),
     ({"per_dataset.mnist.training.learning_rate": 0.1}, ["mnist kaem_is", "mnist vae"]),
@@ -384,6 +445,99 @@ def test_mistakes_in_such_an_entry(changes, problem):
     with pytest.raises(ConfigError) as caught:
         sampled_twice(**changes)
     assert problem in str(caught.value)
+
+
+# Datasets of one's own --------------------------------------------------------------------------
+
+
+def with_faces(changes: dict | None = None) -> Config:
+    """A configuration of digits and of unlabelled faces."""
+    faces = {"own_datasets.faces": FACES, "datasets": ["digits", "faces"]}
+    return tiny_config(faces | (changes or {}))
+
+
+def test_a_dataset_of_ones_own_is_known_like_the_others():
+    config = with_faces({"per_dataset.faces.training.updates": 3})
+    assert set(config.known_datasets) == {*known_datasets(), "faces"}
+    assert config.facts("faces") == Facts.parse("faces", FACES)
+    assert config.facts("digits") == tiny_config().facts("digits")
+    settings = config.training_job("faces", "vae").settings
+    assert settings["training"]["updates"] == 3
+    assert settings["data"] == {
+        "image_shape": [3, 64, 64],
+        "digests": {},
+        "splits": FACES["splits"],
+        "crop": 140,
+    }
+
+
+def test_without_labels_no_classifier_is_asked_for():
+    config = with_faces()
+    assert config.has_classifier("digits")
+    assert not config.has_classifier("faces")
+    assert config.evaluation_job("faces", "vae").settings["classifier"] is None
+    labelled = with_faces({"own_datasets.faces.classes": 7})
+    job = labelled.training_job("faces", CLASSIFIER)
+    assert job.settings["classes"] == 7
+    assert labelled.evaluation_job("faces", "vae").settings["classifier"] == job.config_hash
+    # Labels make a classifier; the models see none.
+    assert labelled.training_job("faces", "vae") == config.training_job("faces", "vae")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop": 128},
+        {"image_shape": [3, 32, 32]},
+        {"splits.train.count": 39},
+        {"digests": {"train": "0" * 64}},
+    ],
+    ids=str,
+)
+def test_facts_that_choose_the_images_change_what_is_trained(changes):
+    before, after = (
+        with_faces({f"own_datasets.faces.{key}": value for key, value in each.items()})
+        for each in ({}, changes)
+    )
+    for step in STEPS:
+        jobs = [getattr(config, f"{step}_job")("faces", "vae") for config in (before, after)]
+        assert jobs[0].config_hash != jobs[1].config_hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"evaluation.references.validation": 64}, "evaluation.references.validation: "),
+        ({"per_dataset.faces.evaluation.references.validation": 64}, "evaluation.references.valid"),
+        (
+            {"evaluation.likelihood": LIKELIHOOD | {"split": "validation"}},
+            "evaluation.likelihood.split: ",
+        ),
+    ],
+    ids=str,
+)
+def test_a_split_that_a_dataset_lacks_is_found_before_anything_trains(changes, path):
+    with pytest.raises(ConfigError) as caught:
+        with_faces(changes)
+    (problem,) = caught.value.problems
+    assert problem.startswith(path)
+    assert problem.endswith("faces has no validation split; known: train, test")
+    # The digits have one.
+    elsewhere = {key.replace(".faces.", ".digits."): value for key, value in changes.items()}
+    with_faces(elsewhere | {"datasets": ["digits"]})
+
+
+# How many images --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("references", "count"),
+    [({"test": 64}, 64), ({"train": 80, "test": 64}, 80), ({"test": 64, "validation": 65}, 65)],
+)
+def test_as_many_images_are_drawn_as_the_largest_comparison_takes(references, count):
+    config = tiny_config({"evaluation.references": references})
+    for model in (*ENTRIES, REAL):
+        assert config.sampling_job("digits", model).settings["samples"] == count
 
 
 def test_a_job_names_the_facts_of_its_dataset():

@@ -5,7 +5,7 @@ import yaml
 from reference.configs import MODEL_SETTINGS, tiny_config
 
 from benchmark import gates
-from benchmark.config import known_datasets
+from benchmark.datasets import known_datasets
 from benchmark.errors import ConfigError
 from benchmark.gates import EVERY_MODEL, Gate
 from benchmark.registry import MODELS

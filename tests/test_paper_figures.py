@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from reference.configs import MODEL_SETTINGS, bars_dataset, changed, tiny_config
+from reference.configs import FACES, MODEL_SETTINGS, bars_dataset, changed, tiny_config
 
 import benchmark.records
 from benchmark import paths
 from benchmark.config import REAL, Config
 from benchmark.errors import BenchmarkError, RecordError
+from benchmark.names import count_name, metric_name
 from benchmark.provenance import provenance
 from benchmark.records import write_record
 from benchmark.sample import save_samples
@@ -43,7 +44,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def make_config(changes: dict | None = None) -> Config:
-    return tiny_config({"seeds": [0, 1], "evaluation.samples": COUNT, **(changes or {})})
+    return tiny_config(
+        {"seeds": [0, 1], "evaluation.references": {"test": COUNT}, **(changes or {})}
+    )
 
 
 def find(pattern: str, **names) -> Path:
@@ -54,12 +57,18 @@ def find(pattern: str, **names) -> Path:
 def write_quality(
     config, model, seed, distance, images=COUNT, reference=COUNT, dataset="digits", **others
 ):
-    name = f"fd_classifier_test_{config.resolved(dataset)['evaluation']['samples']}"
+    (drawn,) = config.resolved(dataset)["evaluation"]["references"].values()
+    name = metric_name("fd_classifier", "test", drawn)
+    metrics = {name: distance, "reference_count_test": reference, **others}
+    write_metrics(config, model, seed, metrics, images, dataset)
+
+
+def write_metrics(config, model, seed, metrics, images=COUNT, dataset="digits"):
     write_record(
         find(paths.METRICS_RECORD, model=model, seed=seed, dataset=dataset),
         "metrics",
         config.evaluation_job(dataset, model),
-        {name: distance, "reference_count": reference, **others},
+        metrics,
         seed=seed,
         device=CPU,
         wall_time_s=1.0,
@@ -143,7 +152,7 @@ def read_tex(table: str) -> str:
 
 # Quality ----------------------------------------------------------------------------------------
 
-FD = "FD-classifier (2,048 samples, test split)"
+FD = "FD-classifier (test 2048)"
 
 
 def test_quality_is_mean_and_standard_deviation_over_seeds():
@@ -205,12 +214,12 @@ def test_tables_of_a_run_without_records():
     [(COUNT, COUNT, ""), (COUNT - 1, COUNT, "†"), (COUNT, COUNT - 1, "†"), (64, 360, "†")],
 )
 def test_a_dagger_below_2048_images(images, reference, dagger):
-    config = make_config({"evaluation.samples": images})
+    config = make_config({"evaluation.references": {"test": images}})
     write_quality(config, REAL, 0, 2.6, images, reference)
     write_quality(config, "vae", 0, 10.0, images, reference)
     quality.render(config)
     rows, below = read_md("quality")
-    column = f"FD-classifier ({images:,} samples, test split)"
+    column = f"FD-classifier (test {images})"
     shown = {row["Model"]: row[column] for row in rows}
     assert shown == {"real images": f"2.6{dagger}", "VAE": f"10.0{dagger}", "KAEM-IS": ""}
     assert (f"† from {min(images, reference):,} images" in below) == bool(dagger)
@@ -219,16 +228,172 @@ def test_a_dagger_below_2048_images(images, reference, dagger):
 
 def test_each_dataset_has_its_rows_and_its_own_sample_count():
     config = make_config({"datasets": ["digits", "mnist"]})
-    config = Config(changed(config.values, {"per_dataset.mnist.evaluation.samples": 5000}), "")
+    config = Config(
+        changed(config.values, {"per_dataset.mnist.evaluation.references.test": 5000}), ""
+    )
     write_quality(config, "vae", 0, 10.0)
     write_quality(config, "vae", 0, 20.0, images=5000, reference=10000, dataset="mnist")
     quality.render(config)
     shown = {(row["Dataset"], row["Model"]): row for row in read_md("quality")[0]}
     assert len(shown) == 6
-    other = FD.replace("2,048", "5,000")
+    other = FD.replace("2048", "5k")
     digits, mnist = (shown[title, "VAE"] for title in ("scikit-learn digits", "MNIST"))
     assert (digits[FD], digits[other]) == ("10.0", "")
     assert (mnist[FD], mnist[other]) == ("", "20.0")
+
+
+# References, and features that were not to be had
+
+
+MISSING_WEIGHTS = {"inception_missing": "no weights were there when this was measured"}
+NO_WEIGHTS = "FID and KID are empty where Inception's weights were not there"
+
+
+def test_each_reference_has_its_own_columns():
+    references = {"train": 50_000, "test": 10_000}
+    config = make_config({"evaluation.references": references, "evaluation.inception": True})
+    values = {
+        "fid": (11.0, 12.0),
+        "fid_infinity": (9.0, 10.0),
+        "fid_infinity_se": (0.5, 0.25),
+        "kid": (0.01, 0.02),
+        "fd_classifier": (3.0, 4.0),
+        "precision_classifier": (0.6, 0.7),
+    }
+    metrics = {f"reference_count_{split}": 60_000 for split in references}
+    for name, pair in values.items():
+        for (split, count), value in zip(references.items(), pair, strict=True):
+            metrics[metric_name(name, split, count)] = value
+    write_metrics(config, "vae", 0, metrics)
+    quality.render(config)
+    rows, below = read_md("quality")
+    cells = {row["Model"]: row for row in rows}["VAE"]
+    # Columns of a metric stand together, in the order of the references. The second reference's
+    # KID and precision, and the errors of the limit, are for the csv alone.
+    shown = {
+        "FID (train 50k)": "11.00",
+        "FID (test 10k)": "12.00",
+        "FID-infinity (train 50k)": "9.00",
+        "FID-infinity (test 10k)": "10.00",
+        "KID (train 50k)": "0.0100",
+        "FD-classifier (train 50k)": "3.0",
+        "FD-classifier (test 10k)": "4.0",
+        "Precision (train 50k)": "0.60",
+    }
+    measured = [name for name in cells if "(" in name]
+    assert {name: cells[name] for name in measured} == shown
+    assert measured == list(shown)
+    (row,) = (row for row in read_csv("quality") if row["model"] == "vae")
+    for name, pair in values.items():
+        found = [row[f"{name}_{tail}_mean"] for tail in ("train_50k", "test_10k")]
+        assert tuple(map(float, found)) == pair
+    assert NO_WEIGHTS not in below
+
+
+def test_fid_stays_empty_with_the_reason_where_inception_weights_cannot_be_had():
+    config = make_config({"evaluation.inception": True})
+    for model in (REAL, *MODELS):
+        write_quality(config, model, 0, 10.0, **MISSING_WEIGHTS)
+    quality.render(config)
+    rows, below = read_md("quality")
+    for row in rows:
+        assert (row["FID (test 2048)"], row["KID (test 2048)"]) == ("", "")
+        assert row[FD] == "10.0"
+    assert NO_WEIGHTS in below
+    assert NO_WEIGHTS in read_tex("quality")
+    # Nothing else is called FID.
+    assert [name for name in rows[0] if name.startswith("FID")] == ["FID (test 2048)"]
+    assert "FD-classifier is a Frechet distance" in below
+    assert "it is not FID" in below
+
+
+def test_one_record_without_fid_is_reason_enough():
+    config = make_config({"evaluation.inception": True})
+    write_quality(config, "kaem_is", 0, 10.0, **MISSING_WEIGHTS)
+    write_quality(config, "vae", 0, 10.0, fid_test_2048=30.0)
+    quality.render(config)
+    rows, below = read_md("quality")
+    cells = {row["Model"]: row["FID (test 2048)"] for row in rows}
+    assert cells == {"real images": "", "KAEM-IS": "", "VAE": "30.00"}
+    assert NO_WEIGHTS in below
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_no_weights_are_missed_by_who_measured_nothing_or_asked_for_none(asked):
+    config = make_config({"evaluation.inception": asked})
+    if not asked:
+        write_quality(config, "vae", 0, 10.0)
+    quality.render(config)
+    rows, below = read_md("quality")
+    assert NO_WEIGHTS not in below
+    assert ("FID (test 2048)" in rows[0]) == asked
+
+
+def test_a_frechet_distance_by_other_weights_is_not_called_fid():
+    config = make_config(
+        {"evaluation.inception": True, "evaluation.inception_sha256": "1234abcd" + "0" * 56}
+    )
+    others = {"frechet_1234abcd_test_2048": 20.0, "kid_1234abcd_test_2048": 0.5}
+    write_quality(config, "vae", 0, 10.0, **others)
+    quality.render(config)
+    rows, below = read_md("quality")
+    cells = {row["Model"]: row for row in rows}["VAE"]
+    assert cells["Frechet distance, weights 1234abcd (test 2048)"] == "20.00"
+    assert not any(name.startswith(("FID", "KID")) for name in cells)
+    assert NO_WEIGHTS not in below
+    assert read_csv("quality")[2]["kid_1234abcd_test_2048_mean"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("fid", "FID"),
+        ("fid_infinity", "FID-infinity"),
+        ("kid", "KID"),
+        ("frechet_1234abcd", "Frechet distance, weights 1234abcd"),
+        ("precision_classifier", None),
+    ],
+)
+@pytest.mark.parametrize(("images", "reference"), [(2048, 2048), (2047, 5000), (5000, 2047)])
+def test_distances_from_too_few_images_are_not_comparable(name, column, images, reference):
+    config = make_config({"evaluation.references": {"test": images}})
+    metrics = {metric_name(name, "test", images): 0.5, "reference_count_test": reference}
+    write_metrics(config, "vae", 0, metrics)
+    quality.render(config)
+    rows, below = read_md("quality")
+    few = column is not None and min(images, reference) < 2048
+    title = f"{column or 'Precision'} (test {count_name(images)})"
+    assert {row["Model"]: row[title] for row in rows}["VAE"].endswith("†") == few
+    assert ("† from 2,047 images, fewer than 2,048: not comparable." in below) == few
+
+
+def test_a_likelihood_may_be_of_a_split_that_nothing_is_compared_with():
+    config = make_config()
+    write_quality(config, "vae", 0, 5.0, bits_per_dimension_validation_20=1.5)
+    quality.render(config)
+    cells = {row["Model"]: row for row in read_md("quality")[0]}
+    assert cells["VAE"]["Bits per dimension (validation 20)"] == "1.500"
+
+
+def test_gates_look_at_the_first_reference():
+    config = make_config({"evaluation.references": {"test": 2048, "train": 2048}})
+    counts = {"reference_count_test": 2048, "reference_count_train": 2048}
+    covered = {"class_coverage_test_2048": 0.9, "class_coverage_train_2048": 0.01}
+    write_metrics(config, "vae", 0, counts | covered)
+    swapped = {"class_coverage_test_2048": 0.01, "class_coverage_train_2048": 0.9}
+    write_metrics(config, "kaem_is", 0, counts | swapped)
+    quality.render(config)
+    health = {row["Model"]: row["Health"] for row in read_md("quality")[0]}
+    assert health["VAE"] == "passed"
+    assert health["KAEM-IS"].startswith("FAILED: class_coverage 0.01")
+
+
+def test_a_dataset_of_ones_own_is_called_by_its_title():
+    config = make_config({"own_datasets.faces": FACES, "datasets": ["faces"]})
+    write_metrics(config, "vae", 0, {"reference_count_test": 20}, dataset="faces")
+    quality.render(config)
+    rows, _ = read_md("quality")
+    assert {row["Dataset"] for row in rows} == {"Faces"}
 
 
 def test_latex_escapes_and_sets_its_symbols():
@@ -373,7 +538,7 @@ def test_a_model_that_fails_its_gate_is_marked_in_its_row():
     assert "✗" not in "".join(cells["KAEM-IS"].values())
     assert cells["VAE"]["Health"].startswith("FAILED: class_coverage 0.01, at least")
     assert cells["VAE"][FD] == "6.0 ✗"
-    assert cells["VAE"]["Recall"] == "0.70 ✗"
+    assert cells["VAE"]["Recall (test 2048)"] == "0.70 ✗"
     assert cells["real images"]["Health"] == ""
     assert "✗ failed a health gate" in below
     assert "$\\times$" in read_tex("quality")
@@ -417,7 +582,7 @@ def test_the_quality_table_shows_bits_and_how_the_posterior_sampler_did():
         if line.startswith("|")
     }
     column = {title: position for position, title in enumerate(cells["Model"])}
-    bits, state = column["Bits per dimension (20 test images)"], column["ESS or swap rates"]
+    bits, state = column["Bits per dimension (test 20)"], column["ESS or swap rates"]
     assert cells["KAEM-IS"][bits] == "2.000 ± 0.707"
     assert cells["KAEM-IS"][state] == "ESS 1.75"
     assert cells["KAEM-thermo"][bits] == ""
@@ -456,7 +621,8 @@ def write_densities(shape: tuple[int, ...]) -> None:
 def write_samples(config: Config) -> None:
     images = bars_dataset(70).images["train"]
     for model in (REAL, "vae"):
-        save_samples(find(paths.SAMPLES, model=model), images, config.sampling_job("digits", model))
+        job = config.sampling_job("digits", model)
+        save_samples(find(paths.SAMPLES, model=model), [images], images.shape, job)
 
 
 def render_loss(config: Config) -> str:
@@ -563,6 +729,18 @@ def test_samples_of_other_settings_are_not_shown():
     write_samples(make_config())
     with pytest.raises(RecordError, match="was drawn with other settings"):
         sample_grids.render(make_config({"models.vae.sigma": 0.9}), "digits")
+
+
+def test_colour_images_are_shown_in_colour():
+    config = make_config({"own_datasets.faces": FACES, "datasets": ["faces"]})
+    images = torch.zeros(64, 3, 4, 4, dtype=torch.uint8)
+    images[:, 0], images[:, 2] = 200, 50
+    job = config.sampling_job("faces", "vae")
+    save_samples(find(paths.SAMPLES, model="vae", dataset="faces"), [images], images.shape, job)
+    sample_grids.render(config, "faces")
+    picture = plt.imread(find(paths.FIGURE, figure="samples_faces", format="png"))[..., :3]
+    drawn = np.isclose(picture, np.array([200, 0, 50]) / 255, atol=0.01).all(-1)
+    assert drawn.mean() > 0.2
 
 
 def numbered(n: int, channels: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The whole workflow, as a user runs it: one full run of a tiny configuration, the rest dry runs.
+"""The whole workflow, as a user runs it: full runs of tiny configurations, the rest dry runs.
 
 Snakemake runs as a process of its own, in a temporary folder.
 """
@@ -13,11 +13,22 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
-from reference.configs import CONFIG_FOLDER, RUN_CONFIGS, write_config
+from PIL import Image
+from reference.configs import (
+    CONFIG_FOLDER,
+    FACES,
+    LIKELIHOOD,
+    MODEL_SETTINGS,
+    RUN_CONFIGS,
+    write_config,
+)
 
 from benchmark.config import load_config
 from benchmark.records import read_record
+from benchmark.sample import open_samples
 
 REPOSITORY = CONFIG_FOLDER.parent
 SNAKEFILE = ("-s", REPOSITORY / "Snakefile", "--cores", "2")
@@ -28,7 +39,7 @@ CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at 
 def snakemake(folder: Path, *words, **environment) -> subprocess.CompletedProcess:
     """Run the workflow from `folder`, which holds its configuration; no network can be reached."""
     offline = dict.fromkeys(("http_proxy", "https_proxy"), CLOSED_PORT) | environment
-    kept = {k: v for k, v in os.environ.items() if k.lower() not in ("no_proxy", "kaem_data_root")}
+    kept = {k: v for k, v in os.environ.items() if not k.lower().startswith(("no_proxy", "kaem_"))}
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *SNAKEFILE, "--directory", folder, *words],
         cwd=folder,
@@ -112,12 +123,13 @@ def expected_files() -> set[str]:
     jobs = [f"digits/{model}/seed0" for model in MODELS]
     evaluated = [*jobs, "digits/real/seed0"]
     figures = ["samples_digits", "loss_digits", "prior_digits_kaem_is"]
-    logs = ["data/digits", "classifier/digits", "quality_table", "timing_table"]
+    logs = ["preflight", "data/digits", "classifier/digits", "quality_table", "timing_table"]
     logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits/kaem_is"]
     logs += [f"train/digits/{model}/0" for model in MODELS]
     logs += [f"time/cpu/digits/{model}" for model in MODELS]
     logs += [f"{s}/digits/{m}/0" for s in ("sample", "evaluate") for m in (*MODELS, "real")]
     return {
+        "preflight.json",
         "data/digits.json",
         "classifier/digits.safetensors",
         "classifier/digits.json",
@@ -135,7 +147,11 @@ def expected_files() -> set[str]:
 def test_every_file_is_there_and_no_other(folder):
     assert set(snapshot(folder / "results" / "tiny")) == expected_files()
     assert {path.name for path in (folder / "results").iterdir()} == {"tiny"}
-    assert {path.name for path in folder.iterdir()} == {"tiny.yaml", "results", ".snakemake"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("tiny.yaml", "results", ".snakemake"),
+        "data",
+    }
+    assert {path.name for path in (folder / "data").iterdir()} == {"cache"}
 
 
 def test_every_record_is_whole_and_of_this_configuration(folder):
@@ -210,11 +226,52 @@ def test_one_more_seed_keeps_what_there_is(folder):
     assert not {job for job in jobs if job.startswith(("data", "classifier"))}
 
 
+RENDERED = ("quality_table", "timing_table", "sample_grids", "loss_curves", "prior_densities")
+
+
 def test_a_restriction_given_with_config_computes_nothing_again(folder):
     write_config(folder / "tiny.yaml", {"seeds": [0, 1], "datasets": ["digits", "mnist"]})
     jobs = plan(folder, "tiny.yaml", "--config", "datasets=[digits]", "seeds=[0]").jobs
-    rendered = ("quality_table", "timing_table", "sample_grids", "loss_curves", "prior_densities")
-    assert {job for job in jobs if not job.startswith(rendered)} == set()
+    # Only what is needed is checked anew.
+    assert {job for job in jobs if not job.startswith(RENDERED)} <= {"preflight"}
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Snakemake 9.27 looks at no job below one with changed parameters, and the ancient input "
+    "of `data` ends there what would follow: preflight alone runs, a second call does the rest",
+)
+def test_one_more_dataset_trains_nothing_that_is_there(folder):
+    jobs = plan(folder, "tiny.yaml", "--config", "datasets=[digits,mnist]").jobs
+    assert "train mnist vae 0" in jobs
+    assert "preflight" in jobs
+    again = {job for job in jobs if "digits" in job and not job.startswith(RENDERED)}
+    assert again == set()
+
+
+# What comes before what -------------------------------------------------------------------------
+
+
+def test_preflight_comes_before_any_training(tmp_path):
+    write_config(tmp_path / "tiny.yaml")
+    done = snakemake(tmp_path, "--configfile", "tiny.yaml", "--rulegraph", "--quiet", "all")
+    names = dict(re.findall(r"(\d+)\[label = \"(\w+)\"", done.stdout))
+    before: dict[str, set[str]] = {name: set() for name in names.values()}
+    for first, then in re.findall(r"(\d+) -> (\d+)", done.stdout):
+        before[names[then]].add(names[first])
+    assert before["preflight"] == set()
+    assert before["data"] == {"preflight"}
+    assert before["train"] == before["classifier"] == {"data"}
+    assert before["evaluate"] == {"sample", "train", "classifier"}
+
+
+@pytest.mark.parametrize("classes", [None, 2])
+def test_only_labelled_images_ask_for_a_classifier(tmp_path, classes):
+    facts = FACES | ({} if classes is None else {"classes": classes})
+    write_config(tmp_path / "tiny.yaml", {"own_datasets.faces": facts, "datasets": ["faces"]})
+    jobs = plan(tmp_path, "tiny.yaml").jobs
+    assert {"preflight", "data faces", "train faces vae 0", "evaluate faces real 0"} <= jobs
+    assert ("classifier faces" in jobs) == (classes is not None)
 
 
 @pytest.mark.parametrize(("words", "gpus"), [(["mem_mb=4000"], 1), (["gpu=2"], 2)], ids=str)
@@ -227,6 +284,83 @@ def test_resources_of_ones_own_change_the_limit_only_if_they_name_gpus(folder, w
     assert planned.gpus["train digits vae 0"] == 0  # device: cpu
     computed = {f for f in expected_files() if not f.startswith("logs/")}
     assert planned.outputs == {f"results/other/{file}" for file in computed}
+
+
+# A dataset of one's own -------------------------------------------------------------------------
+
+
+PORTRAITS = {"0": 40, "2": 20}  # CelebA's numbers for the parts train and test
+
+
+def write_faces(root: Path) -> None:
+    """Generated portraits as CelebA's archive holds its own: 178x218, numbered, with a list."""
+    images = root / "img_align_celeba"
+    images.mkdir(parents=True)
+    draws = np.random.default_rng(0)
+    listed = [part for part, count in PORTRAITS.items() for _ in range(count)]
+    rows, columns = np.mgrid[:218, :178]
+    lines = []
+    for number, part in enumerate(listed, 1):
+        pixels = np.empty((218, 178, 3), np.uint8)
+        pixels[:] = draws.integers([0, 80, 120], [60, 160, 200])  # a cool background
+        radius = draws.uniform(40, 60)
+        head = (rows - 109) ** 2 + (columns - 89) ** 2 < radius**2
+        pixels[head] = draws.integers([200, 100, 50], [256, 150, 100])  # a warm face
+        name = f"{number:06d}.jpg"
+        Image.fromarray(pixels).save(images / name, quality=90)
+        lines.append(f"{name} {part}")
+    (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+
+
+def test_faces_in_celebas_layout_go_all_the_way(tmp_path):
+    write_faces(tmp_path / "data")
+    write_config(
+        tmp_path / "tiny.yaml",
+        {
+            "own_datasets": {"faces": FACES},
+            "datasets": ["faces"],
+            "training.updates": 3,
+            "training.batch_size": 8,
+            "decoder.width": 4,
+            "models": {name: MODEL_SETTINGS[name] for name in ("kaem_ula", "vae")},
+            "evaluation": {
+                "references": {"test": 16, "train": 24},
+                "batch_size": 16,
+                "likelihood": LIKELIHOOD,
+            },
+        },
+    )
+    results = tmp_path / "results" / "tiny"
+    table, grid = results / "tables" / "quality.md", results / "figures" / "samples_faces.png"
+    targets = [path.relative_to(tmp_path) for path in (table, grid)]
+    done = snakemake(tmp_path, *targets, "--configfile", "tiny.yaml")
+    assert done.returncode == 0, done.stdout
+    assert not (results / "classifier").exists()
+
+    for model in ("real", "kaem_ula", "vae"):
+        metrics = read_record(results / "metrics" / "faces" / model / "seed0.json")["metrics"]
+        assert metrics["reference_count_test"] == PORTRAITS["2"]
+        assert metrics["reference_count_train"] == PORTRAITS["0"]
+        assert ("bits_per_dimension_test_5" in metrics) == (model != "real")
+        # Without labels and without Inception there is no space to compare in.
+        assert not any(name.startswith(("fid", "fd", "kid")) for name in metrics)
+    rows = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
+    titles = [title.strip() for title in rows[0]]
+    shown = {
+        row[2].strip(): dict(zip(titles, map(str.strip, row), strict=True)) for row in rows[2:]
+    }
+    assert list(shown) == ["real images", "KAEM-ULA", "VAE"]
+    assert {row["Dataset"] for row in shown.values()} == {"Faces"}
+    for model in ("KAEM-ULA", "VAE"):
+        assert float(shown[model]["Bits per dimension (test 5)"].rstrip("‡")) > 0
+        assert shown[model]["Updates"] == "3"
+    # The centre of the real images is a warm face, and the grid shows it in colour.
+    real = open_samples(results / "samples" / "faces" / "real" / "seed0.npz")
+    assert real.shape == (24, 3, 64, 64)
+    red, green, blue = real.first(24)[:, :, 24:40, 24:40].double().mean((0, 2, 3)).tolist()
+    assert red > 190 > 160 > green > 95 > blue
+    picture = plt.imread(grid)[..., :3]
+    assert np.ptp(picture, axis=-1).max() > 0.3
 
 
 # What is refused, and what fails ----------------------------------------------------------------
@@ -253,13 +387,15 @@ def test_a_step_that_fails_ends_the_run_with_its_own_message(tmp_path):
     (tmp_path / "empty").mkdir()
     done = snakemake(tmp_path, "--configfile", "tiny.yaml", KAEM_DATA_ROOT="empty")
     assert done.returncode != 0
-    assert done.stdout.count("error: mnist: cannot be downloaded into empty") == 1
+    assert (
+        done.stdout.count("error: mnist: empty/MNIST/raw/train-images-idx3-ubyte is missing") == 1
+    )
     assert "set KAEM_DATA_ROOT to a torchvision root that has it" in done.stdout
     # The step itself is seen to fail: Snakemake does not go looking for late files instead.
     assert "returned non-zero exit status 1" in done.stdout
     assert "latency" not in done.stdout
     assert "Traceback" not in done.stdout
-    assert set(snapshot(tmp_path)) == {"tiny.yaml", "results/tiny/logs/data/mnist.log"}
+    assert set(snapshot(tmp_path)) == {"tiny.yaml", "results/tiny/logs/preflight.log"}
     assert list((tmp_path / "empty").iterdir()) == []
 
 

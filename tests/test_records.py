@@ -33,7 +33,7 @@ METRICS = {
     "classifier": {"accuracy_test": 0.97, "weights_sha256": "a" * 64},
     "metrics": {
         "fd_classifier_test_64": 12.5,
-        "reference_count": 360,
+        "reference_count_test": 360,
         "nats_test_10": -20.5,
         "nats_error_test_10": 0.5,
         "nats_low_ess_share_test_10": 0.1,
@@ -176,10 +176,22 @@ def test_the_source_digest_follows_the_code_that_computes_results(tmp_path, monk
 @pytest.mark.parametrize(
     ("kind", "metrics"),
     [
-        ("metrics", {"fid_test_64": 3.0}),
+        # The reference and the number of images are part of a name.
+        ("metrics", {"fid": 3.0}),
+        ("metrics", {"fid_50k": 3.0}),
+        ("metrics", {"fid_test": 3.0}),
+        ("metrics", {"fd_classifier_64": 3.0}),
+        ("metrics", {"reference_count": 360}),
+        # Nothing that is not FID may be called so.
+        ("metrics", {"fid_classifier_test_64": 3.0}),
+        ("metrics", {"fid_1234abcd_test_64": 3.0}),
+        ("metrics", {"frechet_test_64": 3.0}),
+        ("metrics", {"kid_other_test_64": 3.0}),
+        ("metrics", {"precision_test_64": 1.01}),
+        ("metrics", {"inception_missing": True}),
         ("metrics", {"fd_classifier_tset_64": 3.0}),
         ("metrics", {"fd_classifier_test_64": "3.0"}),
-        ("metrics", {"reference_count": 1}),
+        ("metrics", {"reference_count_test": 1}),
         ("metrics", {"nats_low_ess_share_test_10": 1.01}),
         ("metrics", {"nats_low_ess_share_test_10": -0.01}),
         ("metrics", {"nats_low_ess_share_10": 0.5}),
@@ -200,11 +212,29 @@ def test_measurements_that_the_schema_does_not_know(tmp_path, kind, metrics):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fid_train_50k", "fid_infinity_train_50k", "fid_infinity_se_train_50k", "kid_train_50k"),
+        *("precision_test_10k", "recall_test_10k", "fd_classifier_validation_360"),
+        *("kid_classifier_test_2048", "class_coverage_test_64", "bits_per_dimension_test_100"),
+        *(
+            "frechet_1234abcd_test_50k",
+            "frechet_1234abcd_infinity_test_50k",
+            "kid_1234abcd_test_2k",
+        ),
+    ],
+)
+def test_a_metrics_name_says_reference_and_count(tmp_path, name):
+    write(tmp_path / "record.json", metrics={name: 0.5, "reference_count_test": 360})
+    assert read_record(tmp_path / "record.json")["metrics"][name] == 0.5
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_what_is_not_a_number_is_refused(record, number):
     path, before = record
     with pytest.raises(BenchmarkError):
-        write(path, metrics={"fd_classifier_test_64": number, "reference_count": 360})
+        write(path, metrics={"fd_classifier_test_64": number, "reference_count_test": 360})
     assert read_record(path) == before
 
 

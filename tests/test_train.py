@@ -138,6 +138,11 @@ def test_a_batch_larger_than_the_dataset_is_refused():
 # Losses that are no number ----------------------------------------------------------------------
 
 
+def assert_nothing_but_prepared_data(folder) -> None:
+    assert {path.name for path in folder.iterdir()} == {"tiny.yaml", "data"}
+    assert {path.name for path in (folder / "data").iterdir()} == {"cache"}
+
+
 class Diverging(nn.Module):
     """Its loss is fine until an update, then `value`."""
 
@@ -151,23 +156,30 @@ class Diverging(nn.Module):
         return self.weight * (self.value if self.update == self.at else 1.0), {}
 
 
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A configuration's file, alone in the working directory."""
+    for root in ("KAEM_DATA_ROOT", "KAEM_CACHE_ROOT"):
+        monkeypatch.delenv(root, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return write_config(tmp_path / "tiny.yaml")
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_ends_training_and_writes_nothing(
-    value, monkeypatch, tmp_path, capsys
+    value, config, monkeypatch, capsys
 ):
     monkeypatch.setattr(benchmark.train, "build", lambda *_: Diverging(3, value))
-    monkeypatch.chdir(tmp_path)
-    config = write_config(tmp_path / "tiny.yaml")
     words = ["train", "--dataset", "digits", "--model", "vae", "--config", str(config)]
     assert cli.main(words) == 1
     captured = capsys.readouterr()
     assert f"digits · vae · seed 0: the loss is {value} at update 3 of 5" in captured.err
     assert "Nothing was written" in captured.err
     assert captured.out == ""
-    assert list(tmp_path.rglob("*")) == [config]
+    assert_nothing_but_prepared_data(config.parent)
 
 
-def test_a_model_that_cannot_compute_its_loss_ends_training(monkeypatch, tmp_path, capsys):
+def test_a_model_that_cannot_compute_its_loss_ends_training(config, monkeypatch, capsys):
     def build(*arguments):
         model = benchmark.registry.build(*arguments)
         after_update = model.after_update
@@ -181,8 +193,6 @@ def test_a_model_that_cannot_compute_its_loss_ends_training(monkeypatch, tmp_pat
         return model
 
     monkeypatch.setattr(benchmark.train, "build", build)
-    monkeypatch.chdir(tmp_path)
-    config = write_config(tmp_path / "tiny.yaml")
     words = ["train", "--dataset", "digits", "--model", "kaem_is", "--config", str(config)]
     assert cli.main(words) == 1
     captured = capsys.readouterr()
@@ -190,7 +200,7 @@ def test_a_model_that_cannot_compute_its_loss_ends_training(monkeypatch, tmp_pat
     assert "generator.linear.bias" in captured.err
     assert "Nothing was written" in captured.err
     assert captured.out == ""
-    assert list(tmp_path.rglob("*")) == [config]
+    assert_nothing_but_prepared_data(config.parent)
     with pytest.raises(TrainingError, match="seed 0: update 3") as error:
         train("kaem_is")
     assert isinstance(error.value.__cause__, KAEMError)

@@ -44,6 +44,17 @@ MODEL_SETTINGS = {
     },
 }
 
+FACES = {
+    "title": "Faces",
+    "layout": "celeba",
+    "image_shape": [3, 64, 64],
+    "crop": 140,
+    "splits": {"train": {"part": "train", "count": 40}, "test": {"part": "test", "count": 20}},
+}
+"""A dataset of one's own without labels and without a validation split, as CelebA's files lie."""
+
+LIKELIHOOD = {"split": "test", "images": 5, "passes": 100}
+
 MISSING = object()  # as a value of `changed`: the key is removed
 
 
@@ -71,7 +82,7 @@ def tiny_values(**top_level) -> dict:
                 "learning_rate": 0.002,
                 "features": 16,
             },
-            "evaluation": {"samples": 64, "reference_split": "test", "batch_size": 64},
+            "evaluation": {"references": {"test": 64}, "batch_size": 64},
             "timing": {
                 "devices": ["cpu"],
                 "batch_sizes": [1, 4],

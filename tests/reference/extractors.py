@@ -1,0 +1,28 @@
+"""Feature extractors that can be checked by hand, and the classifier's without its workflow."""
+
+import torch
+from torch import Tensor
+
+
+class Pixels:
+    """The features of an image are its pixels; counts the images that it has seen."""
+
+    def __init__(self, dimension: int, digest: str = "pixels"):
+        self.dimension, self.digest, self.seen = dimension, digest, 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        return images.flatten(1).float()
+
+
+def smooth_images(n: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:
+    """Smooth random images, so that the features differ between images: uint8 (n, C, H, W)."""
+    draws = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(n, image_shape[0], 4, 4, generator=draws)
+    fine = torch.nn.functional.interpolate(coarse, image_shape[1:], mode="bilinear")
+    return (255 * fine).round().to(torch.uint8)
+
+
+def darker(images: Tensor, amount: float) -> Tensor:
+    """Everything darker by a factor."""
+    return (images * (1 - amount)).round().to(torch.uint8)

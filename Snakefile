@@ -14,5 +14,6 @@ include: "workflow/rules/paper.smk"
 rule all:
     default_target: True
     input:
+        preflight_summary(),
         tables(),
         figures(),

@@ -136,8 +136,8 @@ def _check_names(config: Config, options: argparse.Namespace) -> None:
     models = [*config.models, *getattr(options, "also", ())]
     if model is not None and model not in models:
         problems.append(f"--model {model}: not in models: {', '.join(models)}")
-    elif model == CLASSIFIER and dataset in config.known_datasets:
-        if not config.has_classifier(dataset):
-            problems.append(f"--model {model}: the images of {dataset} have no labels to learn")
+    labelled = dataset not in config.known_datasets or config.has_classifier(dataset)
+    if model == CLASSIFIER and not labelled:
+        problems.append(f"--model {model}: the images of {dataset} have no labels to learn")
     if problems:
         raise ConfigError(options.config, problems)

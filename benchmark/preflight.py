@@ -47,7 +47,10 @@ def check_all(config: Config) -> list[str]:
     if problems:
         raise DataError("\n".join(problems + notices))
     summary = {"ready": ready, "missing": [notice.splitlines()[0] for notice in notices]}
-    write_json(paths.fill(paths.PREFLIGHT, config.run), {"datasets": config.datasets} | summary)
+    write_json(
+        paths.fill(paths.PREFLIGHT, config.run, datasets="_".join(config.datasets)),
+        {"datasets": config.datasets} | summary,
+    )
     return ready + notices
 
 

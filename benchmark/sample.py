@@ -97,7 +97,7 @@ def save_samples(path: str | Path, batches: Iterable[Tensor], shape: tuple, job:
         atomic(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        with archive.open(IMAGES, "w", force_zip64=True) as member:
+        with archive.open(_member(IMAGES), "w", force_zip64=True) as member:
             header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
             np.lib.format.write_array_header_1_0(member, header)
             for batch in batches:
@@ -109,9 +109,16 @@ def save_samples(path: str | Path, batches: Iterable[Tensor], shape: tuple, job:
                 written += len(batch)
         text = io.BytesIO()
         np.save(text, np.array(job.config_hash))
-        archive.writestr(HASH, text.getvalue())
+        archive.writestr(_member(HASH), text.getvalue())
         if written != shape[0]:
             raise ValueError(f"{written} images drawn, {shape[0]} announced")
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Without the time of day, so that the same images make the same file."""
+    member = zipfile.ZipInfo(name)
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return member
 
 
 def open_samples(path: str | Path, job: Job | None = None) -> Samples:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,13 @@ def files(folder: Path) -> set[str]:
 
 def path(pattern: str, model: str = "vae") -> str:
     names = {"run": "tiny", "dataset": "digits", "model": model, "seed": 0, "device": "cpu"}
-    return pattern.format(**names)
+    return pattern.format(datasets="digits", **names)
 
 
 # Steps by hand ----------------------------------------------------------------------------------
 
 
-def test_every_step_by_hand(folder, capsys):
+def test_every_step_by_hand(folder, capsys, monkeypatch):
     written = {"tiny.yaml"}
 
     def step(words: list[str], new: list[str], *said: str) -> None:
@@ -100,6 +101,8 @@ def test_every_step_by_hand(folder, capsys):
     assert timing["parameters"] == metrics[path(paths.TRAINING_RECORD)]["parameters"]
     # A step that is done again replaces its files with the same contents.
     before = {name: Path(name).read_bytes() for name in written}
+    later = time.time() + 4000  # no file says when it was written
+    monkeypatch.setattr(time, "time", lambda: later)
     step(["train", *JOB, "--progress", "none"], [], "wrote")
     step(["sample", *JOB], [], "wrote")
     for pattern in (paths.WEIGHTS, paths.DIAGNOSTICS, paths.SAMPLES):

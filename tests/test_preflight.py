@@ -96,9 +96,11 @@ def test_everything_that_is_missing_is_said_in_one_go_with_its_size_and_the_way_
 
 def test_what_is_ready_is_listed_and_written_down():
     assert check_all(tiny_config()) == [DIGITS]
-    summary = json.loads(paths.fill(paths.PREFLIGHT, "tiny").read_text())
+    summary = json.loads(paths.fill(paths.PREFLIGHT, "tiny", datasets="digits").read_text())
     assert summary == {"datasets": ["digits"], "ready": [DIGITS], "missing": []}
-    assert {str(path) for path in Path("results").rglob("*.*")} == {"results/tiny/preflight.json"}
+    assert {str(path) for path in Path("results").rglob("*.*")} == {
+        "results/tiny/data/preflight_digits.json"
+    }
     (folder,) = prepared()
     assert folder.name.startswith("digits-")
 
@@ -224,7 +226,7 @@ def test_a_run_goes_on_without_inception_weights_and_says_what_will_be_empty():
     assert ready == DIGITS
     for said in ("(96 MB)", "FID and KID cells will be empty", "KAEM_INCEPTION_WEIGHTS"):
         assert said in notice
-    summary = json.loads(paths.fill(paths.PREFLIGHT, "tiny").read_text())
+    summary = json.loads(paths.fill(paths.PREFLIGHT, "tiny", datasets="digits").read_text())
     assert summary["missing"] == [notice.splitlines()[0]]
     # No part of a file stays, and nothing is asked for that nobody measures with.
     assert [path.name for path in Path("data").iterdir()] == ["cache"]

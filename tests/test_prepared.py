@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from hashlib import sha256
 
 import numpy as np
@@ -267,6 +268,32 @@ def test_a_part_that_the_source_does_not_have(tmp_path):
 def test_a_digest_of_a_part_that_no_split_takes_is_no_matter(tmp_path):
     facts = facts_of(ARRAYS, digests={"extra": "0" * 64})
     assert open_prepared(prepared_from(tmp_path / "made", ARRAYS, facts))
+
+
+class SlowFirst(Images):
+    """The first image takes long; which others are asked for meanwhile?"""
+
+    def __init__(self, images):
+        super().__init__(images, ())
+        self.meanwhile, self.first_is_done = [], False
+
+    def __getitem__(self, index):
+        if index == 0:
+            time.sleep(0.3)
+            self.first_is_done = True
+        elif not self.first_is_done:
+            self.meanwhile.append(index)
+        return super().__getitem__(index)
+
+
+def test_decoding_does_not_run_ahead_of_writing_by_more_than_a_chunk(tmp_path, monkeypatch):
+    # What waits to be written waits in memory.
+    monkeypatch.setattr(prepared, "CHUNK", 8)
+    monkeypatch.setattr(prepared, "available_cores", lambda: 4)
+    images, labels = ARRAYS["train"]
+    slow = SlowFirst(images)
+    prepared_from(tmp_path / "made", ARRAYS | {"train": (slow, labels)})
+    assert sorted(slow.meanwhile) == list(range(1, 8))
 
 
 # Files ------------------------------------------------------------------------------------------

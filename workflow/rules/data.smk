@@ -1,10 +1,13 @@
 rule preflight:
-    # Everything that is missing, in one message, before anything trains.
+    # Everything that is missing, in one message, before anything trains: it goes first and takes
+    # every core. No rule waits for its file, because another list of datasets is another check and
+    # must not make what is there be computed again.
     output:
-        run_path(paths.PREFLIGHT),
+        preflight_summary(),
     params:
         config=RENDER_ARGUMENTS,
-        datasets=CONFIG.datasets,
+    priority: 100
+    threads: workflow.cores
     log:
         run_path(paths.LOG, step="preflight"),
     conda:
@@ -15,8 +18,6 @@ rule preflight:
 
 rule data:
     # Check every image against the committed digests, once per dataset.
-    input:
-        ancient(run_path(paths.PREFLIGHT)),  # another list of datasets trains nothing anew
     output:
         run_path(paths.DATA),
     params:

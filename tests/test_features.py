@@ -290,11 +290,11 @@ class Peak(threading.Thread):
         self.join()
 
 
-WIDE = 512
+WIDE, MANY = 256, 100_000
 
 
 class Wide:
-    """Random features of 2 kB an image."""
+    """Random features of 1 kB an image."""
 
     digest, dimension = "wide", WIDE
 
@@ -318,9 +318,10 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     with Peak() as few:
         streamed(9_000, tmp_path)  # more than two of the chunks that the moments take
     with Peak() as many:
-        streamed(30_000, tmp_path)
-    features = 30_000 * WIDE * 4
-    assert many.grown < few.grown + features / 4
+        streamed(MANY, tmp_path)
+    features = MANY * WIDE * 4
+    # What the allocator keeps of earlier work comes and goes, about a fifth of this.
+    assert many.grown < few.grown + features / 2
     with Peak() as whole:  # the watch sees an array of all features
-        torch.ones(30_000, WIDE)
+        torch.ones(MANY, WIDE)
     assert whole.grown > features / 2

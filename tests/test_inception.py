@@ -48,7 +48,7 @@ def inception(weights) -> InceptionFeatures:
 @pytest.fixture(scope="module")
 def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
     shape = (1, 20, 20)
-    return darker(smooth_images(IMAGES, shape, 0), 0.3), smooth_images(IMAGES + 2, shape, 1)
+    return darker(smooth_images(IMAGES, shape, 0), 0.3), smooth_images(IMAGES, shape, 1)
 
 
 @pytest.fixture(scope="module")

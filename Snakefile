@@ -14,6 +14,5 @@ include: "workflow/rules/paper.smk"
 rule all:
     default_target: True
     input:
-        preflight_summary(),
         tables(),
         figures(),

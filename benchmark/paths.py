@@ -11,7 +11,6 @@ ROOT = Path(__file__).resolve().parent.parent  # of the repository
 
 RUN = "results/{run}"
 
-PREFLIGHT = RUN + "/data/preflight_{datasets}.json"
 DATA = RUN + "/data/{dataset}.json"
 CLASSIFIER = RUN + "/classifier/{dataset}.safetensors"
 CLASSIFIER_RECORD = RUN + "/classifier/{dataset}.json"

@@ -26,7 +26,7 @@ GPU_RESERVE = 2**30  # bytes: the CUDA context, cuDNN's workspace, fragments
 
 
 def check_all(config: Config) -> list[str]:
-    """Fetch what is missing, check everything, prepare the datasets, and write a summary.
+    """Fetch what is missing, check everything, and prepare the datasets.
 
     Returns:
         One line per thing that is ready, or that the run does without.
@@ -46,11 +46,6 @@ def check_all(config: Config) -> list[str]:
             problems.append(str(error))
     if problems:
         raise DataError("\n".join(problems + notices))
-    summary = {"ready": ready, "missing": [notice.splitlines()[0] for notice in notices]}
-    write_json(
-        paths.fill(paths.PREFLIGHT, config.run, datasets="_".join(config.datasets)),
-        {"datasets": config.datasets} | summary,
-    )
     return ready + notices
 
 

@@ -44,7 +44,7 @@ def files(folder: Path) -> set[str]:
 
 def path(pattern: str, model: str = "vae") -> str:
     names = {"run": "tiny", "dataset": "digits", "model": model, "seed": 0, "device": "cpu"}
-    return pattern.format(datasets="digits", **names)
+    return pattern.format(**names)
 
 
 # Steps by hand ----------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_every_step_by_hand(folder, capsys, monkeypatch):
         assert "Traceback" not in captured.err
 
     ready = "digits: ready, 1257 train, 180 validation, 360 test"
-    step(["preflight"], [path(paths.PREFLIGHT)], ready)
+    step(["preflight"], [], ready)
     step(["preflight", "--dataset", "digits"], [path(paths.DATA)], ready)
     step(
         ["train", "--dataset", "digits", "--model", "classifier", "--progress", "none"],

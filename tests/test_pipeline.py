@@ -123,13 +123,12 @@ def expected_files() -> set[str]:
     jobs = [f"digits/{model}/seed0" for model in MODELS]
     evaluated = [*jobs, "digits/real/seed0"]
     figures = ["samples_digits", "loss_digits", "prior_digits_kaem_is"]
-    logs = ["preflight", "data/digits", "classifier/digits", "quality_table", "timing_table"]
+    logs = ["data/digits", "classifier/digits", "quality_table", "timing_table"]
     logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits/kaem_is"]
     logs += [f"train/digits/{model}/0" for model in MODELS]
     logs += [f"time/cpu/digits/{model}" for model in MODELS]
     logs += [f"{s}/digits/{m}/0" for s in ("sample", "evaluate") for m in (*MODELS, "real")]
     return {
-        "data/preflight_digits.json",
         "data/digits.json",
         "classifier/digits.safetensors",
         "classifier/digits.json",
@@ -232,27 +231,18 @@ RENDERED = ("quality_table", "timing_table", "sample_grids", "loss_curves", "pri
 def test_a_restriction_given_with_config_computes_nothing_again(folder):
     write_config(folder / "tiny.yaml", {"seeds": [0, 1], "datasets": ["digits", "mnist"]})
     jobs = plan(folder, "tiny.yaml", "--config", "datasets=[digits]", "seeds=[0]").jobs
-    # Only what is needed is checked anew.
-    assert {job for job in jobs if not job.startswith(RENDERED)} <= {"preflight"}
+    assert {job for job in jobs if not job.startswith(RENDERED)} == set()
 
 
 def test_one_more_dataset_trains_nothing_that_is_there(folder):
     jobs = plan(folder, "tiny.yaml", "--config", "datasets=[digits,mnist]").jobs
     assert "train mnist vae 0" in jobs
-    assert "preflight" in jobs
+    assert "data mnist" in jobs
     again = {job for job in jobs if "digits" in job and not job.startswith(RENDERED)}
     assert again == set()
 
 
 # What comes before what -------------------------------------------------------------------------
-
-
-def test_preflight_comes_before_everything(finished):
-    started = re.findall(r"^(?:local)?rule (\w+):", finished[1], re.MULTILINE)
-    logs = finished[0] / "results/tiny/logs"
-    times = {path: path.stat().st_mtime_ns for path in logs.rglob("*.log")}
-    assert min(times, key=times.get) == logs / "preflight.log"
-    assert started[:1] in ([], ["preflight"])  # the profile may show no rules
 
 
 def test_data_come_before_training_and_training_before_evaluation(tmp_path):
@@ -262,7 +252,7 @@ def test_data_come_before_training_and_training_before_evaluation(tmp_path):
     before: dict[str, set[str]] = {name: set() for name in names.values()}
     for first, then in re.findall(r"(\d+) -> (\d+)", done.stdout):
         before[names[then]].add(names[first])
-    assert before["preflight"] == before["data"] == set()
+    assert before["data"] == set()
     assert before["train"] == before["classifier"] == {"data"}
     assert before["evaluate"] == {"sample", "train", "classifier"}
 
@@ -272,7 +262,7 @@ def test_only_labelled_images_ask_for_a_classifier(tmp_path, classes):
     facts = FACES | ({} if classes is None else {"classes": classes})
     write_config(tmp_path / "tiny.yaml", {"own_datasets.faces": facts, "datasets": ["faces"]})
     jobs = plan(tmp_path, "tiny.yaml").jobs
-    assert {"preflight", "data faces", "train faces vae 0", "evaluate faces real 0"} <= jobs
+    assert {"data faces", "train faces vae 0", "evaluate faces real 0"} <= jobs
     assert ("classifier faces" in jobs) == (classes is not None)
 
 
@@ -397,7 +387,7 @@ def test_a_step_that_fails_ends_the_run_with_its_own_message(tmp_path):
     assert "returned non-zero exit status 1" in done.stdout
     assert "latency" not in done.stdout
     assert "Traceback" not in done.stdout
-    assert set(snapshot(tmp_path)) == {"tiny.yaml", "results/tiny/logs/preflight.log"}
+    assert set(snapshot(tmp_path)) == {"tiny.yaml", "results/tiny/logs/data/mnist.log"}
     assert list((tmp_path / "empty").iterdir()) == []
 
 

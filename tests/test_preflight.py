@@ -94,13 +94,9 @@ def test_everything_that_is_missing_is_said_in_one_go_with_its_size_and_the_way_
     assert not Path("data/cache").exists()
 
 
-def test_what_is_ready_is_listed_and_written_down():
+def test_what_is_ready_is_listed_and_prepared():
     assert check_all(tiny_config()) == [DIGITS]
-    summary = json.loads(paths.fill(paths.PREFLIGHT, "tiny", datasets="digits").read_text())
-    assert summary == {"datasets": ["digits"], "ready": [DIGITS], "missing": []}
-    assert {str(path) for path in Path("results").rglob("*.*")} == {
-        "results/tiny/data/preflight_digits.json"
-    }
+    assert not Path("results").exists()
     (folder,) = prepared()
     assert folder.name.startswith("digits-")
 
@@ -226,8 +222,6 @@ def test_a_run_goes_on_without_inception_weights_and_says_what_will_be_empty():
     assert ready == DIGITS
     for said in ("(96 MB)", "FID and KID cells will be empty", "KAEM_INCEPTION_WEIGHTS"):
         assert said in notice
-    summary = json.loads(paths.fill(paths.PREFLIGHT, "tiny", datasets="digits").read_text())
-    assert summary["missing"] == [notice.splitlines()[0]]
     # No part of a file stays, and nothing is asked for that nobody measures with.
     assert [path.name for path in Path("data").iterdir()] == ["cache"]
     assert check_all(tiny_config()) == [DIGITS]

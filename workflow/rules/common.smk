@@ -67,11 +67,6 @@ def has_inception(dataset):
     return paths.inception_weights(paths.data_root(CONFIG.data_root)).is_file()
 
 
-def preflight_summary():
-    """What says that everything this list of datasets needs was there."""
-    return run_path(paths.PREFLIGHT, datasets="_".join(CONFIG.datasets))
-
-
 def timing_devices():
     """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
     devices = CONFIG.timing["devices"]

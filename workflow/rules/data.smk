@@ -1,26 +1,11 @@
-rule preflight:
-    # Everything that is missing, in one message, before anything trains: it goes first and takes
-    # every core. No rule waits for its file, because another list of datasets is another check and
-    # must not make what is there be computed again.
-    output:
-        preflight_summary(),
-    params:
-        config=RENDER_ARGUMENTS,
-    priority: 100
-    threads: workflow.cores
-    log:
-        run_path(paths.LOG, step="preflight"),
-    conda:
-        "../../environment.yml"
-    shell:
-        "python -m benchmark preflight {params.config} 2>&1 | tee {log:q} >&2"
-
-
 rule data:
-    # Check every image against the committed digests, once per dataset.
+    # First everything that the run needs, whose lack ends the job of every dataset before anything
+    # trains; then every image of this one against the committed digests.
     output:
         run_path(paths.DATA),
     params:
+        # Taken for derived, by `output`: another list of datasets computes nothing anew.
+        run=lambda wildcards, output: RENDER_ARGUMENTS,
         config=JOB_ARGUMENTS,
         facts=lambda wildcards: CONFIG.facts(wildcards.dataset).settings,
     log:
@@ -28,5 +13,6 @@ rule data:
     conda:
         "../../environment.yml"
     shell:
-        "python -m benchmark preflight {params.config}"
-        " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
+        "(python -m benchmark preflight {params.run}"
+        " && python -m benchmark preflight {params.config} --dataset {wildcards.dataset:q})"
+        " 2>&1 | tee {log:q} >&2"

@@ -73,6 +73,7 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     row = Row("one / two", 5, lambda _device: (pause(0), pause(0)))
     monkeypatch.setattr(bench, "rows", lambda: iter([row]))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _threads: None)  # for the other tests
     assert bench.main() == 0
     written = (tmp_path / "results/bench/bench.md").read_text()
     assert written in capsys.readouterr().out

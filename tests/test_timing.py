@@ -34,7 +34,7 @@ def clock(monkeypatch):
         state.synchronised += 1
 
     monkeypatch.setattr(timing, "time", types.SimpleNamespace(perf_counter=lambda: state.now))
-    monkeypatch.setattr(timing, "_synchronise", synchronise)
+    monkeypatch.setattr(timing, "synchronise", synchronise)
     return state
 
 

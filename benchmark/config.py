@@ -5,8 +5,6 @@ with its path and the nearest valid name. This module imports neither torch nor 
 the workflow can check a configuration before it starts anything.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +12,12 @@ import yaml
 
 from benchmark.datasets import Facts, known_datasets
 from benchmark.errors import ConfigError
+from benchmark.names import settings_digest
 from benchmark.registry import MODELS
 from benchmark.validation import CLASSIFIER, REAL, apply_override, find_problems, merge
+
+# Of Inception's standard weights, with which alone a Frechet distance is called FID.
+OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
@@ -39,8 +41,7 @@ class Job:
     def config_hash(self) -> str:
         """16 hex digits that change when any setting does."""
         identity = {"dataset": self.dataset, "entry": self.model, "settings": self.settings}
-        text = json.dumps(identity, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return settings_digest(identity)
 
 
 class Config:
@@ -149,6 +150,14 @@ class Config:
     def has_classifier(self, dataset: str) -> bool:
         """Whether the dataset's images have labels to train a classifier with."""
         return self.facts(dataset).classes is not None
+
+    def inception_sha256(self, dataset: str) -> str | None:
+        """Of the Inception weights that the dataset is to be measured with; None for no measuring
+        with Inception."""
+        settings = self.resolved(dataset)["evaluation"]
+        if not settings.get("inception"):
+            return None
+        return settings.get("inception_sha256", OFFICIAL_SHA256)
 
     def _variant(self, dataset: str, model: str) -> dict:
         """{"variant": settings} in which an entry differs from the one whose weights it uses."""

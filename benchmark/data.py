@@ -4,6 +4,7 @@ Images are uint8 tensors (n, C, H, W), mapped from the prepared files.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from benchmark.datasets import Facts
 from benchmark.distributions import find_source
 from benchmark.errors import DataError
-from benchmark.once import build_once, discard
+from benchmark.once import discard, open_once
 from benchmark.prepared import is_intact, open_prepared, prepare, prepared_name
 
 
@@ -55,12 +56,7 @@ def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = Fals
     source = find_source(facts, root, download)
     folder = cache / prepared_name(facts, source)
     try:
-        for _ in range(2):  # a damaged folder is built anew, once
-            build_once(folder, lambda unfinished: prepare(facts, source, unfinished))
-            opened = open_prepared(folder)
-            if opened is not None:
-                return Dataset(facts.name, *opened)
-            discard(folder)
+        opened = open_once(folder, partial(prepare, facts, source), open_prepared)
     except OSError as error:
         raise DataError(
             f"{facts.name}: cannot write the prepared images to {cache}: "
@@ -68,7 +64,7 @@ def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = Fals
             f"  They take up to {2 * facts.cache_bytes / 1e6:,.0f} MB. Make room there, or name "
             "another folder in KAEM_CACHE_ROOT."
         ) from error
-    raise DataError(f"{facts.name}: {folder} is damaged again right after it was built")
+    return Dataset(facts.name, *opened)
 
 
 def mend_cache(facts: Facts, root: Path, cache: Path) -> None:

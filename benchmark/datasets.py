@@ -23,7 +23,8 @@ class Facts:
         splits: split -> {"part": source part, "count": images}, cut in order after a shuffle.
         digests: source part -> digest of its images; empty where none is known.
         classes: how many the labels tell apart; None for images without labels.
-        layout: how the files of its own distribution lie, a key of `benchmark.sources.READERS`;
+        layout: how the files of its own distribution lie, a key of
+            `benchmark.distributions.READERS`;
             None where only `<name>.npz` or a folder of images will do.
         crop: side of the central square that image files are cut to before they are resized; None
             for the largest one.

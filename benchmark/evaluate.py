@@ -20,7 +20,7 @@ from benchmark.features import (
     reference_splits,
 )
 from benchmark.files import file_digest
-from benchmark.inception import OFFICIAL_SHA256, InceptionFeatures, find_weights
+from benchmark.inception import InceptionFeatures, find_weights
 from benchmark.inputs import load_data, load_model
 from benchmark.metrics import (
     class_coverage,
@@ -61,12 +61,10 @@ def _feature_spaces(
         path = paths.fill(paths.CLASSIFIER, config.run, dataset=dataset)
         classifier = load_weights(path, build_classifier(job, facts.image_shape), job, device)
         spaces.append(ClassifierFeatures(classifier, file_digest(path), device))
-    settings = config.resolved(dataset)["evaluation"]
-    if not settings.get("inception"):
+    sha256 = config.inception_sha256(dataset)
+    if sha256 is None:
         return spaces, {}
-    weights = find_weights(
-        paths.data_root(config.data_root), settings.get("inception_sha256", OFFICIAL_SHA256)
-    )
+    weights = find_weights(paths.data_root(config.data_root), sha256)
     if weights is None:
         return spaces, {"inception_missing": "no weights were there when this was measured"}
     return [*spaces, InceptionFeatures(weights, device)], {}

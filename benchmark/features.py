@@ -3,9 +3,8 @@
 No array of all images or all features lies in memory: the files are mapped.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +18,8 @@ from benchmark.data import Dataset
 from benchmark.errors import DataError
 from benchmark.files import UNREADABLE
 from benchmark.frechet import Statistics, statistics
-from benchmark.once import build_once, discard
+from benchmark.names import settings_digest
+from benchmark.once import open_once
 from benchmark.pixels import to_float
 
 KEPT = 50_000  # real images whose features are kept; their statistics are over all of them
@@ -66,17 +66,22 @@ def extract(batches: Iterable[Tensor], count: int, extractor: Extractor, path: P
     return _mapped(path, (count, extractor.dimension))
 
 
+@dataclass(frozen=True)
 class Reference:
     """Real images as the metrics see them.
 
     Attributes:
-        count: how many there are.
         features: (min(count, KEPT), d), the first ones, mapped.
         statistics: mean and covariance of all of them.
     """
 
-    def __init__(self, count: int, features: Tensor, moments: Statistics):
-        self.count, self.features, self.statistics = count, features, moments
+    features: Tensor
+    statistics: Statistics
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.statistics.count
 
 
 def reference_splits(splits: dict[str, dict], name: str) -> list[str]:
@@ -115,34 +120,33 @@ def reference_features(
         "batch_size": batch_size,
         "torch-fidelity": version("torch-fidelity"),
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    folder = cache / f"features-{dataset.name}-{splits[0]}-{count}-{digest[:16]}"
+    name = f"features-{dataset.name}-{splits[0]}-{count}-{settings_digest(content)}"
+    folder, kept = cache / name, (min(count, KEPT), extractor.dimension)
 
     def build(unfinished: Path) -> None:
         features = extract(_batches(images, batch_size), count, extractor, unfinished / "all")
         moments = statistics(features)
         np.savez(unfinished / "statistics.npz", mean=moments.mean, covariance=moments.covariance)
         with (unfinished / "all").open("r+b") as handle:
-            handle.truncate(min(count, KEPT) * extractor.dimension * 4)
+            handle.truncate(kept[0] * kept[1] * 4)
         (unfinished / "all").rename(unfinished / "features")
 
-    for _ in range(2):  # a damaged folder is built anew, once
+    def open_built(built: Path) -> Reference | None:
         try:
-            build_once(folder, build)
-        except OSError as error:
-            raise DataError(
-                f"{dataset.name}: cannot keep the features of the real images in {cache}: "
-                f"{error.strerror or error}\n  Make room there, or name another folder in "
-                "KAEM_CACHE_ROOT."
-            ) from error
-        try:
-            with np.load(folder / "statistics.npz") as held:
+            with np.load(built / "statistics.npz") as held:
                 moments = Statistics(count, held["mean"], held["covariance"])
-            shape = (min(count, KEPT), extractor.dimension)
-            return Reference(count, _mapped(folder / "features", shape), moments)
+            return Reference(_mapped(built / "features", kept), moments)
         except UNREADABLE:
-            discard(folder)
-    raise DataError(f"{dataset.name}: {folder} is damaged again right after it was built")
+            return None
+
+    try:
+        return open_once(folder, build, open_built)
+    except OSError as error:
+        raise DataError(
+            f"{dataset.name}: cannot keep the features of the real images in {cache}: "
+            f"{error.strerror or error}\n  Make room there, or name another folder in "
+            "KAEM_CACHE_ROOT."
+        ) from error
 
 
 def _batches(images: list[Tensor], size: int) -> Iterator[Tensor]:

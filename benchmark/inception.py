@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmark.config import OFFICIAL_SHA256
 from benchmark.errors import DataError
 from benchmark.files import atomic, file_digest
 from benchmark.paths import inception_weights
 from benchmark.pixels import to_rgb
 
-OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 SIZE = "96 MB"
 LAYER = "2048"
 

@@ -14,9 +14,9 @@ from torch_fidelity.metric_prc import (
     prc_features_to_metric,
 )
 
+from benchmark.config import OFFICIAL_SHA256
 from benchmark.features import Reference
 from benchmark.frechet import frechet_distance, frechet_infinity, statistics
-from benchmark.inception import OFFICIAL_SHA256
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # Binkowski et al. 2018 and torch-fidelity's defaults
 PRC_IMAGES = 10_000  # of each side at most: all distances between them are computed

@@ -1,7 +1,10 @@
-"""How metrics are called in records: <metric>_<reference>_<images>."""
+"""How things are called: metrics in records, and whatever is named by what it depends on."""
 
+import hashlib
+import json
 import re
 
+# <metric>_<reference>_<images>
 METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>\d+k?)")
 
 
@@ -18,3 +21,8 @@ def count_name(count: int) -> str:
 def count_of(name: str) -> int:
     """The number that `count_name` wrote."""
     return 1000 * int(name[:-1]) if name.endswith("k") else int(name)
+
+
+def settings_digest(values) -> str:
+    """16 hex digits over plain values, which change with any of them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,8 +4,13 @@ import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
+
+from benchmark.errors import DataError
+
+Opened = TypeVar("Opened")
 
 UNFINISHED = ".building"
 
@@ -34,6 +39,24 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def open_once(
+    folder: Path, build: Callable[[Path], None], open_built: Callable[[Path], Opened | None]
+) -> Opened:
+    """What `open_built(folder)` returns, of a folder of `build_once`; one for which it returns None
+    is damaged, and is built anew, once.
+
+    Raises:
+        OSError: the folder cannot be written; DataError: it is damaged again.
+    """
+    for _ in range(2):
+        build_once(folder, build)
+        opened = open_built(folder)
+        if opened is not None:
+            return opened
+        discard(folder)
+    raise DataError(f"{folder} is damaged again right after it was built")
 
 
 def discard(folder: Path) -> None:

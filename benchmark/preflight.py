@@ -16,7 +16,7 @@ from benchmark.data import Dataset, load_dataset, mend_cache
 from benchmark.distributions import find_source
 from benchmark.errors import BenchmarkError, DataError
 from benchmark.files import write_json
-from benchmark.inception import OFFICIAL_SHA256, fetch_weights, find_weights
+from benchmark.inception import fetch_weights, find_weights
 from benchmark.inputs import use_device
 from benchmark.memory import training_bytes
 from benchmark.prepared import prepared_name
@@ -91,7 +91,7 @@ def _data_problems(config: Config) -> list[str]:
 def _inception(config: Config) -> tuple[list[str], list[str]]:
     """(what the run does without, what is wrong) of the Inception weights that it asks for."""
     root, notices = paths.data_root(config.data_root), []
-    for sha256 in inception_digests(config):
+    for sha256 in {config.inception_sha256(dataset) for dataset in config.datasets} - {None}:
         try:
             found = find_weights(root, sha256)
         except DataError as error:
@@ -102,12 +102,6 @@ def _inception(config: Config) -> tuple[list[str], list[str]]:
             except DataError as error:
                 notices.append(str(error))
     return notices, []
-
-
-def inception_digests(config: Config) -> set[str]:
-    """The digests of the Inception weights that the datasets of a run are measured with."""
-    settings = [config.resolved(dataset)["evaluation"] for dataset in config.datasets]
-    return {s.get("inception_sha256", OFFICIAL_SHA256) for s in settings if s.get("inception")}
 
 
 def _disk_problems(config: Config) -> list[str]:

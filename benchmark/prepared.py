@@ -19,6 +19,7 @@ from benchmark.distributions import preflight_command
 from benchmark.errors import DataError
 from benchmark.files import UNREADABLE, file_digest, write_json
 from benchmark.image_files import BrokenImageError
+from benchmark.names import settings_digest
 from benchmark.pixels import to_uint8
 from benchmark.progress import training_progress
 from benchmark.provenance import available_cores
@@ -39,8 +40,7 @@ def content_digest(digests: list[bytes]) -> str:
 def prepared_name(facts: Facts, source: Source) -> str:
     """What the folder is called: by the dataset, and a digest of its files and facts."""
     content = [FORMAT, source.stamp(), facts.settings, facts.classes]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"{facts.name}-{digest[:16]}"
+    return f"{facts.name}-{settings_digest(content)}"
 
 
 def prepare(facts: Facts, source: Source, folder: Path) -> None:

@@ -4,9 +4,8 @@ import re
 
 import pandas as pd
 
-from benchmark.config import REAL, Config
+from benchmark.config import OFFICIAL_SHA256, REAL, Config
 from benchmark.gates import Means, failures
-from benchmark.inception import OFFICIAL_SHA256
 from benchmark.names import METRIC, metric_name
 from paper_figures.records import quality_records, source_note, training_records
 from paper_figures.style import dataset_label, model_label, save_table
@@ -77,7 +76,7 @@ def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
     """
     found = dict.fromkeys(quality["metric"]) if len(quality) else {}
     for dataset in config.datasets:
-        if _wants_fid(config, dataset):
+        if config.inception_sha256(dataset) == OFFICIAL_SHA256:
             references = config.resolved(dataset)["evaluation"]["references"]
             for split, count in references.items():
                 found |= dict.fromkeys(metric_name(name, split, count) for name in INCEPTION)
@@ -86,18 +85,12 @@ def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
     return sorted(found, key=lambda m: order.index(names[m]) if names[m] in order else len(order))
 
 
-def _wants_fid(config: Config, dataset: str) -> bool:
-    """Whether a dataset is to be measured with Inception's standard weights."""
-    settings = config.resolved(dataset)["evaluation"]
-    standard = settings.get("inception_sha256", OFFICIAL_SHA256) == OFFICIAL_SHA256
-    return settings.get("inception", False) and standard
-
-
 def _lacks_fid(config: Config, quality: pd.DataFrame) -> bool:
     """Whether some images were measured without the FID that was asked for."""
     if not len(quality):
         return False
-    wanted = quality[[_wants_fid(config, dataset) for dataset in quality["dataset"]]]
+    asked = {name: config.inception_sha256(name) == OFFICIAL_SHA256 for name in config.datasets}
+    wanted = quality[quality["dataset"].map(asked)]
     found = wanted["metric"].str.match(r"fid_(train|validation|test)_")
     jobs = [wanted[key] for key in ("dataset", "model", "seed")]
     return not found.groupby(jobs).any().all()

@@ -68,7 +68,7 @@ def test_an_independent_distance_of_its_features_agrees(extracted):
     live = (real != 0).any(0)
     assert live.sum() == LIVE
     expected = frechet(samples[:, live].numpy(), real[:, live].numpy())
-    found = feature_metrics(samples, Reference(len(real), real, statistics(real)))["frechet"]
+    found = feature_metrics(samples, Reference(real, statistics(real)))["frechet"]
     assert found == pytest.approx(expected, rel=1e-5)
 
 

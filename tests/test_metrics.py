@@ -27,7 +27,7 @@ def features(n: int, seed: int, shift: float = 0.0, dimension: int = DIMENSION) 
 
 
 def reference_of(real: Tensor) -> Reference:
-    return Reference(len(real), real, statistics(real))
+    return Reference(real, statistics(real))
 
 
 def unbiased_mmd(a: np.ndarray, b: np.ndarray) -> float:
@@ -72,7 +72,7 @@ def test_precision_and_recall_are_their_definitions(measured):
 
 def test_the_statistics_of_all_real_images_count_and_not_the_kept_ones():
     samples, real = features(50, 0), features(80, 1)
-    kept = Reference(80, real[:30], statistics(real))
+    kept = Reference(real[:30], statistics(real))
     expected = frechet(samples.numpy(), real.numpy())
     assert feature_metrics(samples, kept)["frechet"] == pytest.approx(expected, rel=1e-5)
 

@@ -237,7 +237,7 @@ def test_inception_weights_are_fetched_once(monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     official = sha256(b"the weights").hexdigest()
     monkeypatch.setattr("benchmark.inception.OFFICIAL_SHA256", official)
-    monkeypatch.setattr("benchmark.preflight.OFFICIAL_SHA256", official)
+    monkeypatch.setattr("benchmark.config.OFFICIAL_SHA256", official)
     for _ in range(2):
         assert check_all(tiny_config({"evaluation.inception": True})) == [DIGITS]
     assert len(fetched) == 1

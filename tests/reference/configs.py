@@ -1,6 +1,8 @@
 """Small configurations and data for the tests of the benchmark."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -132,3 +134,15 @@ def bars_dataset(
     }
     labels = {split: (x[:, 0, 0, 0] > 0).long() for split, x in images.items()}
     return Dataset("digits", images, labels, {})
+
+
+def loaded_by(statements: str, *words) -> str:
+    """What a fresh interpreter prints that runs statements in the repository; `sys` is there."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {statements}", *map(str, words)],
+        cwd=CONFIG_FOLDER.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()

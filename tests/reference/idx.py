@@ -1,61 +1,8 @@
-"""IDX files in torchvision's layout, with generated images in place of MNIST's."""
+"""IDX files as MNIST has them, and the digest of images, written out."""
 
-from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class GeneratedMnist:
-    """Generated images and the files that hold them.
-
-    Attributes:
-        images, labels: by part, "train" and "test"; uint8 (n, 28, 28) and (n,).
-        files: name -> bytes.
-    """
-
-    images: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
-    files: dict[str, bytes]
-
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each file, by name."""
-        return {name: len(content) for name, content in self.files.items()}
-
-    def facts(self, validation: int) -> dict:
-        """What config/datasets.yaml would say about these images."""
-        train, test = len(self.images["train"]), len(self.images["test"])
-        return {
-            "title": "generated",
-            "image_shape": [1, 28, 28],
-            "digests": {part: naive_digest(images) for part, images in self.images.items()},
-            "splits": {
-                "train": {"part": "train", "count": train - validation},
-                "validation": {"part": "train", "count": validation},
-                "test": {"part": "test", "count": test},
-            },
-        }
-
-    def write(self, raw: Path) -> None:
-        """Write the files into torchvision's `raw` folder."""
-        raw.mkdir(parents=True, exist_ok=True)
-        for name, content in self.files.items():
-            (raw / name).write_bytes(content)
-
-
-def generate(train: int = 60, test: int = 20, seed: int = 0) -> GeneratedMnist:
-    """Random images whose label is their index modulo ten."""
-    draws = np.random.default_rng(seed)
-    counts = {"train": train, "test": test}
-    images = {k: draws.integers(0, 256, (n, 28, 28), dtype=np.uint8) for k, n in counts.items()}
-    labels = {k: (np.arange(n) % 10).astype(np.uint8) for k, n in counts.items()}
-    files = {}
-    for part, prefix in (("train", "train"), ("test", "t10k")):
-        files[f"{prefix}-images-idx3-ubyte"] = idx_bytes(images[part])
-        files[f"{prefix}-labels-idx1-ubyte"] = idx_bytes(labels[part])
-    return GeneratedMnist(images, labels, files)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

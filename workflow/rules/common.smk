@@ -62,9 +62,8 @@ class Wildcards(dict):
 def has_inception(dataset):
     """Whether Inception's weights are there for a dataset that asks for them; what was measured
     without them is measured again once they are."""
-    if not CONFIG.resolved(dataset)["evaluation"].get("inception"):
-        return False
-    return paths.inception_weights(paths.data_root(CONFIG.data_root)).is_file()
+    wanted = CONFIG.inception_sha256(dataset) is not None
+    return wanted and paths.inception_weights(paths.data_root(CONFIG.data_root)).is_file()
 
 
 def timing_devices():

@@ -103,4 +103,9 @@ class LatentEBM(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        return self.decoder(self.prior_draws(n, generator))
+        return self.decoder(self.sample_latents(n, generator))
+
+    @torch.no_grad()
+    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+        """n draws of what the decoder is given, (n, latents)."""
+        return self.prior_draws(n, generator)

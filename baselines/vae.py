@@ -70,6 +70,10 @@ class GaussianPair(nn.Module):
         # The constants of the two Gaussians of z cancel.
         return z, kl, 0.5 * (z.square() - noise.square() - log_var).sum(dim=1)
 
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, with the options of `torch.compile`."""
+        self.decoder.compile(**options)
+
     def prior_draws(self, n: int, generator: Generators) -> Tensor:
         """z ~ N(0, I), (n, latents)."""
         return randn(n, (self.latents,), generator, like=next(self.decoder.parameters()))
@@ -127,7 +131,12 @@ class VAE(GaussianPair):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        return self.decoder(self.prior_draws(n, generator))
+        return self.decoder(self.sample_latents(n, generator))
+
+    @torch.no_grad()
+    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+        """n draws of what the decoder is given, (n, latents)."""
+        return self.prior_draws(n, generator)
 
     @torch.no_grad()
     def log_evidence(
@@ -202,11 +211,11 @@ class TwoStageVAE(SigmaVAE):
         return first + kl - reconstruction, info
 
     @torch.no_grad()
-    def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """n images of draws through both stages, (n, C, H, W) in [0, 1], without pixel noise."""
+    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+        """n draws through the second stage, (n, latents)."""
         mean = self.second.decoder(self.second.prior_draws(n, generator))
         noise = randn(n, (self.latents,), generator, like=mean)
-        return self.decoder(mean + self.second_noise.sigma * noise)
+        return mean + self.second_noise.sigma * noise
 
     def _log_weight(self, x: Tensor, generator) -> Tensor:
         """With p(z) = int p(z|u) p(u) du, z ~ q(z|x) and u ~ q(u|z): both are weighed."""

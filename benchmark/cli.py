@@ -43,7 +43,8 @@ def _evaluate(steps, config: Config, options) -> list[str]:
 
 
 def _time(steps, config: Config, options) -> list[str]:
-    return [steps.time_model(config, options.dataset, options.model, options.seed, options.device)]
+    names = options.dataset, options.model, options.seed, options.device
+    return [steps.time_model(config, *names, trained=not options.untrained)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     command("evaluate", _evaluate, "measure the drawn images", job, seed, also=(REAL,))
     timing = command("time", _time, "time sampling on one device", job, seed)
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    timing.add_argument(
+        "--untrained", action="store_true", help="time fresh weights: the cost is the same"
+    )
     return parser
 
 

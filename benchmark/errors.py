@@ -25,6 +25,10 @@ class TrainingError(BenchmarkError):
     """Training cannot go on."""
 
 
+class TimingError(BenchmarkError):
+    """A time was measured while other work went on."""
+
+
 class RecordError(BenchmarkError):
     """A record, a weights file or a samples file is not what it should be."""
 

@@ -17,12 +17,20 @@ def load_data(config: Config, dataset: str) -> Dataset:
 
 
 def load_model(
-    config: Config, dataset: str, model: str, seed: int, device: torch.device
+    config: Config,
+    dataset: str,
+    model: str,
+    seed: int,
+    device: torch.device,
+    *,
+    trained: bool = True,
 ) -> torch.nn.Module:
-    """The trained model of one seed, ready for inference."""
+    """The model of one seed, ready for inference: trained, or as it was built."""
     job = config.training_job(dataset, model)
     shape = tuple(job.settings["data"]["image_shape"])
     fresh = build(job.settings["architecture"], config.model_settings(dataset, model), shape)
+    if not trained:
+        return fresh.to(device).eval()
     path = paths.fill(paths.WEIGHTS, config.run, dataset=dataset, model=job.model, seed=seed)
     return load_weights(path, fresh, job, device)
 

@@ -17,8 +17,8 @@ from benchmark.inputs import load_data, load_model, use_device
 from benchmark.provenance import available_cores, source_state
 from benchmark.records import write_record
 from benchmark.sample import draw_images, open_samples, real_images, save_samples
-from benchmark.timing import time_sampling
-from benchmark.train import train_model
+from benchmark.speed import measure_speed
+from benchmark.train import parameter_count, train_model
 from benchmark.weights import save_weights
 
 source_state()  # of the code that is loaded now
@@ -37,7 +37,7 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
     metrics = {
         "updates": updates,
         "seconds_per_update": run.seconds / updates,
-        "parameters": _parameters(run.model),
+        "parameters": parameter_count(run.model),
         "final": run.history.final(),
     }
     weights = paths.fill(paths.WEIGHTS, config.run, **names)
@@ -120,39 +120,32 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     return f"{dataset} · {model} · seed {seed}: {shown or 'no features to compare in'}"
 
 
-def time_model(config: Config, dataset: str, model: str, seed: int, device_name: str) -> str:
-    """Time the sampling of one trained model on one device and write the record."""
+def time_model(
+    config: Config, dataset: str, model: str, seed: int, device_name: str, *, trained: bool = True
+) -> str:
+    """Time the sampling of one model on one device and write the record.
+
+    Args:
+        trained: False times fresh weights, as the record then says; the cost is the same.
+    """
     device = use_device(device_name, available_cores())
-    trained = load_model(config, dataset, model, seed, device)
-    settings = config.timing
     started = time.perf_counter()
-    rows = [
-        time_sampling(
-            trained,
-            batch_size,
-            device,
-            warmup=settings["warmup"],
-            repetitions=settings["repetitions"],
-            seconds=settings["seconds"],
-        )
-        for batch_size in settings["batch_sizes"]
-    ]
+
+    def load() -> torch.nn.Module:
+        return load_model(config, dataset, model, seed, device, trained=trained)
+
+    metrics = {"trained": trained} | measure_speed(load, config.timing, device)
+    rows = metrics["sampling"]
+    names = {"device": device_name, "dataset": dataset, "model": model}
     write_record(
-        paths.fill(
-            paths.TIMING_RECORD, config.run, device=device_name, dataset=dataset, model=model
-        ),
+        paths.fill(paths.TIMING_RECORD, config.run, **names),
         "timing",
         config.timing_job(dataset, model),
-        {"nfe": trained.nfe, "parameters": _parameters(trained), "sampling": rows},
+        metrics,
         seed=seed,
         device=device,
         wall_time_s=time.perf_counter() - started,
-        sample_count=sum(row["batch_size"] * row["repetitions"] for row in rows),
+        sample_count=sum(row["batch_size"] * row.get("repetitions", 0) for row in rows),
     )
-    fastest = max(row["images_per_second"] for row in rows)
+    fastest = max(row.get("images_per_second", 0) for row in rows if row["part"] == "images")
     return f"{dataset} · {model} · {device_name}: up to {fastest:,.0f} images/s"
-
-
-def _parameters(model: torch.nn.Module) -> int:
-    """The trained ones: a moving average of them is no parameter."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)

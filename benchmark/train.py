@@ -189,3 +189,8 @@ def _diagnostics(model: torch.nn.Module, stage: str) -> dict[str, np.ndarray]:
     if not hasattr(model, "diagnostics"):
         return {}
     return {f"{key}_{stage}": value.cpu().numpy() for key, value in model.diagnostics().items()}
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """The trained ones: a moving average of them is no parameter."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

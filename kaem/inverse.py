@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 CPU_PIECE = 2**18  # numbers that are inverted at once on a CPU
+FEW = 2**12  # numbers for which calling an operation costs more than what it does
 
 PER_OCTAVE_BITS = 5  # 32 buckets between a number and its double
 OCTAVES = 16
@@ -55,6 +56,12 @@ class GuideTable:
         """A table (batch, up to n) as the places of `find` count: (batch * stride,)."""
         missing = self.stride - table.shape[1]
         return torch.nn.functional.pad(table, (0, missing), value=padding).flatten()
+
+    def search(self, u: Tensor) -> Tensor:
+        """The entries' places, (batch, m) -> (batch * m,), int64, by a full search: one call where
+        `find` makes twenty."""
+        place = torch.searchsorted(self._rows.view(len(u), -1), u, right=True)
+        return place.add_(self.row_start - 1).flatten()
 
     def find(self, u: Tensor, first: int) -> Tensor:
         """The entries' places, (batch, m) -> (batch * m,), int32.
@@ -105,13 +112,18 @@ class PiecewiseQuadraticInverse:
         last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous()) - 1
         number = torch.arange(cumulative.shape[1], device=cumulative.device)
         self._guide = GuideTable(torch.where(number > last, torch.inf, cumulative))
-        self._cumulative = self._guide.lay_out(cumulative)
-        self._left = self._guide.lay_out(density * step)
-        self._slope = self._guide.lay_out(2 * density.diff(dim=1) * step)
+        lay_out = self._guide.lay_out
+        self._cumulative = lay_out(cumulative)
+        self._left = lay_out(density * step)
+        self._slope = lay_out(2 * density.diff(dim=1) * step)
+        cells = lay_out(number.to(density).expand_as(density))
+        self._cells = torch.stack([self._cumulative, self._left, self._slope, cells], dim=1)
         self._tiny = torch.finfo(density.dtype).tiny
 
     def __call__(self, u: Tensor) -> Tensor:
         """(batch, m) -> (batch, m), contiguous."""
+        if u.numel() <= FEW:
+            return self._invert_few(u.contiguous())
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         size = len(u)
         if u.device.type == "cpu" and u.numel() > CPU_PIECE:
@@ -122,15 +134,30 @@ class PiecewiseQuadraticInverse:
             self._invert(u[rows].contiguous(), first, out=z[rows])
         return z
 
+    def _invert_few(self, u: Tensor) -> Tensor:
+        """As few calls as possible; the same numbers as `_invert`."""
+        cells = self._cells.index_select(0, self._guide.search(u))
+        cumulative, left, slope, cell = cells.unbind(dim=1)
+        position = self._position(u.flatten() - cumulative, left, slope)
+        z = position.add_(cell).mul_(self._step).add_(self._start).clamp_(max=self._end)
+        return z.view(u.shape)
+
     def _invert(self, u: Tensor, first: int, out: Tensor) -> None:
         """For the rows from number `first` on."""
         place = self._guide.find(u, first)
-        # Solve left t + (right - left) t^2 / 2 = mass for the position t in the cell, in the form
-        # of the quadratic formula that does not cancel when left = right; both ends times the step.
         mass = u.flatten() - self._cumulative.index_select(0, place)
-        left, root = (table.index_select(0, place) for table in (self._left, self._slope))
-        root.mul_(mass).addcmul_(left, left).clamp_(min=0.0).sqrt_()
-        position = mass.mul_(2).div_(root.add_(left).clamp_(min=self._tiny)).clamp_(max=1.0)
+        left, slope = (table.index_select(0, place) for table in (self._left, self._slope))
+        position = self._position(mass, left, slope)
         cell = place.view(u.shape).sub_(self._guide.row_start[first : first + len(u)])
         z = position.view(u.shape).add_(cell).mul_(self._step).add_(self._start)
         torch.clamp(z, max=self._end, out=out)
+
+    def _position(self, mass: Tensor, left: Tensor, slope: Tensor) -> Tensor:
+        """The t in [0, 1] that solves left t + (right - left) t^2 / 2 = mass, in the form of the
+        quadratic formula that does not cancel when left = right; both ends times the step.
+
+        Args:
+            mass, left, slope: (k,), slope = 2 (right - left); mass and slope are overwritten.
+        """
+        root = slope.mul_(mass).addcmul_(left, left).clamp_(min=0.0).sqrt_()
+        return mass.mul_(2).div_(root.add_(left).clamp_(min=self._tiny)).clamp_(max=1.0)

@@ -137,7 +137,11 @@ class KAEM(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        return self.generator(self.prior.sample_features(n, generator))
+        return self.generator(self.sample_latents(n, generator))
+
+    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+        """n draws of what the generator is given, (n, q)."""
+        return self.prior.sample_features(n, generator)
 
     def loss(
         self, x: Tensor, generator: torch.Generator | None = None, index: Tensor | None = None

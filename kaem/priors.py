@@ -7,6 +7,8 @@ piecewise linear density is the model, so the normaliser, the CDF and its invers
 closed form (see `kaem.tabulated`).
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +63,8 @@ class ComponentDensities(nn.Module):
         self.reference = make_reference(reference, q, p, domain)
         self.register_buffer("nodes", torch.linspace(*domain, n_nodes))
         self._cache: dict[str, tuple[Tensor, PiecewiseLinearDensity]] = {}
+        self._parts = tuple(self.modules())
+        self._compile_options: dict | None = None
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -99,6 +103,12 @@ class ComponentDensities(nn.Module):
         room = margin * max(high - low, SMALLEST_RANGE * (b - a))
         lowest, highest = self.reference.support
         return max(low - room, lowest), min(high + room, highest)
+
+    def compile(self, **options) -> None:
+        """Compile the draws, with the options of `torch.compile`; again after each change of a
+        parameter, so it pays for a trained prior only."""
+        self._compile_options = options
+        self._cache.clear()
 
     def log_normalizer(self) -> Tensor:
         """log Z_qp, (q, p), differentiable: the trapezoid rule is exact for this density."""
@@ -152,10 +162,20 @@ class ComponentDensities(nn.Module):
             return build()
         # Values are compared, which is cheap beside the table: versions and addresses of tensors
         # miss edits through `.data`, and memory that is freed and given out again.
-        state = torch.cat([t.detach().flatten() for t in (*self.parameters(), *self.buffers())])
+        state = torch.cat([tensor.detach().flatten() for tensor in self._tensors()])
         if name not in self._cache or not _same(self._cache[name][0], state):
-            self._cache[name] = (state, build())
+            density = build()
+            if self._compile_options is not None:
+                density.compile(**self._compile_options)
+            self._cache[name] = (state, density)
         return self._cache[name][1]
+
+    def _tensors(self) -> Iterator[Tensor]:
+        """Parameters and buffers. `Module.parameters` and `Module.buffers`, which look for
+        duplicates, take as long as a whole draw of one latent vector."""
+        for module in self._parts:
+            yield from module._parameters.values()
+            yield from module._buffers.values()
 
 
 def _same(old: Tensor, new: Tensor) -> bool:

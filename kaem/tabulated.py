@@ -9,6 +9,7 @@ more to sample than one component.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class PiecewiseLinearDensity:
         self._start = float(nodes[0])
         self._step = float(nodes[-1] - nodes[0]) / (len(nodes) - 1)
         self._cdf_table: Tensor | None = None
-        self._inverse_tables: PiecewiseQuadraticInverse | None = None
+        self._inverse_tables: Callable[[Tensor], Tensor] | None = None
 
     @property
     def log_density(self) -> Tensor:
@@ -92,7 +93,11 @@ class PiecewiseLinearDensity:
         u = rand(n, (len(self._log_density),), generator, like=self.nodes)
         return self._inverse()(u.T).T.unflatten(1, self.batch_shape)
 
-    def _inverse(self) -> PiecewiseQuadraticInverse:
+    def compile(self, **options) -> None:
+        """Compile F^{-1}, with the options of `torch.compile`."""
+        self._inverse_tables = torch.compile(self._inverse(), **options)
+
+    def _inverse(self) -> Callable[[Tensor], Tensor]:
         """F^{-1} row by row, built once."""
         if self._inverse_tables is None:
             self._inverse_tables = PiecewiseQuadraticInverse(*self._tables(), self.nodes)

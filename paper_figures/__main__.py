@@ -5,11 +5,12 @@ import sys
 
 from benchmark.cli import add_config_arguments, config_from
 from benchmark.errors import exit_code
-from paper_figures import loss_curves, prior_densities, quality, sample_grids, timing
+from paper_figures import cost, loss_curves, prior_densities, quality, sample_grids, timing
 
 RENDERERS = {
     "quality": (quality.render, ()),
     "timing": (timing.render, ()),
+    "cost": (cost.render, ()),
     "sample_grids": (sample_grids.render, ("dataset",)),
     "loss_curves": (loss_curves.render, ("dataset",)),
     "prior_densities": (prior_densities.render, ("dataset", "model")),

@@ -16,8 +16,8 @@ DEVICES = ("cpu", "cuda")
 
 
 def training_records(config: Config) -> pd.DataFrame:
-    """One row per finished training: dataset, model, seed, updates, seconds, parameters, source,
-    and what was logged over its last updates, as final_<name>."""
+    """One row per finished training: dataset, model, seed, updates, seconds, hardware, parameters,
+    source, and what was logged over its last updates, as final_<name>."""
     rows = []
     for dataset, model, seed in _jobs(config, config.models):
         # An entry that uses the weights of another shows that one's training.
@@ -32,6 +32,7 @@ def training_records(config: Config) -> pd.DataFrame:
                     "updates": metrics["updates"],
                     "parameters": metrics["parameters"],
                     "seconds": record["wall_time_s"],
+                    "hardware": hardware(record),
                 }
                 | {f"final_{name}": value for name, value in metrics["final"].items()}
             )
@@ -58,7 +59,8 @@ def quality_records(config: Config) -> pd.DataFrame:
 
 
 def timing_records(config: Config) -> pd.DataFrame:
-    """One row per batch size timed: dataset, model, device, hardware, batch_size, median, ..."""
+    """One row per time: dataset, model, device, hardware, nfe, ..., mode, part, batch_size, median,
+    ...; those that were left out say why in `left_out`."""
     rows = []
     for device in DEVICES:
         for dataset in config.datasets:
@@ -67,15 +69,13 @@ def timing_records(config: Config) -> pd.DataFrame:
                 record = _read(paths.TIMING_RECORD, config, job, device=device)
                 if not record:
                     continue
-                origin = record["provenance"]
-                shared = _names(record) | {
-                    "device": device,
-                    "hardware": origin["gpu"] or f"{origin['cpu']}, {origin['threads']} threads",
-                    "nfe": record["metrics"]["nfe"],
-                }
-                for row in record["metrics"]["sampling"]:
+                metrics = record["metrics"]
+                shared = _names(record) | {"device": device, "hardware": hardware(record)}
+                for name in ("nfe", "parameters", "flops_per_image", "trained", "disturbed"):
+                    shared[name] = metrics[name]
+                for row in metrics["sampling"]:
                     flat = {key: value for key, value in row.items() if key != "latency_ms"}
-                    rows.append(shared | flat | row["latency_ms"])
+                    rows.append(shared | {"left_out": ""} | flat | row.get("latency_ms", {}))
     return pd.DataFrame(rows)
 
 
@@ -115,6 +115,15 @@ def _jobs(config: Config, models: list[str], datasets: list[str] | None = None):
         for model in models:
             for seed in config.seeds_of(model):
                 yield dataset, model, seed
+
+
+def hardware(record: dict) -> str:
+    """What a record was made on: the GPU, or the CPU and how many threads."""
+    origin = record["provenance"]
+    if origin["gpu"]:
+        return origin["gpu"]
+    threads = "1 thread" if origin["threads"] == 1 else f"{origin['threads']} threads"
+    return f"{origin['cpu']}, {threads}"
 
 
 def _names(record: dict) -> dict:

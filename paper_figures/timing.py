@@ -1,4 +1,4 @@
-"""Table `timing`: latency and throughput of sampling by dataset, model, device and batch size."""
+"""Table `timing`: latency and throughput of sampling by dataset, batch size, model and device."""
 
 import pandas as pd
 
@@ -11,66 +11,102 @@ COLUMNS = [
     "model",
     "device",
     "hardware",
-    "nfe",
+    "mode",
+    "part",
     "batch_size",
+    "left_out",
     "median",
     "q25",
     "q75",
     "p95",
     "images_per_second",
+    "joules",
+    "peak_memory_bytes",
     "repetitions",
+    "trained",
+    "disturbed",
 ]
+DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def render(config: Config) -> None:
     """Write tables/timing.{csv,md,tex}: median and quartiles, an empty cell where not timed."""
     timing = timing_records(config)
-    values, cells = [], []
+    modes = config.timing["modes"]
+    cells = []
     for dataset in config.datasets:
         for batch_size in config.timing["batch_sizes"]:
             for model in config.models:
-                cell = {
-                    "Dataset": dataset_label(config, dataset),
-                    "Batch": f"{batch_size:,}",
-                    "Model": model_label(config, model),
-                }
-                for device in DEVICES:
-                    row = _row(timing, dataset, batch_size, model, device)
-                    cell |= _cells(device, row)
-                    if row is not None:
-                        values.append(row[COLUMNS])
-                cells.append(cell)
-    frame = pd.DataFrame(values, columns=COLUMNS)
-    save_table(frame, pd.DataFrame(cells), config, "timing", _notes(timing))
+                for mode in modes:
+                    cell = {
+                        "Dataset": dataset_label(config, dataset),
+                        "Batch": f"{batch_size:,}",
+                        "Model": model_label(config, model),
+                    }
+                    if len(modes) > 1:
+                        cell["Mode"] = mode
+                    for device in DEVICES:
+                        keys = {
+                            "dataset": dataset,
+                            "batch_size": batch_size,
+                            "model": model,
+                            "mode": mode,
+                            "device": device,
+                        }
+                        cell |= _cells(device, select(timing, **keys))
+                    cells.append(cell)
+    values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
+    cells = pd.DataFrame(cells)
+    save_table(values[COLUMNS], cells, config, "timing", _notes(timing, cells))
 
 
-def _row(timing: pd.DataFrame, dataset: str, batch_size: int, model: str, device: str):
+def select(timing: pd.DataFrame, **keys) -> pd.DataFrame:
+    """The rows with these values."""
     if not len(timing):
-        return None
-    chosen = timing[
-        (timing["dataset"] == dataset)
-        & (timing["batch_size"] == batch_size)
-        & (timing["model"] == model)
-        & (timing["device"] == device)
-    ]
+        return timing
+    return timing[(timing[list(keys)] == pd.Series(keys)).all(axis=1)]
+
+
+def _cells(device: str, rows: pd.DataFrame) -> dict[str, str]:
+    name = DEVICE_LABELS[device]
+    latency, latents, rate = (
+        f"{name} {what}" for what in ("latency, ms", "prior alone, ms", "images/s")
+    )
+    images, prior = (_first(rows, part) for part in ("images", "latents"))
+    if images is None:
+        return {latency: "", latents: "", rate: ""}
+    if images["left_out"]:
+        return {latency: "*", latents: "", rate: ""}
+    spread = f"[{images['q25']:.3g}, {images['q75']:.3g}]"
+    mark = " !" if images["disturbed"] else ""
+    return {
+        latency: f"{images['median']:.3g} {spread}{mark}",
+        latents: "" if prior is None or prior["left_out"] else f"{prior['median']:.3g}",
+        rate: f"{images['images_per_second']:,.0f}",
+    }
+
+
+def _first(rows: pd.DataFrame, part: str) -> pd.Series | None:
+    chosen = select(rows, part=part)
     return chosen.iloc[0] if len(chosen) else None
 
 
-def _cells(device: str, row) -> dict[str, str]:
-    name = {"cpu": "CPU", "cuda": "GPU"}[device]
-    latency, rate = f"{name} latency, ms", f"{name} images/s"
-    if row is None:
-        return {latency: "", rate: ""}
-    spread = f"[{row['q25']:.3g}, {row['q75']:.3g}]"
-    return {latency: f"{row['median']:.3g} {spread}", rate: f"{row['images_per_second']:,.0f}"}
-
-
-def _notes(timing: pd.DataFrame) -> list[str]:
+def _notes(timing: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     notes = [
-        "Latency of one call, from random numbers to images: median [quartiles]; images per "
-        "second at the median. Empty: not measured."
+        "Latency of one call, from random numbers to 8-bit images on the device: median "
+        "[quartiles]; images per second at the median. Prior alone: the part of a call that draws "
+        "what the decoder is given, for models that have such a part. Empty: not measured."
     ]
-    if len(timing):
-        machines = timing.groupby("device")["hardware"].unique()
-        notes += [f"{device}: {', '.join(names)}." for device, names in machines.items()]
+    if not len(timing):
+        return notes
+    text = cells.astype(str).to_numpy().flatten()
+    left_out = set(timing["left_out"]) - {""}
+    if "*" in text:
+        notes.append(f"* not timed: {'; '.join(sorted(left_out))}.")
+    if any(cell.endswith(" !") for cell in text):
+        notes.append("! timed beside other work on the machine: too slow by an unknown amount.")
+    if not timing["trained"].all():
+        notes.append("Some were timed with fresh weights, on which the cost does not depend.")
+    machines = timing.groupby("device")["hardware"].unique()
+    notes += [f"{DEVICE_LABELS[name]}: {', '.join(found)}." for name, found in machines.items()]
     return notes + source_note(timing)

@@ -96,7 +96,9 @@ def test_every_step_by_hand(folder, capsys, monkeypatch):
     # Five updates make no digits: real ones are nearer.
     assert 0 < real["fd_classifier_test_64"] < vae["fd_classifier_test_64"]
     timing = metrics[path(paths.TIMING_RECORD)]
-    assert [row["batch_size"] for row in timing["sampling"]] == [1, 4]
+    rows = [(row["part"], row["batch_size"]) for row in timing["sampling"]]
+    assert rows == [("images", 1), ("images", 4), ("latents", 1), ("latents", 4)]
+    assert timing["trained"]
     assert timing["nfe"] == 1
     assert timing["parameters"] == metrics[path(paths.TRAINING_RECORD)]["parameters"]
     # A step that is done again replaces its files with the same contents.

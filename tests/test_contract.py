@@ -11,7 +11,7 @@ from reference.configs import MODEL_SETTINGS, tiny_config
 from reference.images import adam_losses, bars
 
 from benchmark.registry import MODELS, build
-from benchmark.timing import time_sampling
+from benchmark.timing import flops_per_image, time_sampling
 
 IMAGE_SHAPE = (1, 8, 8)
 PASSES = 100
@@ -160,10 +160,12 @@ def test_the_evidence_of_each_datum(name, seeded):
 
 
 def test_it_can_be_timed(name):
-    timed = time_sampling(
-        make(name).eval(), 2, torch.device("cpu"), warmup=1, repetitions=3, seconds=1
-    )
-    assert timed["latency_ms"]["median"] > 0
+    model = make(name).eval()
+    limits = {"warmup": 1, "repetitions": 3, "seconds": 1, "longest_call": 60}
+    rows = list(time_sampling(model, torch.device("cpu"), mode="eager", batch_sizes=[2], **limits))
+    assert all(row["latency_ms"]["median"] > 0 for row in rows)
+    assert len(rows) == 1 + hasattr(model, "sample_latents")
+    assert flops_per_image(model, torch.device("cpu")) > 0
 
 
 def test_nfe_is_a_positive_integer(name):

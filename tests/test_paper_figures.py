@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from reference.configs import FACES, MODEL_SETTINGS, bars_dataset, changed, tiny_config
+from reference.records import timing_metrics, timing_row
 
 import benchmark.records
 from benchmark import paths
@@ -21,6 +22,7 @@ from benchmark.records import write_record
 from benchmark.sample import save_samples
 from benchmark.train import History
 from paper_figures import (
+    cost,
     loss_curves,
     prior_densities,
     quality,
@@ -94,27 +96,14 @@ def write_training(config, model, seed, seconds, dataset="digits", **final):
     )
 
 
-def write_timing(config, model, device, medians, seed=0):
-    rows = [
-        {
-            "batch_size": batch_size,
-            "warmup": 1,
-            "repetitions": 10,
-            "latency_ms": {
-                "median": median,
-                "q25": median / 2,
-                "q75": median * 2,
-                "p95": median * 3,
-            },
-            "images_per_second": 1000 * batch_size / median,
-        }
-        for batch_size, median in medians.items()
-    ]
+def write_timing(config, model, device, medians, seed=0, **changes):
+    rows = [timing_row(batch_size, median) for batch_size, median in medians.items()]
+    rows += changes.pop("rows", [])
     write_record(
         find(paths.TIMING_RECORD, model=model, device=device.type),
         "timing",
         config.timing_job("digits", model),
-        {"nfe": 1, "parameters": 1000, "sampling": rows},
+        timing_metrics(rows, **changes),
         seed=seed,
         device=device,
         wall_time_s=1.0,
@@ -204,8 +193,10 @@ def test_tables_of_a_run_without_records():
     config = make_config()
     quality.render(config)
     timing.render(config)
+    cost.render(config)
     assert [row["model"] for row in read_csv("quality")] == [REAL, *MODELS]
     assert read_csv("timing") == []
+    assert [row["updates"] for row in read_csv("cost")] == [""] * len(MODELS)
     assert len(read_md("timing")[0]) == len(MODELS) * 2  # of batch sizes
 
 
@@ -438,13 +429,51 @@ def test_timing(monkeypatch):
     assert cells["1", "KAEM-IS"]["CPU images/s"] == "1,000"
     assert cells["1", "KAEM-IS"]["GPU latency, ms"] == ""
     assert set(list(cells["4", "KAEM-IS"].values())[3:]) == {""}
-    assert "cpu: CPU Y, 2 threads." in below
-    assert "cuda: GPU X." in below
+    assert "CPU: CPU Y, 2 threads." in below
+    assert "GPU: GPU X." in below
+    assert "other work" not in below
+    assert "fresh weights" not in below
 
     values = {(row["model"], row["device"], row["batch_size"]): row for row in read_csv("timing")}
     assert len(values) == 5
     assert values["vae", "cuda", "4"]["p95"] == "1.5"
     assert values["vae", "cuda", "4"]["hardware"] == "GPU X"
+
+
+def test_timing_says_what_is_missing_and_what_is_doubtful():
+    config = make_config({"timing.modes": ["eager", "compiled"]})
+    rows = [
+        timing_row(1, 0.5, part="latents"),
+        {"mode": "eager", "part": "images", "batch_size": 4, "left_out": "out of memory"},
+        timing_row(1, 0.75, mode="compiled"),
+    ]
+    write_timing(config, "vae", CPU, {1: 1.0}, rows=rows, disturbed=True, trained=False)
+    timing.render(config)
+    table, below = read_md("timing")
+    cells = {(row["Batch"], row["Model"], row["Mode"]): row for row in table}
+    assert cells["1", "VAE", "eager"]["CPU latency, ms"] == "1 [0.5, 2] !"
+    assert cells["1", "VAE", "eager"]["CPU prior alone, ms"] == "0.5"
+    assert cells["4", "VAE", "eager"]["CPU latency, ms"] == "*"
+    assert cells["1", "VAE", "compiled"]["CPU latency, ms"] == "0.75 [0.375, 1.5] !"
+    assert "* not timed: out of memory." in below
+    assert "! timed beside other work" in below
+    assert "fresh weights" in below
+
+
+def test_cost():
+    config = make_config()
+    for seed, seconds in enumerate([30.0, 60.0]):
+        write_training(config, "vae", seed, seconds)
+    write_timing(config, "vae", CPU, {1: 0.5}, nfe=3, flops_per_image=2_500_000)
+    write_timing(config, "kaem_is", CPU, {1: 0.5}, parameters=77)
+    cost.render(config)
+    rows, below = read_md("cost")
+    cells = {row["Model"]: list(row.values())[2:] for row in rows}
+    assert cells["VAE"] == ["1,000", "3", "2.5", "1,500", "30.0", "0.8"]
+    assert cells["KAEM-IS"] == ["77", "1", "0.0", "", "", ""]
+    (vae,) = [row for row in read_csv("cost") if row["model"] == "vae"]
+    assert (vae["training_seconds"], vae["training_seeds"]) == ("45.0", "2.0")
+    assert "Trained on: " in below
 
 
 # What is refused, and what is noted -------------------------------------------------------------
@@ -520,6 +549,7 @@ def test_a_record_says_which_source_it_comes_from():
         "updates": 1500,
         "parameters": 1000,
         "seconds": 30.0,
+        "hardware": records.hardware({"provenance": provenance(CPU)}),
         "final_loss": 1.0,
     }
 

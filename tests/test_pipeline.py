@@ -32,6 +32,7 @@ from benchmark.sample import open_samples
 
 REPOSITORY = CONFIG_FOLDER.parent
 SNAKEFILE = ("-s", REPOSITORY / "Snakefile", "--cores", "2")
+TABLES = ("quality", "timing", "cost")
 MODELS = ("kaem_is", "vae")
 CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at once
 
@@ -137,7 +138,11 @@ def expected_files() -> set[str]:
         *(f"samples/{job}.npz" for job in evaluated),
         *(f"metrics/{job}.json" for job in evaluated),
         *(f"timing/cpu/digits/{model}.json" for model in MODELS),
-        *(f"tables/{t}.{kind}" for t in ("quality", "timing") for kind in ("csv", "md", "tex")),
+        *(
+            f"tables/{t}.{kind}"
+            for t in ("quality", "timing", "cost")
+            for kind in ("csv", "md", "tex")
+        ),
         *(f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png")),
         *(f"logs/{log}.log" for log in logs),
     }

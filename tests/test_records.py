@@ -10,19 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from reference.configs import tiny_config
+from reference.records import timing_metrics, timing_row
 
 import benchmark.provenance
 from benchmark.errors import BenchmarkError, RecordError
 from benchmark.records import read_record, record_digest, write_record
 
 CPU = torch.device("cpu")
-TIMING_ROW = {
-    "batch_size": 1,
-    "warmup": 0,
-    "repetitions": 10,
-    "latency_ms": {"median": 2.0, "q25": 1.0, "q75": 3.0, "p95": 4.0},
-    "images_per_second": 500.0,
-}
+TIMING_ROW = timing_row()
 METRICS = {
     "training": {
         "updates": 5,
@@ -38,7 +33,7 @@ METRICS = {
         "nats_error_test_10": 0.5,
         "nats_low_ess_share_test_10": 0.1,
     },
-    "timing": {"nfe": 1, "parameters": 100, "sampling": [TIMING_ROW]},
+    "timing": timing_metrics([TIMING_ROW]),
 }
 
 
@@ -202,6 +197,7 @@ def test_the_source_digest_follows_the_code_that_computes_results(tmp_path, monk
         ("timing", METRICS["timing"] | {"sampling": []}),
         ("timing", METRICS["timing"] | {"sampling": [TIMING_ROW | {"mean": 1.0}]}),
         ("timing", METRICS["timing"] | {"sampling": [TIMING_ROW | {"latency_ms": {}}]}),
+        ("timing", METRICS["timing"] | {"sampling": [TIMING_ROW | {"left_out": "slow"}]}),
         ("timing", METRICS["classifier"]),
         ("speed", METRICS["timing"]),
     ],

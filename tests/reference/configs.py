@@ -91,6 +91,9 @@ def tiny_values(**top_level) -> dict:
                 "warmup": 1,
                 "repetitions": 10,
                 "seconds": 1,
+                "longest_call": 60,
+                "modes": ["eager"],
+                "disturbed": "mark",
             },
             "models": {name: MODEL_SETTINGS[name] for name in ("kaem_is", "vae")},
         }

@@ -122,7 +122,7 @@ def renderer(name):
 
 def tables():
     return expand(
-        run_path(paths.TABLE), table=["quality", "timing"], format=["csv", "md", "tex"]
+        run_path(paths.TABLE), table=["quality", "timing", "cost"], format=["csv", "md", "tex"]
     )
 
 

@@ -37,6 +37,24 @@ rule timing_table:
         "python -m paper_figures timing {params.config} 2>&1 | tee {log:q} >&2"
 
 
+rule cost_table:
+    input:
+        timing_records(),
+        per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
+        script=renderer("cost"),
+    output:
+        expand(run_path(paths.TABLE), table="cost", format=["csv", "md", "tex"]),
+    params:
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
+    log:
+        run_path(paths.LOG, step="cost_table"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m paper_figures cost {params.config} 2>&1 | tee {log:q} >&2"
+
+
 rule sample_grids:
     input:
         lambda wildcards: [

@@ -1,0 +1,72 @@
+"""Table `cost`: size, arithmetic and training time by dataset and model."""
+
+import pandas as pd
+
+from benchmark.config import Config
+from paper_figures.records import source_note, timing_records, training_records
+from paper_figures.style import dataset_label, model_label, save_table
+from paper_figures.timing import select
+
+COLUMNS = [
+    "dataset",
+    "model",
+    "parameters",
+    "nfe",
+    "flops_per_image",
+    "updates",
+    "seconds_per_update",
+    "training_seconds",
+    "training_seeds",
+]
+
+
+def render(config: Config) -> None:
+    """Write tables/cost.{csv,md,tex}: means over the seeds; empty cells where not measured."""
+    timing, training = timing_records(config), training_records(config)
+    values, cells = [], []
+    for dataset in config.datasets:
+        for model in config.models:
+            timed = select(timing, dataset=dataset, model=model)
+            trained = select(training, dataset=dataset, model=model)
+            row = {"dataset": dataset, "model": model}
+            for frame, names in ((timed, ("nfe", "flops_per_image")), (trained, ("updates",))):
+                row |= {name: frame[name].iloc[0] if len(frame) else None for name in names}
+            sized = trained if len(trained) else timed
+            row["parameters"] = sized["parameters"].iloc[0] if len(sized) else None
+            if len(trained):
+                row["training_seconds"] = trained["seconds"].mean()
+                row["seconds_per_update"] = row["training_seconds"] / row["updates"]
+                row["training_seeds"] = len(trained)
+            values.append(row)
+            cells.append(
+                {
+                    "Dataset": dataset_label(config, dataset),
+                    "Model": model_label(config, model),
+                    "Parameters": _text(row, "parameters", ",.0f"),
+                    "Network evaluations": _text(row, "nfe", ",.0f"),
+                    "MFLOP per image": _text(row, "flops_per_image", ",.1f", 1e-6),
+                    "Updates": _text(row, "updates", ",.0f"),
+                    "ms per update": _text(row, "seconds_per_update", ",.1f", 1e3),
+                    "Training, min": _text(row, "training_seconds", ",.1f", 1 / 60),
+                }
+            )
+    frame = pd.DataFrame(values, columns=COLUMNS)
+    save_table(frame, pd.DataFrame(cells), config, "cost", _notes(config, timing, training))
+
+
+def _text(row: dict, name: str, form: str, scale: float = 1.0) -> str:
+    value = row.get(name)
+    return "" if value is None else f"{scale * value:{form}}"
+
+
+def _notes(config: Config, timing: pd.DataFrame, training: pd.DataFrame) -> list[str]:
+    notes = [config.note] if config.note else []
+    notes.append(
+        "Network evaluations and floating-point operations of one sample: matrix products and "
+        "convolutions, two operations for each multiply-add. Training: mean over the seeds, as it "
+        "ran, beside whatever else the machine did."
+    )
+    if len(training):
+        machines = ", ".join(sorted(training["hardware"].unique()))
+        notes.append(f"Trained on: {machines}.")
+    return notes + source_note(timing, training)

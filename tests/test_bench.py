@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmark import bench
-from benchmark.bench import Row, Turns, measure, rows, table, take_turns
+from benchmark.bench import Turns, measure, table, take_turns
+from benchmark.promises import Row, rows
 
 CPU = torch.device("cpu")
 
@@ -60,11 +61,31 @@ def test_every_promise_has_its_own_words_and_two_calls():
     promises = list(rows())
     assert len({row.what for row in promises}) == len(promises)
     for row in promises:
-        if "DD" in row.what or "10,000" in row.what:  # seconds each
+        if "DD" in row.what or "10,000" in row.what or "IS step" in row.what:  # seconds each
             continue
         first, second = row.sides(CPU)
         assert callable(first)
         assert callable(second)
+
+
+def test_peak_memory_is_of_what_lives_at_once():
+    def call() -> None:
+        for _ in range(3):
+            first = torch.zeros(250_000)  # a megabyte
+            del first
+        a, b = torch.zeros(500_000), torch.zeros(250_000)
+        del a, b
+
+    assert bench.peak_memory(call, CPU) == 3_000_000
+
+
+def test_a_row_of_memory(monkeypatch):
+    calls = (lambda: torch.zeros(200), lambda: torch.zeros(100))
+    row = Row("two / one", 1.5, lambda _device: calls, memory=True)
+    monkeypatch.setattr(bench, "rows", lambda: iter([row]))
+    results = measure(CPU, seconds=0)
+    assert results[0]["ratio"] == 2
+    assert "| 2, MISSED" in table({"cpu": results})
 
 
 def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):

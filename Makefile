@@ -1,4 +1,4 @@
-# make demo | test | lint | bench. Each sets itself up: .venv is created on first use and kept.
+# make demo | test | lint | bench | scaling. Each sets itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/tuning.yaml config/paper.yaml
 
-.PHONY: demo test lint bench lock
+.PHONY: demo test lint bench scaling lock
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
@@ -28,6 +28,11 @@ lint: $(INSTALLED)
 # Ten minutes with nothing beside it; every speed that is promised, with target and what was obtained.
 bench: $(INSTALLED)
 	python -m benchmark.bench
+
+# Five minutes with nothing beside it; how cost grows with each size, as a table and a figure.
+scaling: $(INSTALLED)
+	python -m benchmark.scaling
+	python -m paper_figures.scaling
 
 # Needs `uv`. Pins every version, with hashes, for Python 3.11 to 3.13 and every platform.
 lock:

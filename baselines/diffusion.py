@@ -137,6 +137,10 @@ class Diffusion(nn.Module):
         images = run_sampler(self._predict, noise, scheduler, self.steps, generator)
         return (0.5 * images + 0.5).clamp(0, 1)
 
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, with the options of `torch.compile`."""
+        self.ema.compile(**options)
+
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         return self.ema(x, t.to(x.device)).sample
 

@@ -109,3 +109,8 @@ class LatentEBM(nn.Module):
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
         """n draws of what the decoder is given, (n, latents)."""
         return self.prior_draws(n, generator)
+
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, with the options of `torch.compile`."""
+        self.energy.compile(**options)
+        self.decoder.compile(**options)

@@ -113,6 +113,10 @@ class PixelEBM(nn.Module):
         _, start = self._remembered(n, generator)
         return self._run(start, self.sample_steps, generator)
 
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, with the options of `torch.compile`."""
+        self.energy.compile(**options)
+
 
 def energy_network(image_shape: ImageShape, width: int) -> nn.Module:
     """Three convolutions, two of them of stride 2, and two linear layers, with SiLU: smooth, so

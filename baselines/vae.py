@@ -210,6 +210,11 @@ class TwoStageVAE(SigmaVAE):
         info |= {"second_log_likelihood": reconstruction.item(), "second_kl": kl.item()}
         return first + kl - reconstruction, info
 
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, with the options of `torch.compile`."""
+        self.second.compile(**options)
+        super().compile(**options)
+
     @torch.no_grad()
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
         """n draws through the second stage, (n, latents)."""

@@ -98,7 +98,7 @@ def _univariate_draws(device: torch.device) -> tuple[Call, Call]:
 
 
 def _draws(prior: torch.nn.Module, device: torch.device) -> tuple[Call, Call]:
-    prior, draws = prior.to(device), _generator(device)
+    prior, draws = prior.to(device), generator_on(device)
     shape = (10_000, *prior.event_shape)
     return (
         lambda: prior.sample(10_000, draws),
@@ -108,25 +108,25 @@ def _draws(prior: torch.nn.Module, device: torch.device) -> tuple[Call, Call]:
 
 def _more_summands(device: torch.device) -> tuple[Call, Call]:
     return tuple(
-        _images(_kaem("kaem_is_univariate", device, prior={"q": 16, "p": p}), 64, device)
+        image_call(kaem_model("kaem_is_univariate", device, prior={"q": 16, "p": p}), 64, device)
         for p in (20, 1)
     )
 
 
 def _against_vae(size: int, mode: str = "eager") -> Sides:
     def sides(device: torch.device) -> tuple[Call, Call]:
-        models = _kaem("kaem_ula", device), _vae(device)
+        models = kaem_model("kaem_ula", device), _vae(device)
         for model in models:
             set_mode(model, mode)
-        return tuple(_images(model, size, device) for model in models)
+        return tuple(image_call(model, size, device) for model in models)
 
     return sides
 
 
 def _against_latent_ebm(device: torch.device) -> tuple[Call, Call]:
     settings = {"decoder": CONV, "sigma": 0.3, "latents": 16, "energy_width": 200}
-    models = _built("latent_ebm", settings, GREY, device), _kaem("kaem_ula", device)
-    return tuple(_images(model, 1, device) for model in models)
+    models = _built("latent_ebm", settings, GREY, device), kaem_model("kaem_ula", device)
+    return tuple(image_call(model, 1, device) for model in models)
 
 
 def _diffusion(steps: int) -> Sides:
@@ -135,8 +135,8 @@ def _diffusion(steps: int) -> Sides:
     def sides(device: torch.device) -> tuple[Call, Call]:
         diffusion = _built("ddpm", {**DIFFUSION, "sampler": sampler}, COLOUR, device)
         return (
-            _images(diffusion, 1, device),
-            _images(_kaem("kaem_ula", device, COLOUR), 1, device),
+            image_call(diffusion, 1, device),
+            image_call(kaem_model("kaem_ula", device, COLOUR), 1, device),
         )
 
     return sides
@@ -144,12 +144,12 @@ def _diffusion(steps: int) -> Sides:
 
 def _is_step(device: torch.device) -> tuple[Call, Call]:
     sampler = {"proposals": 10 * BATCH, "survivors": 20}
-    model = _kaem("kaem_is", device, prior={"q": 8, "p": 4}, sampler=sampler)
+    model = kaem_model("kaem_is", device, prior={"q": 8, "p": 4}, sampler=sampler)
     images = _digits().to(device)
-    step = _step(model, device, images)
+    step = step_call(model, device, images)
     for _ in range(IS_UPDATES):
         step()
-    return step, _step(_vae(device), device, images)
+    return step, step_call(_vae(device), device, images)
 
 
 def _digits() -> torch.Tensor:
@@ -159,9 +159,11 @@ def _digits() -> torch.Tensor:
 
 
 def _ula_step(device: torch.device) -> tuple[Call, Call]:
-    model = _kaem("kaem_ula", device, sampler={"steps": 20, "step_size": 0.01, "persistent": False})
-    vae_step = _step(_vae(device), device)
-    decoder = _kaem("kaem_ula", device).generator.requires_grad_(False)
+    model = kaem_model(
+        "kaem_ula", device, sampler={"steps": 20, "step_size": 0.01, "persistent": False}
+    )
+    vae_step = step_call(_vae(device), device)
+    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
     x = torch.rand(BATCH, *GREY, device=device)
 
     def bare() -> None:
@@ -172,7 +174,7 @@ def _ula_step(device: torch.device) -> tuple[Call, Call]:
             h = h.detach() - 1e-4 * gradient
         vae_step()
 
-    return _step(model, device), bare
+    return step_call(model, device), bare
 
 
 def _thermodynamic_steps(first: tuple[int, int], second: tuple[int, int]) -> Sides:
@@ -187,11 +189,11 @@ def _thermodynamic_steps(first: tuple[int, int], second: tuple[int, int]) -> Sid
 def _thermodynamic_step(temperatures: int, steps: int, device: torch.device) -> Call:
     sampler = {"temperatures": temperatures, "steps": steps, "step_size": 0.01}
     sampler["persistent"] = False
-    return _step(_kaem("kaem_thermo", device, sampler=sampler), device)
+    return step_call(kaem_model("kaem_thermo", device, sampler=sampler), device)
 
 
 def _step_and_gradient(device: torch.device) -> tuple[Call, Call]:
-    decoder = _kaem("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
     x = torch.rand(20 * BATCH, *GREY, device=device)
 
     def gradient() -> None:
@@ -208,9 +210,10 @@ SAMPLERS = {
 }
 
 
-def _kaem(
+def kaem_model(
     name: str, device: torch.device, shape: tuple[int, int, int] = GREY, **settings
 ) -> torch.nn.Module:
+    """KAEM of a registered kind, with these settings in the place of the promises' own."""
     defaults = {"decoder": CONV, "sigma": 0.3, "prior": PRIOR, "sampler": SAMPLERS.get(name)}
     return _built(name, defaults | settings, shape, device)
 
@@ -226,8 +229,9 @@ def _vae(device: torch.device) -> torch.nn.Module:
     return _built("vae", settings, GREY, device)
 
 
-def _images(model: torch.nn.Module, size: int, device: torch.device) -> Call:
-    draws = _generator(device)
+def image_call(model: torch.nn.Module, size: int, device: torch.device) -> Call:
+    """Drawing so many images."""
+    draws = generator_on(device)
     model.eval()
 
     def call() -> torch.Tensor:
@@ -237,10 +241,12 @@ def _images(model: torch.nn.Module, size: int, device: torch.device) -> Call:
     return call
 
 
-def _step(model: torch.nn.Module, device: torch.device, images: torch.Tensor | None = None) -> Call:
+def step_call(
+    model: torch.nn.Module, device: torch.device, images: torch.Tensor | None = None
+) -> Call:
     """One update of Adam, as the training loop makes it; on noise by default."""
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    draws = _generator(device)
+    draws = generator_on(device)
     x = torch.rand(BATCH, *GREY, device=device) if images is None else images
     model.train()
 
@@ -253,5 +259,6 @@ def _step(model: torch.nn.Module, device: torch.device, images: torch.Tensor | N
     return call
 
 
-def _generator(device: torch.device) -> torch.Generator:
+def generator_on(device: torch.device) -> torch.Generator:
+    """A seeded source of random numbers."""
     return torch.Generator(device=device).manual_seed(0)

@@ -20,6 +20,7 @@ class GenerativeModel(Protocol):
     - `learning_rate_factors: dict[str, float]`: children whose parameters learn at the training's
       rate times this.
     - `after_update(update, updates)`, called after each step of the optimiser.
+    - `sample_latents(n, generator)`: the part of `sample` that draws what the decoder is given.
     - `log_evidence(x, passes, generator) -> kaem.likelihood.Evidence`: log p(x) of each datum in
       nats with its standard error, from so many network evaluations for each.
     """
@@ -32,3 +33,6 @@ class GenerativeModel(Protocol):
 
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n images in [0, 1], (n, C, H, W); with one generator per image, whatever the batch."""
+
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, with the options of `torch.compile`."""

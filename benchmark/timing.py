@@ -30,11 +30,10 @@ PARTS = {"images": "sample", "latents": "sample_latents"}
 
 
 def set_mode(model: torch.nn.Module, mode: str) -> None:
-    """Let every network of a model, and KAEM's prior, run in this mode from now on."""
+    """Let what sampling runs go in this mode from now on."""
     options = MODES[mode]
     if options is not None:
-        for child in model.children():  # those that sampling never calls are never compiled
-            child.compile(**options)
+        model.compile(**options)
 
 
 class FlopCounter(TorchDispatchMode):

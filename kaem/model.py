@@ -8,6 +8,7 @@ It is trained by maximum likelihood; sampling is one exact draw of z and one pas
 
 import copy
 from collections import deque
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +138,16 @@ class KAEM(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        return self.generator(self.sample_latents(n, generator))
+        density = self.prior.feature_density()
+        return self._images(density.inverse(), density.uniforms(n, generator))
+
+    def _images(self, inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+        """The generator at F^{-1}(u), (q, n) -> (n, C, H, W)."""
+        return self.generator(inverse(u).T)
+
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, uniforms to images, with the options of `torch.compile`."""
+        self._images = torch.compile(self._images, **options)
 
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
         """n draws of what the generator is given, (n, q)."""

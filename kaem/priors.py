@@ -64,7 +64,6 @@ class ComponentDensities(nn.Module):
         self.register_buffer("nodes", torch.linspace(*domain, n_nodes))
         self._cache: dict[str, tuple[Tensor, PiecewiseLinearDensity]] = {}
         self._parts = tuple(self.modules())
-        self._compile_options: dict | None = None
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -103,12 +102,6 @@ class ComponentDensities(nn.Module):
         room = margin * max(high - low, SMALLEST_RANGE * (b - a))
         lowest, highest = self.reference.support
         return max(low - room, lowest), min(high + room, highest)
-
-    def compile(self, **options) -> None:
-        """Compile the draws, with the options of `torch.compile`; again after each change of a
-        parameter, so it pays for a trained prior only."""
-        self._compile_options = options
-        self._cache.clear()
 
     def log_normalizer(self) -> Tensor:
         """log Z_qp, (q, p), differentiable: the trapezoid rule is exact for this density."""
@@ -164,10 +157,7 @@ class ComponentDensities(nn.Module):
         # miss edits through `.data`, and memory that is freed and given out again.
         state = torch.cat([tensor.detach().flatten() for tensor in self._tensors()])
         if name not in self._cache or not _same(self._cache[name][0], state):
-            density = build()
-            if self._compile_options is not None:
-                density.compile(**self._compile_options)
-            self._cache[name] = (state, density)
+            self._cache[name] = (state, build())
         return self._cache[name][1]
 
     def _tensors(self) -> Iterator[Tensor]:

@@ -9,7 +9,6 @@ more to sample than one component.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -50,7 +49,7 @@ class PiecewiseLinearDensity:
         self._start = float(nodes[0])
         self._step = float(nodes[-1] - nodes[0]) / (len(nodes) - 1)
         self._cdf_table: Tensor | None = None
-        self._inverse_tables: Callable[[Tensor], Tensor] | None = None
+        self._inverse_tables: PiecewiseQuadraticInverse | None = None
 
     @property
     def log_density(self) -> Tensor:
@@ -84,21 +83,20 @@ class PiecewiseLinearDensity:
     @torch.no_grad()
     def icdf(self, u: Tensor) -> Tensor:
         """F^{-1}(u), elementwise for u in [0, 1]: (m, *batch) -> (m, *batch)."""
-        return self._unrows(self._inverse()(self._rows(u)), u)
+        return self._unrows(self.inverse()(self._rows(u)), u)
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """n exact draws by inverse transform, (n, *batch); in memory, each density's draws lie side
         by side, which is how they are made fastest."""
-        u = rand(n, (len(self._log_density),), generator, like=self.nodes)
-        return self._inverse()(u.T).T.unflatten(1, self.batch_shape)
+        return self.inverse()(self.uniforms(n, generator)).T.unflatten(1, self.batch_shape)
 
-    def compile(self, **options) -> None:
-        """Compile F^{-1}, with the options of `torch.compile`."""
-        self._inverse_tables = torch.compile(self._inverse(), **options)
+    def uniforms(self, n: int, generator: Generators = None) -> Tensor:
+        """What `sample` inverts: numbers in [0, 1), a row for each density, (densities, n)."""
+        return rand(n, (len(self._log_density),), generator, like=self.nodes).T
 
-    def _inverse(self) -> Callable[[Tensor], Tensor]:
-        """F^{-1} row by row, built once."""
+    def inverse(self) -> PiecewiseQuadraticInverse:
+        """F^{-1} row by row, built once: (densities, n) -> (densities, n)."""
         if self._inverse_tables is None:
             self._inverse_tables = PiecewiseQuadraticInverse(*self._tables(), self.nodes)
         return self._inverse_tables

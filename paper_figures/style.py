@@ -75,15 +75,27 @@ def model_colours(config: Config) -> dict[str, tuple]:
 
 
 def save_figure(figure: Figure, config: Config, name: str) -> None:
+    """Write a figure of the configuration's run, see `write_figure`."""
+    write_figure(figure, config.run, name)
+
+
+def write_figure(figure: Figure, run: str, name: str) -> None:
     """Write a figure as PDF and PNG; the same figure gives the same bytes."""
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        path = paths.fill(paths.FIGURE, config.run, figure=name, format=kind)
+        path = paths.fill(paths.FIGURE, run, figure=name, format=kind)
         with atomic(path) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata)
 
 
 def save_table(
     values: pd.DataFrame, cells: pd.DataFrame, config: Config, name: str, notes: list[str]
+) -> None:
+    """Write a table of the configuration's run, see `write_table`."""
+    write_table(values, cells, config.run, name, notes)
+
+
+def write_table(
+    values: pd.DataFrame, cells: pd.DataFrame, run: str, name: str, notes: list[str]
 ) -> None:
     """Write a table three times.
 
@@ -100,7 +112,7 @@ def save_table(
         "tex": _latex(cells, notes),
     }
     for kind, text in texts.items():
-        path = paths.fill(paths.TABLE, config.run, table=name, format=kind)
+        path = paths.fill(paths.TABLE, run, table=name, format=kind)
         with atomic(path) as temporary:
             temporary.write_text(text)
 

@@ -168,6 +168,27 @@ def test_it_can_be_timed(name):
     assert flops_per_image(model, torch.device("cpu")) > 0
 
 
+def test_what_sampling_runs_can_be_compiled(name, monkeypatch):
+    """With a compiler that counts: it compiles the same call, and nothing that is not run."""
+    calls = []
+
+    def compiler(function, **options):
+        assert options == {"mode": "fast"}
+
+        def compiled(*args, **kwargs):
+            calls.append(function)
+            return function(*args, **kwargs)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    model = make(name).eval()
+    expected = model.sample(2, generators([0, 1]))
+    model.compile(mode="fast")
+    assert torch.equal(model.sample(2, generators([0, 1])), expected)
+    assert calls
+
+
 def test_nfe_is_a_positive_integer(name):
     nfe = make(name).nfe
     assert type(nfe) is int

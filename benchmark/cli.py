@@ -6,6 +6,7 @@ import yaml
 
 from benchmark.config import CLASSIFIER, REAL, Config, load_config
 from benchmark.errors import ConfigError, exit_code
+from benchmark.paths import PUBLISHED
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +48,12 @@ def _time(steps, config: Config, options) -> list[str]:
     return [steps.time_model(config, *names, trained=not options.untrained)]
 
 
+def _publish(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+    from benchmark.publish import publish
+
+    return [publish(config)]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -77,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = f'draw images from a trained model, or "{REAL}" ones'
     command("sample", _sample, summary, job, seed, also=(REAL,))
     command("evaluate", _evaluate, "measure the drawn images", job, seed, also=(REAL,))
+    command("publish", _publish, f"copy the run's records to {PUBLISHED}, to be committed")
     timing = command("time", _time, "time sampling on one device", job, seed)
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     timing.add_argument(

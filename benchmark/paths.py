@@ -9,7 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 
-RUN = "results/{run}"
+RESULTS = os.environ.get("KAEM_RESULTS", "results")
+PUBLISHED = "results/published"
+
+RUN = RESULTS + "/{run}"
 
 DATA = RUN + "/data/{dataset}.json"
 CLASSIFIER = RUN + "/classifier/{dataset}.safetensors"

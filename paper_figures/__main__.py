@@ -1,20 +1,59 @@
 """`python -m paper_figures NAME --config FILE`: render one table or figure from its records."""
 
 import argparse
+import itertools
+import os
+import subprocess
 import sys
 
 from benchmark.cli import add_config_arguments, config_from
-from benchmark.errors import exit_code
-from paper_figures import cost, loss_curves, prior_densities, quality, sample_grids, timing
+from benchmark.config import Config
+from benchmark.errors import BenchmarkError, exit_code
+from benchmark.paths import PUBLISHED, ROOT
+from paper_figures import (
+    cost,
+    loss_curves,
+    prior_densities,
+    quality,
+    reported,
+    sample_grids,
+    timing,
+    tradeoff,
+)
+from paper_figures.records import DEVICES
 
 RENDERERS = {
     "quality": (quality.render, ()),
     "timing": (timing.render, ()),
     "cost": (cost.render, ()),
+    "reported": (reported.render, ()),
+    "tradeoff": (tradeoff.render, ("device",)),
     "sample_grids": (sample_grids.render, ("dataset",)),
     "loss_curves": (loss_curves.render, ("dataset",)),
     "prior_densities": (prior_densities.render, ("dataset", "model")),
 }
+
+
+def render_all(config: Config) -> None:
+    """Every table and figure of a run, from whatever records it has."""
+    trained = [m for m in config.trained_models if config.architecture(m).startswith("kaem")]
+    values = {"dataset": config.datasets, "model": trained, "device": DEVICES}
+    for name, (render, arguments) in RENDERERS.items():
+        for chosen in itertools.product(*(values[argument] for argument in arguments)):
+            print(" ".join([config.run, name, *chosen]), file=sys.stderr)
+            render(config, *chosen)
+
+
+def render_published() -> None:
+    """`render_all` for every run of results/published/, each in a process of its own: the folder
+    of the results is fixed as `benchmark.paths` is loaded."""
+    folder = ROOT / PUBLISHED
+    configs = sorted(folder.glob("*/config.yaml"))
+    if not configs:
+        raise BenchmarkError(f"{folder}: no run is published there")
+    for path in configs:
+        command = [sys.executable, "-m", "paper_figures", "all", "--config", str(path)]
+        subprocess.run(command, env=os.environ | {"KAEM_RESULTS": PUBLISHED}, check=True)
 
 
 def main() -> int:
@@ -26,7 +65,13 @@ def main() -> int:
         add_config_arguments(command)
         for argument in arguments:
             command.add_argument(f"--{argument}", required=True)
+    add_config_arguments(commands.add_parser("all", help="every table and figure of a run"))
+    commands.add_parser("published", help="every table and figure of every published run")
     options = parser.parse_args()
+    if options.name == "published":
+        return exit_code(render_published)
+    if options.name == "all":
+        return exit_code(lambda: render_all(config_from(options)))
     render, arguments = RENDERERS[options.name]
     return exit_code(
         lambda: render(config_from(options), *(getattr(options, name) for name in arguments))

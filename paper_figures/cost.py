@@ -23,7 +23,7 @@ COLUMNS = [
 def render(config: Config) -> None:
     """Write tables/cost.{csv,md,tex}: means over the seeds; empty cells where not measured."""
     timing, training = timing_records(config), training_records(config)
-    values, cells = [], []
+    values, cells, files = [], [], []
     for dataset in config.datasets:
         for model in config.models:
             timed = select(timing, dataset=dataset, model=model)
@@ -50,8 +50,14 @@ def render(config: Config) -> None:
                     "Training, min": _text(row, "training_seconds", ",.1f", 1 / 60),
                 }
             )
+            of_timing, of_training = (list(frame.get("file", [])) for frame in (timed, trained))
+            origins = {"Parameters": list(sized.get("file", []))}
+            origins |= dict.fromkeys(("Network evaluations", "MFLOP per image"), of_timing)
+            origins |= dict.fromkeys(("Updates", "ms per update", "Training, min"), of_training)
+            files.append({column: names for column, names in origins.items() if names})
     frame = pd.DataFrame(values, columns=COLUMNS)
-    save_table(frame, pd.DataFrame(cells), config, "cost", _notes(config, timing, training))
+    notes = _notes(config, timing, training)
+    save_table(frame, pd.DataFrame(cells), config, "cost", notes, files)
 
 
 def _text(row: dict, name: str, form: str, scale: float = 1.0) -> str:

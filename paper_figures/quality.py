@@ -3,6 +3,7 @@
 import re
 
 import pandas as pd
+from scipy.stats import t
 
 from benchmark.config import OFFICIAL_SHA256, REAL, Config
 from benchmark.gates import Means, failures
@@ -29,17 +30,18 @@ DISTANCES = ("fid", "fid_infinity", "kid", "fd_classifier")
 
 
 def render(config: Config) -> None:
-    """Write tables/quality.{csv,md,tex}: mean and standard deviation over seeds."""
+    """Write tables/quality.{csv,md,tex}: mean and its 95% confidence interval over seeds."""
     quality, training = quality_records(config), training_records(config)
     metrics = _metrics(config, quality)
     means = _means(config, quality)
-    values, cells = [], []
+    values, cells, files = [], [], []
     for dataset in config.datasets:
         for model in (REAL, *config.evaluated_models):
             row = {"dataset": dataset, "model": model}
             cell = {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
             failed = [] if model == REAL else failures(config, means, dataset, model)
             measured = _select(quality, dataset, model)
+            origins = {}
             for metric in metrics:
                 chosen = measured[measured["metric"] == metric] if len(measured) else measured
                 row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
@@ -50,6 +52,7 @@ def render(config: Config) -> None:
                 if label and cell[label]:
                     chosen = measured[measured["metric"] == metric]
                     cell[label] += _marks(name, chosen["images"].min(), row, bool(failed))
+                    origins[label] = list(chosen["file"])
             trained = _select(training, dataset, model)
             row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
             row["updates"] = trained["updates"].iloc[0] if len(trained) else None
@@ -60,13 +63,17 @@ def render(config: Config) -> None:
             cell["Updates"] = f"{row['updates']:,}" if len(trained) else ""
             cell["Training, s"] = _cell(row, "training_seconds", ".0f")
             cell["Seeds"] = str(len(trained)) if len(trained) else ""
+            if len(trained):
+                columns = ("ESS or swap rates", "Updates", "Training, s", "Seeds")
+                origins |= {column: list(trained["file"]) for column in columns if cell[column]}
             values.append(row)
             cells.append(cell)
+            files.append(origins)
     frame = pd.DataFrame(values).astype({"updates": "Int64"})
     cells = pd.DataFrame(cells).fillna("")
     if not cells["ESS or swap rates"].any():
         cells = cells.drop(columns="ESS or swap rates")
-    save_table(frame, cells, config, "quality", _notes(config, quality, training, cells))
+    save_table(frame, cells, config, "quality", _notes(config, quality, training, cells), files)
 
 
 def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
@@ -156,19 +163,24 @@ def _select(frame: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
 
 
 def _summary(name: str, values: pd.Series) -> dict:
-    """Mean, standard deviation (from two values on) and count; None where there are none."""
+    """Mean, standard deviation, half the 95% t interval of the mean, and count.
+
+    The middle two from two values on; None where there are none.
+    """
+    n, several = len(values), len(values) > 1
     return {
-        f"{name}_mean": values.mean() if len(values) else None,
-        f"{name}_std": values.std() if len(values) > 1 else None,
-        f"{name}_n": len(values),
+        f"{name}_mean": values.mean() if n else None,
+        f"{name}_std": values.std() if several else None,
+        f"{name}_ci": t.ppf(0.975, n - 1) * values.std() / n**0.5 if several else None,
+        f"{name}_n": n,
     }
 
 
 def _cell(row: dict, name: str, form: str) -> str:
-    mean, std = row[f"{name}_mean"], row[f"{name}_std"]
+    mean, half = row[f"{name}_mean"], row[f"{name}_ci"]
     if mean is None:
         return ""
-    return f"{mean:{form}}" if std is None else f"{mean:{form}} ± {std:{form}}"
+    return f"{mean:{form}}" if half is None else f"{mean:{form}} ± {half:{form}}"
 
 
 def _column(config: Config, metric: str) -> tuple[str, str | None, str]:
@@ -189,7 +201,8 @@ def _notes(
 ) -> list[str]:
     notes = [config.note] if config.note else []
     notes.append(
-        "Mean ± standard deviation over training seeds. A column's head says which real images "
+        "Mean ± half of its 95% confidence interval over training seeds, by the t distribution; "
+        "one seed has no interval. A column's head says which real images "
         "and how many samples were compared; train is the whole training set, what is held back "
         "for validation included. FD-classifier is a Frechet distance over the features of a "
         "classifier trained on the same training split, lower is better; it is not FID. Precision "

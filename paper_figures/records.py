@@ -17,7 +17,7 @@ DEVICES = ("cpu", "cuda")
 
 def training_records(config: Config) -> pd.DataFrame:
     """One row per finished training: dataset, model, seed, updates, seconds, hardware, parameters,
-    source, and what was logged over its last updates, as final_<name>."""
+    source, file, and what was logged over its last updates, as final_<name>."""
     rows = []
     for dataset, model, seed in _jobs(config, config.models):
         # An entry that uses the weights of another shows that one's training.
@@ -40,8 +40,8 @@ def training_records(config: Config) -> pd.DataFrame:
 
 
 def quality_records(config: Config) -> pd.DataFrame:
-    """One row per metric value: dataset, model, seed, metric, value, source, and images, the
-    smaller number of drawn and real ones."""
+    """One row per metric value: dataset, model, seed, metric, value, source, file, and images,
+    the smaller number of drawn and real ones."""
     rows = []
     for dataset, model, seed in _jobs(config, [REAL, *config.evaluated_models]):
         job = config.evaluation_job(dataset, model)
@@ -128,11 +128,12 @@ def hardware(record: dict) -> str:
 
 def _names(record: dict) -> dict:
     names = {key: record[key] for key in ("dataset", "model", "seed")}
-    return names | {"source": record["provenance"]["source_digest"]}
+    return names | {"source": record["provenance"]["source_digest"], "file": record["file"]}
 
 
 def _read(pattern: str, config: Config, job: Job, **names) -> dict | None:
-    """The job's record; None when it was not measured, RecordError when it is of another job."""
+    """The job's record with its "file"; None when it was not measured, RecordError when it is of
+    another job."""
     path = paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **names)
     if not path.exists():
         return None
@@ -153,4 +154,4 @@ def _read(pattern: str, config: Config, job: Job, **names) -> dict | None:
         raise RecordError(
             f"{path}: belongs to another job: {differing}\n  Run the workflow again to replace it."
         )
-    return record
+    return record | {"file": str(path)}

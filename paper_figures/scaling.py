@@ -12,10 +12,9 @@ from matplotlib.ticker import NullFormatter
 
 from benchmark import paths
 from benchmark.errors import RecordError, exit_code
-from paper_figures.style import FULL, use_style, write_figure, write_table
+from paper_figures.style import DEVICE_LABELS, FULL, use_style, write_figure, write_table
 
 RUN = "scaling"
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 UPPER = 3  # values at the upper end, where the fixed cost counts least
 COLUMNS = 4
 SMALLEST_RANGE = 30  # of an axis, so that a flat line looks flat
@@ -54,11 +53,11 @@ def _write_table(rows: list[dict], records: dict[str, dict]) -> None:
                 "Grows": row["size"],
                 "From, to": f"{row['values'][0]:,} to {row['values'][-1]:,}",
                 "Expected": str(row["expected"]),
-                **dict.fromkeys(DEVICES.values(), ""),
+                **dict.fromkeys(DEVICE_LABELS.values(), ""),
                 "Why": row["why"],
             },
         )
-        cell[DEVICES[row["device"]]] = f"{row['exponent']:.2f}"
+        cell[DEVICE_LABELS[row["device"]]] = f"{row['exponent']:.2f}"
     notes = [
         "Exponents k of cost ~ size^k: expected for large sizes, and fitted to the three largest "
         "measured ones. Empty: not measured."
@@ -66,7 +65,7 @@ def _write_table(rows: list[dict], records: dict[str, dict]) -> None:
     for device, record in records.items():
         origin = record["provenance"]
         machine = origin["gpu"] or f"{origin['cpu']}, {origin['threads']} threads"
-        notes.append(f"{DEVICES[device]}: {machine}.")
+        notes.append(f"{DEVICE_LABELS[device]}: {machine}.")
     write_table(pd.DataFrame(values), pd.DataFrame(cells.values()), RUN, "scaling", notes)
 
 
@@ -87,10 +86,13 @@ def _draw(rows: list[dict]) -> None:
 
 def _panel(axis, rows: list[dict]) -> None:
     """Measured times, and dotted the expected slope through the last of them."""
-    colours = dict(zip(DEVICES, sns.color_palette("colorblind"), strict=False))
+    colours = dict(zip(DEVICE_LABELS, sns.color_palette("colorblind"), strict=False))
     for row in rows:
         values, times = np.array(row["values"], float), 1e3 * np.array(row["seconds"])
-        label, colour = f"{DEVICES[row['device']]}: {row['exponent']:.2f}", colours[row["device"]]
+        label, colour = (
+            f"{DEVICE_LABELS[row['device']]}: {row['exponent']:.2f}",
+            colours[row["device"]],
+        )
         axis.plot(values, times, "o-", ms=3, lw=1, color=colour, label=label)
         slope = times[-1] * (values / values[-1]) ** row["expected"]
         axis.plot(values, slope, ":", lw=1, color="0.5", zorder=0)
@@ -112,7 +114,7 @@ def _panel(axis, rows: list[dict]) -> None:
 def read_records() -> dict[str, dict]:
     """By device; RecordError where nothing was measured or a file is damaged."""
     found = {}
-    for device in DEVICES:
+    for device in DEVICE_LABELS:
         path = Path(paths.fill(paths.BENCH, RUN, name=f"{device}.json"))
         if path.exists():
             try:

@@ -1,5 +1,6 @@
 """One look for everything: names, order and colours of models, figure style, and files."""
 
+import json
 from itertools import cycle
 
 import matplotlib as mpl
@@ -32,6 +33,8 @@ LABELS = {
     "ddpm_1000": "DDPM-1000",
     **{f"ddim_{steps}": f"DDIM-{steps}" for steps in (10, 20, 50, 100)},
 }
+
+DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}
 
 FULL = 7.0  # inches, both columns of a two-column paper
 
@@ -88,10 +91,28 @@ def write_figure(figure: Figure, run: str, name: str) -> None:
 
 
 def save_table(
-    values: pd.DataFrame, cells: pd.DataFrame, config: Config, name: str, notes: list[str]
+    values: pd.DataFrame,
+    cells: pd.DataFrame,
+    config: Config,
+    name: str,
+    notes: list[str],
+    files: list[dict[str, list[str]]] | None = None,
 ) -> None:
-    """Write a table of the configuration's run, see `write_table`."""
+    """Write a table of the configuration's run, see `write_table`, and where each cell is from.
+
+    Args:
+        files: for each row of `cells`, column -> the records that the cell rests on; written to
+            tables/<name>.files.json with the row's own texts.
+    """
     write_table(values, cells, config.run, name, notes)
+    if files is not None:
+        rows = [
+            {"row": row, "files": {column: sorted(set(names)) for column, names in each.items()}}
+            for row, each in zip(cells.to_dict("records"), files, strict=True)
+        ]
+        path = paths.fill(paths.TABLE, config.run, table=name, format="files.json")
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_table(

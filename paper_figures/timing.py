@@ -4,7 +4,7 @@ import pandas as pd
 
 from benchmark.config import Config
 from paper_figures.records import DEVICES, source_note, timing_records
-from paper_figures.style import dataset_label, model_label, save_table
+from paper_figures.style import DEVICE_LABELS, dataset_label, model_label, save_table
 
 COLUMNS = [
     "dataset",
@@ -26,14 +26,14 @@ COLUMNS = [
     "trained",
     "disturbed",
 ]
-DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def render(config: Config) -> None:
     """Write tables/timing.{csv,md,tex}: median and quartiles, an empty cell where not timed."""
     timing = timing_records(config)
     modes = config.timing["modes"]
-    cells = []
+    timed = [name for name in DEVICES if len(select(timing, device=name))]
+    cells, files = [], []
     for dataset in config.datasets:
         for batch_size in config.timing["batch_sizes"]:
             for model in config.models:
@@ -43,9 +43,10 @@ def render(config: Config) -> None:
                         "Batch": f"{batch_size:,}",
                         "Model": model_label(config, model),
                     }
+                    origins = {}
                     if len(modes) > 1:
                         cell["Mode"] = mode
-                    for device in DEVICES:
+                    for device in timed or DEVICES[:1]:
                         keys = {
                             "dataset": dataset,
                             "batch_size": batch_size,
@@ -53,11 +54,15 @@ def render(config: Config) -> None:
                             "mode": mode,
                             "device": device,
                         }
-                        cell |= _cells(device, select(timing, **keys))
+                        chosen = select(timing, **keys)
+                        shown = _cells(device, chosen)
+                        cell |= shown
+                        origins |= {name: list(chosen["file"]) for name in shown if shown[name]}
                     cells.append(cell)
+                    files.append(origins)
     values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
     cells = pd.DataFrame(cells)
-    save_table(values[COLUMNS], cells, config, "timing", _notes(timing, cells))
+    save_table(values[COLUMNS], cells, config, "timing", _notes(timing, cells), files)
 
 
 def select(timing: pd.DataFrame, **keys) -> pd.DataFrame:
@@ -99,6 +104,8 @@ def _notes(timing: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     ]
     if not len(timing):
         return notes
+    missing = [DEVICE_LABELS[name] for name in DEVICES if name not in set(timing["device"])]
+    notes += [f"{name}: not measured." for name in missing]
     text = cells.astype(str).to_numpy().flatten()
     left_out = set(timing["left_out"]) - {""}
     if "*" in text:

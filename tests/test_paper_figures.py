@@ -30,6 +30,7 @@ from paper_figures import (
     sample_grids,
     style,
     timing,
+    tradeoff,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -144,7 +145,7 @@ def read_tex(table: str) -> str:
 FD = "FD-classifier (test 2048)"
 
 
-def test_quality_is_mean_and_standard_deviation_over_seeds():
+def test_quality_is_mean_and_interval_over_seeds():
     config = make_config()
     write_quality(config, REAL, 0, 2.6)
     for seed, (distance, seconds) in enumerate([(10.0, 30.0), (14.0, 40.0)]):
@@ -168,8 +169,8 @@ def test_quality_is_mean_and_standard_deviation_over_seeds():
     rows, below = read_md("quality")
     cells = {row["Model"]: row for row in rows}
     assert [row["Dataset"] for row in rows] == ["scikit-learn digits"] * 3
-    assert cells["VAE"][FD] == "12.0 ± 2.8"
-    assert (cells["VAE"]["Updates"], cells["VAE"]["Training, s"]) == ("1,500", "35 ± 7")
+    assert cells["VAE"][FD] == "12.0 ± 25.4"
+    assert (cells["VAE"]["Updates"], cells["VAE"]["Training, s"]) == ("1,500", "35 ± 64")
     assert cells["VAE"]["Seeds"] == "2"
     assert cells["real images"][FD] == "2.6"
     assert "†" not in below
@@ -401,7 +402,7 @@ def test_latex_escapes_and_sets_its_symbols():
     text = read_tex("quality")
     assert r"VAE \& co, 50\%" in text
     assert r"vae\_a" in text
-    assert r"12.0 $\pm$ 2.8" in text
+    assert r"12.0 $\pm$ 25.4" in text
     assert "% A note.\n" in text
     assert text.count(r"\\") == 1 + 4  # the head and four entries
     assert "A note." in read_md("quality")[1]
@@ -429,6 +430,7 @@ def test_timing(monkeypatch):
     assert cells["1", "KAEM-IS"]["CPU images/s"] == "1,000"
     assert cells["1", "KAEM-IS"]["GPU latency, ms"] == ""
     assert set(list(cells["4", "KAEM-IS"].values())[3:]) == {""}
+    assert "U: not measured." not in below
     assert "CPU: CPU Y, 2 threads." in below
     assert "GPU: GPU X." in below
     assert "other work" not in below
@@ -458,6 +460,49 @@ def test_timing_says_what_is_missing_and_what_is_doubtful():
     assert "* not timed: out of memory." in below
     assert "! timed beside other work" in below
     assert "fresh weights" in below
+
+
+@pytest.mark.parametrize("render", [quality.render, timing.render, cost.render])
+def test_every_number_names_the_records_it_rests_on(render):
+    config = make_config()
+    for seed in (0, 1):
+        write_quality(config, "vae", seed, 10.0 + seed)
+        write_training(config, "vae", seed, 30.0)
+    write_timing(config, "vae", CPU, {1: 0.5})
+    render(config)
+    name = render.__module__.rpartition(".")[2]
+    rows = json.loads(find(paths.TABLE, table=name, format="files.json").read_text())
+    numbers = 0
+    for row in rows:
+        for column, text in row["row"].items():
+            if text and text[0].isdigit() and column != "Batch":
+                numbers += 1
+                assert row["files"][column]
+                assert all(Path(file).exists() for file in row["files"][column])
+    assert numbers >= 2
+    seeds = [names for row in rows for names in row["files"].values() if len(names) == 2]
+    assert seeds or name == "timing"
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_tradeoff(monkeypatch, measured):
+    config = make_config()
+    drawn = {}
+    if measured:
+        for seed, distance in enumerate([10.0, 30.0]):
+            write_quality(config, "vae", seed, distance)
+        write_quality(config, "kaem_is", 0, 5.0)
+        # The largest batch that both were timed with is 2.
+        write_timing(config, "vae", CPU, {1: 0.5, 2: 0.8, 4: 1.0})
+        write_timing(config, "kaem_is", CPU, {1: 0.5, 2: 1.2})
+    monkeypatch.setattr(
+        tradeoff, "_draw", lambda _axis, _config, model, point: drawn.setdefault(model, point)
+    )
+    monkeypatch.setattr(tradeoff.plt.Figure, "legend", lambda *_args, **_kwargs: None)
+    tradeoff.render(config, "cpu")
+    assert find(paths.FIGURE, figure="tradeoff_cpu", format="png").stat().st_size > 1000
+    found = {model: (time, sorted(values)) for model, (time, values) in drawn.items()}
+    assert found == ({"vae": (0.4, [10, 30]), "kaem_is": (0.6, [5])} if measured else {})
 
 
 def test_cost():
@@ -549,6 +594,7 @@ def test_a_record_says_which_source_it_comes_from():
         "updates": 1500,
         "parameters": 1000,
         "seconds": 30.0,
+        "file": str(find(paths.TRAINING_RECORD, model="vae")),
         "hardware": records.hardware({"provenance": provenance(CPU)}),
         "final_loss": 1.0,
     }
@@ -613,7 +659,7 @@ def test_the_quality_table_shows_bits_and_how_the_posterior_sampler_did():
     }
     column = {title: position for position, title in enumerate(cells["Model"])}
     bits, state = column["Bits per dimension (test 20)"], column["ESS or swap rates"]
-    assert cells["KAEM-IS"][bits] == "2.000 ± 0.707"
+    assert cells["KAEM-IS"][bits] == "2.000 ± 6.353"
     assert cells["KAEM-IS"][state] == "ESS 1.75"
     assert cells["KAEM-thermo"][bits] == ""
     assert cells["KAEM-thermo"][state] == "swaps 0.50, 0.25"

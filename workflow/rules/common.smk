@@ -120,10 +120,15 @@ def renderer(name):
     return [os.path.relpath(REPOSITORY / f"paper_figures/{each}.py") for each in names]
 
 
+def table_files(name):
+    """A table's files; files.json says which records each cell rests on."""
+    return expand(run_path(paths.TABLE), table=name, format=["csv", "md", "tex", "files.json"])
+
+
 def tables():
-    return expand(
-        run_path(paths.TABLE), table=["quality", "timing", "cost"], format=["csv", "md", "tex"]
-    )
+    measured = [path for name in ("quality", "timing", "cost") for path in table_files(name)]
+    reported = expand(run_path(paths.TABLE), table="reported", format=["csv", "md", "tex"])
+    return measured + reported
 
 
 def figures():
@@ -134,6 +139,7 @@ def figures():
         for model in CONFIG.trained_models
         if CONFIG.architecture(model).startswith("kaem")
     ]
+    names += [f"tradeoff_{device}" for device in timing_devices()]
     return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
 
 

@@ -8,7 +8,7 @@ rule quality_table:
         script=renderer("quality"),
         gates=[os.path.relpath(REPOSITORY / f) for f in ("config/gates.yaml", "benchmark/gates.py")],
     output:
-        expand(run_path(paths.TABLE), table="quality", format=["csv", "md", "tex"]),
+        table_files("quality"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -25,7 +25,7 @@ rule timing_table:
         timing_records(),
         script=renderer("timing"),
     output:
-        expand(run_path(paths.TABLE), table="timing", format=["csv", "md", "tex"]),
+        table_files("timing"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -43,7 +43,7 @@ rule cost_table:
         per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
         script=renderer("cost"),
     output:
-        expand(run_path(paths.TABLE), table="cost", format=["csv", "md", "tex"]),
+        table_files("cost"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -53,6 +53,41 @@ rule cost_table:
         "../../environment.yml"
     shell:
         "python -m paper_figures cost {params.config} 2>&1 | tee {log:q} >&2"
+
+
+rule reported_table:
+    input:
+        script=renderer("reported"),
+        values=os.path.relpath(REPOSITORY / "config/reported.yaml"),
+    output:
+        expand(run_path(paths.TABLE), table="reported", format=["csv", "md", "tex"]),
+    params:
+        config=RENDER_ARGUMENTS,
+    log:
+        run_path(paths.LOG, step="reported_table"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m paper_figures reported {params.config} 2>&1 | tee {log:q} >&2"
+
+
+rule tradeoff:
+    input:
+        metrics_records(),
+        timing_records(),
+        script=renderer("tradeoff"),
+    output:
+        expand(run_path(paths.FIGURE, figure="tradeoff_{{device}}"), format=["pdf", "png"]),
+    params:
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
+    log:
+        run_path(paths.LOG, step="tradeoff/{device}"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m paper_figures tradeoff {params.config}"
+        " --device {wildcards.device} 2>&1 | tee {log:q} >&2"
 
 
 rule sample_grids:

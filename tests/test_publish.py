@@ -1,0 +1,100 @@
+"""Publishing a run: what is copied, what is refused, and that it renders the same."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from reference.configs import tiny_config
+
+from benchmark import paths
+from benchmark.config import Config
+from benchmark.errors import RecordError
+from benchmark.publish import SHOWN, publish
+from benchmark.records import write_record
+from benchmark.sample import open_samples, save_samples
+from paper_figures import quality
+
+CPU = torch.device("cpu")
+TARGET = Path("results/published/tiny")
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config()
+    names = {"dataset": "digits", "model": "vae", "seed": 0}
+    write_record(
+        paths.fill(paths.METRICS_RECORD, config.run, **names),
+        "metrics",
+        config.evaluation_job("digits", "vae"),
+        {"fd_classifier_test_64": 5.0, "reference_count_test": 64},
+        seed=0,
+        device=CPU,
+        wall_time_s=1.0,
+        sample_count=64,
+    )
+    job = config.sampling_job("digits", "vae")
+    images = torch.randint(256, (SHOWN + 9, 1, 16, 16), dtype=torch.uint8)
+    path = paths.fill(paths.SAMPLES, config.run, **names)
+    save_samples(path, [images], images.shape, job)
+    weights = paths.fill(paths.WEIGHTS, config.run, **names)
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"large")
+    return config
+
+
+def test_records_and_the_first_images_are_copied(config):
+    assert "published 1 records" in publish(config)
+    found = {str(path.relative_to(TARGET)) for path in TARGET.rglob("*") if path.is_file()}
+    assert found == {
+        "config.yaml",
+        "metrics/digits/vae/seed0.json",
+        "samples/digits/vae/seed0.npz",
+    }
+    shown = open_samples(TARGET / "samples/digits/vae/seed0.npz")
+    whole = open_samples("results/tiny/samples/digits/vae/seed0.npz")
+    assert torch.equal(shown.first(1000), whole.first(SHOWN))
+    assert len(shown) == SHOWN
+
+
+def test_what_is_published_renders_the_same(config, monkeypatch):
+    quality.render(config)
+    here = Path("results/tiny/tables/quality.csv").read_text()
+    publish(config)
+    shutil.rmtree("results/tiny")
+    for name in ("RUN", "METRICS_RECORD", "TRAINING_RECORD", "TABLE"):
+        pattern = getattr(paths, name).replace("results/", "results/published/", 1)
+        monkeypatch.setattr(paths, name, pattern)
+    again = Config(yaml.safe_load((TARGET / "config.yaml").read_text()), "published")
+    quality.render(again)
+    assert (TARGET / "tables/quality.csv").read_text() == here
+
+
+def test_an_earlier_publication_is_replaced(config):
+    publish(config)
+    old = TARGET / "metrics/digits/gone.json"
+    old.write_text("{}")
+    publish(config)
+    assert not old.exists()
+
+
+def test_a_damaged_record_is_refused_and_the_earlier_publication_stays(config):
+    publish(config)
+    path = paths.fill(paths.METRICS_RECORD, config.run, dataset="digits", model="vae", seed=0)
+    record = json.loads(path.read_text())
+    record["metrics"]["fd_classifier_test_64"] = 1.0
+    path.write_text(json.dumps(record))
+    with pytest.raises(RecordError, match="edited or damaged"):
+        publish(config)
+    kept = json.loads((TARGET / "metrics/digits/vae/seed0.json").read_text())
+    assert kept["metrics"]["fd_classifier_test_64"] == 5.0
+
+
+def test_nothing_to_publish(config):
+    shutil.rmtree("results/tiny/metrics")
+    with pytest.raises(RecordError, match="no records to publish"):
+        publish(config)
+    assert not TARGET.exists()

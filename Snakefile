@@ -21,7 +21,9 @@ rule all:
 
 rule figures:
     # Everything that can be shown of results/published/: no data, no weights, no training.
+    log:
+        "results/figures.log",
     conda:
         "environment.yml"
     shell:
-        "python -m paper_figures published"
+        "python -m paper_figures published 2>&1 | tee {log:q} >&2"

@@ -9,6 +9,7 @@ import argparse
 import itertools
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmark import paths
 from benchmark.errors import exit_code
 from benchmark.files import atomic, write_json
-from benchmark.promises import Call, Row, rows
+from benchmark.gains import gains
+from benchmark.promises import Call, Row, promises
 from benchmark.provenance import available_cores, provenance
 from benchmark.timing import synchronise
 
@@ -77,10 +79,10 @@ def peak_memory(call: Call, device: torch.device) -> int:
     return max(itertools.accumulate(sizes, initial=0))
 
 
-def measure(device: torch.device, seconds: float) -> list[dict]:
+def measure(device: torch.device, seconds: float, rows: Iterable[Row]) -> list[dict]:
     """Every row on one device: what, target, obtained, quartiles, turns, and whether it is met."""
     found = []
-    for row in rows():
+    for row in rows:
         result = {"what": row.what, "target": row.target, "at_least": row.at_least}
         result["promised"] = device.type in row.devices
         if device.type in row.only:
@@ -104,26 +106,47 @@ def _weigh(row: Row, device: torch.device) -> dict:
     return {"ratio": first / second, "bytes": first}
 
 
-def table(results: dict[str, list[dict]]) -> str:
-    """The rows of all devices as Markdown."""
+def promise_table(results: dict[str, list[dict]]) -> str:
+    """What was promised and obtained, by device, as Markdown."""
+    return _table(results, "Target", _target, _judged)
+
+
+def gain_table(results: dict[str, list[dict]]) -> str:
+    """What each change was predicted to gain and gained, by device, as Markdown."""
+    return _table(
+        results, "Predicted", lambda row: f"{row['target']:g}", lambda row: f"{row['ratio']:.3g}"
+    )
+
+
+def _table(results: dict[str, list[dict]], head: str, target, cell) -> str:
     lines = []
-    for index, row in enumerate(rows()):
-        line = {"What": row.what, "Target": f"{'>=' if row.at_least else '<='} {row.target:g}"}
-        for device in ("cpu", "cuda"):
-            line[{"cpu": "CPU", "cuda": "GPU"}[device]] = _cell(results.get(device), index, device)
+    for index, row in enumerate(results["cpu"]):
+        line = {"What": row["what"], head: target(row)}
+        for device, label in (("cpu", "CPU"), ("cuda", "GPU")):
+            found = results[device][index] if device in results else None
+            line[label] = "no GPU" if found is None else cell(found) if "ratio" in found else ""
         lines.append(line)
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n"
 
 
-def _cell(found: list[dict] | None, index: int, device: str) -> str:
-    if found is None:
-        return {"cpu": "", "cuda": "no GPU"}[device]
-    result = found[index]
-    if "ratio" not in result:
-        return ""
-    judged = ("met" if result["met"] else "MISSED") if result["promised"] else "no target here"
-    spread = " ({:.3g} to {:.3g})".format(*result["quartiles"]) if "quartiles" in result else ""
-    return f"{result['ratio']:.3g}{spread}, {judged}"
+def _target(row: dict) -> str:
+    return f"{'>=' if row['at_least'] else '<='} {row['target']:g}"
+
+
+def _judged(row: dict) -> str:
+    judged = ("met" if row["met"] else "MISSED") if row["promised"] else "no target here"
+    spread = " ({:.3g} to {:.3g})".format(*row["quartiles"]) if "quartiles" in row else ""
+    return f"{row['ratio']:.3g}{spread}, {judged}"
+
+
+def _write(kind: str, results: dict[str, list[dict]], text: str) -> None:
+    """<device>_<kind>.json for each device, and the table."""
+    for name, found in results.items():
+        path = paths.fill(paths.BENCH, "bench", name=f"{name}_{kind}.json")
+        write_json(path, {"rows": found, "provenance": provenance(torch.device(name))})
+    with atomic(paths.fill(paths.BENCH, "bench", name=f"{kind}.md")) as temporary:
+        Path(temporary).write_text(text)
+    print(text)
 
 
 def main() -> int:
@@ -135,17 +158,12 @@ def main() -> int:
     def run() -> None:
         torch.set_num_threads(available_cores())
         names = ["cpu", *itertools.repeat("cuda", torch.cuda.is_available())]
-        results = {name: measure(torch.device(name), seconds) for name in names}
-        for name, found in results.items():
-            origin = provenance(torch.device(name))
-            write_json(
-                paths.fill(paths.BENCH, "bench", name=f"{name}.json"),
-                {"rows": found, "provenance": origin},
-            )
-        text = table(results)
-        with atomic(paths.fill(paths.BENCH, "bench", name="bench.md")) as temporary:
-            Path(temporary).write_text(text)
-        print(text)
+        for kind, rows, table in (
+            ("bench", promises, promise_table),
+            ("gains", gains, gain_table),
+        ):
+            results = {name: measure(torch.device(name), seconds, rows()) for name in names}
+            _write(kind, results, table(results))
 
     return exit_code(run)
 

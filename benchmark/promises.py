@@ -54,7 +54,7 @@ class Row:
     memory: bool = False
 
 
-def rows() -> Iterator[Row]:
+def promises() -> Iterator[Row]:
     """Every promise."""
     yield Row("mixture prior Q=100 P=50, 10,000 draws / as many normals", 4, _mixture_draws)
     yield Row("univariate prior Q=41 P=20, 10,000 draws / as many normals", 4, _univariate_draws)

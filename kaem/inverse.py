@@ -122,8 +122,10 @@ class PiecewiseQuadraticInverse:
 
     def __call__(self, u: Tensor) -> Tensor:
         """(batch, m) -> (batch, m), contiguous."""
-        if u.numel() <= FEW:
-            return self._invert_few(u.contiguous())
+        return self._invert_few(u.contiguous()) if u.numel() <= FEW else self.invert_many(u)
+
+    def invert_many(self, u: Tensor) -> Tensor:
+        """The same numbers, faster than a search where there are more than `FEW`."""
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         size = len(u)
         if u.device.type == "cpu" and u.numel() > CPU_PIECE:

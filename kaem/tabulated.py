@@ -75,7 +75,7 @@ class PiecewiseLinearDensity:
         """F(z), elementwise: (m, *batch) -> (m, *batch); 0 below and 1 above the domain."""
         rows = self._rows(z).clamp(self.nodes[0], self.nodes[-1])
         cell, fraction = self._locate(rows)
-        density, cumulative = self._tables()
+        density, cumulative = self.tables()
         left, right = density.gather(1, cell), density.gather(1, cell + 1)
         mass = self._step * fraction * (left + 0.5 * fraction * (right - left))
         return self._unrows((cumulative.gather(1, cell) + mass).clamp(max=1.0), z)
@@ -98,13 +98,13 @@ class PiecewiseLinearDensity:
     def inverse(self) -> PiecewiseQuadraticInverse:
         """F^{-1} row by row, built once: (densities, n) -> (densities, n)."""
         if self._inverse_tables is None:
-            self._inverse_tables = PiecewiseQuadraticInverse(*self._tables(), self.nodes)
+            self._inverse_tables = PiecewiseQuadraticInverse(*self.tables(), self.nodes)
         return self._inverse_tables
 
     def variance(self) -> Tensor:
         """Of each density, (*batch)."""
         # Of a density that is linear on a cell, by Simpson's rule: exact for cubics.
-        density, z = self._tables()[0].double(), self.nodes.double() - self.nodes.double().mean()
+        density, z = self.tables()[0].double(), self.nodes.double() - self.nodes.double().mean()
         middle, centre = 0.5 * (density[:, 1:] + density[:, :-1]), 0.5 * (z[1:] + z[:-1])
 
         def mean(f) -> Tensor:
@@ -114,7 +114,7 @@ class PiecewiseLinearDensity:
         variance = mean(torch.square) - mean(torch.clone).square()
         return variance.to(self._log_density.dtype).reshape(self.batch_shape)
 
-    def _tables(self) -> tuple[Tensor, Tensor]:
+    def tables(self) -> tuple[Tensor, Tensor]:
         """Density and CDF at the nodes, each (batch, n); summed in float64, built once."""
         if self._cdf_table is None:
             density = self._log_density.detach().double().exp()

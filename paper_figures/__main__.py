@@ -5,11 +5,12 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmark.cli import add_config_arguments, config_from
 from benchmark.config import Config
 from benchmark.errors import BenchmarkError, exit_code
-from benchmark.paths import PUBLISHED, ROOT
+from benchmark.paths import PUBLISHED
 from paper_figures import (
     cost,
     loss_curves,
@@ -47,7 +48,7 @@ def render_all(config: Config) -> None:
 def render_published() -> None:
     """`render_all` for every run of results/published/, each in a process of its own: the folder
     of the results is fixed as `benchmark.paths` is loaded."""
-    folder = ROOT / PUBLISHED
+    folder = Path(PUBLISHED)
     configs = sorted(folder.glob("*/config.yaml"))
     if not configs:
         raise BenchmarkError(f"{folder}: no run is published there")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmark import bench
-from benchmark.bench import Turns, measure, table, take_turns
-from benchmark.promises import Row, rows
+from benchmark.bench import Turns, gain_table, measure, promise_table, take_turns
+from benchmark.gains import gains
+from benchmark.promises import Row, promises
 
 CPU = torch.device("cpu")
 
@@ -37,30 +38,28 @@ def test_it_measures_time():
 
 
 @pytest.mark.parametrize(("at_least", "verdict"), [(False, "MISSED"), (True, "met")])
-def test_a_target_is_judged_by_its_direction(monkeypatch, at_least, verdict):
+def test_a_target_is_judged_by_its_direction(at_least, verdict):
     row = Row("slow / fast", 2, lambda _device: (pause(0.03), pause(0.003)), at_least)
-    monkeypatch.setattr(bench, "rows", lambda: iter([row]))
-    results = {"cpu": measure(CPU, seconds=0)}
-    text = table(results)
+    text = promise_table({"cpu": measure(CPU, 0, [row])})
     assert f", {verdict}" in text
     assert (">= 2" if at_least else "<= 2") in text
     assert "no GPU" in text
 
 
-def test_a_row_of_another_device_stays_empty(monkeypatch):
+def test_a_row_of_another_device_stays_empty():
     gpu_only = Row("a / b", 1, lambda _device: pytest.fail("measured"), only=("cuda",))
     elsewhere = Row("c / d", 1, lambda _device: (pause(0), pause(0)), devices=("cuda",))
-    monkeypatch.setattr(bench, "rows", lambda: iter([gpu_only, elsewhere]))
-    results = measure(CPU, seconds=0)
+    results = measure(CPU, 0, [gpu_only, elsewhere])
     assert "ratio" not in results[0]
     assert not results[1]["promised"]
-    assert "no target here" in table({"cpu": results})
+    assert "no target here" in promise_table({"cpu": results})
+    assert "| a / b" in promise_table({"cpu": results, "cuda": results})
 
 
 def test_every_promise_has_its_own_words_and_two_calls():
-    promises = list(rows())
-    assert len({row.what for row in promises}) == len(promises)
-    for row in promises:
+    found = list(promises())
+    assert len({row.what for row in found}) == len(found)
+    for row in found:
         if "DD" in row.what or "10,000" in row.what or "IS step" in row.what:  # seconds each
             continue
         first, second = row.sides(CPU)
@@ -79,24 +78,38 @@ def test_peak_memory_is_of_what_lives_at_once():
     assert bench.peak_memory(call, CPU) == 3_000_000
 
 
-def test_a_row_of_memory(monkeypatch):
+def test_a_row_of_memory():
     calls = (lambda: torch.zeros(200), lambda: torch.zeros(100))
     row = Row("two / one", 1.5, lambda _device: calls, memory=True)
-    monkeypatch.setattr(bench, "rows", lambda: iter([row]))
-    results = measure(CPU, seconds=0)
-    assert results[0]["ratio"] == 2
-    assert "| 2, MISSED" in table({"cpu": results})
+    results = {"cpu": measure(CPU, 0, [row])}
+    assert results["cpu"][0]["ratio"] == 2
+    assert "| 2, MISSED" in promise_table(results)
+    assert "| 1.5         | 2     | no GPU |" in gain_table(results)
 
 
 def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["bench", "--seconds", "0"])
     row = Row("one / two", 5, lambda _device: (pause(0), pause(0)))
-    monkeypatch.setattr(bench, "rows", lambda: iter([row]))
+    monkeypatch.setattr(bench, "promises", lambda: iter([row]))
+    monkeypatch.setattr(bench, "gains", lambda: iter([row]))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch, "set_num_threads", lambda _threads: None)  # for the other tests
     assert bench.main() == 0
     written = (tmp_path / "results/bench/bench.md").read_text()
     assert written in capsys.readouterr().out
     assert "one / two" in written
-    assert '"source_digest"' in (tmp_path / "results/bench/cpu.json").read_text()
+    assert '"source_digest"' in (tmp_path / "results/bench/cpu_gains.json").read_text()
+
+
+@pytest.mark.parametrize("row", list(gains()), ids=lambda row: row.what.split(":")[0])
+def test_before_and_after_compute_alike(row):
+    """In distribution: means of ten thousand draws, within five standard errors (about one run in
+    ten thousand fails by chance, were it not seeded); images and gradients are of the same size."""
+    torch.manual_seed(0)
+    before, after = (call() for call in row.sides(CPU))
+    assert before.shape == after.shape
+    if row.what.startswith("draws"):
+        error = (after.var(0) / len(after)).sqrt()
+        assert ((before.mean(0) - after.mean(0)).abs() < 5 * 2**0.5 * error).all()
+        assert (before.std(0) / after.std(0) - 1).abs().max() < 0.06

@@ -13,6 +13,7 @@ from benchmark.errors import BenchmarkError, exit_code
 from benchmark.paths import PUBLISHED
 from paper_figures import (
     cost,
+    inductive_bias,
     loss_curves,
     prior_densities,
     quality,
@@ -28,6 +29,7 @@ RENDERERS = {
     "timing": (timing.render, ()),
     "cost": (cost.render, ()),
     "reported": (reported.render, ()),
+    "inductive_bias": (inductive_bias.render, ()),
     "tradeoff": (tradeoff.render, ("device",)),
     "sample_grids": (sample_grids.render, ("dataset",)),
     "loss_curves": (loss_curves.render, ("dataset",)),

@@ -23,6 +23,7 @@ from benchmark.sample import save_samples
 from benchmark.train import History
 from paper_figures import (
     cost,
+    inductive_bias,
     loss_curves,
     prior_densities,
     quality,
@@ -460,6 +461,32 @@ def test_timing_says_what_is_missing_and_what_is_doubtful():
     assert "* not timed: out of memory." in below
     assert "! timed beside other work" in below
     assert "fresh weights" in below
+
+
+def test_inductive_bias(monkeypatch):
+    entries = {
+        f"{basis}_{reference}": MODEL_SETTINGS["kaem_is"]
+        | {"model": "kaem_is", "prior": {"q": 2, "p": 1} | prior}
+        for basis, reference, prior in (
+            ("rbf", "gaussian", {}),
+            ("rbf", "uniform", {"reference": "uniform"}),
+            ("fourier", "gaussian", {"basis": "fourier"}),
+        )
+    }
+    config = make_config({"models": entries | {"vae": VAE}})
+    for number, model in enumerate(entries):
+        write_quality(config, model, 0, 10.0 * number)
+        write_quality(config, model, 1, 10.0 * number + 2)
+    drawn = []
+    monkeypatch.setattr(inductive_bias.sns, "heatmap", lambda cells, **_: drawn.append(cells))
+    inductive_bias.render(config)
+    (cells,) = drawn
+    assert cells.loc["rbf"].to_dict() == {"gaussian": 1.0, "uniform": 11.0}
+    assert cells.loc["fourier", "gaussian"] == 21.0
+    assert np.isnan(cells.loc["fourier", "uniform"])
+    # A run in which only one of the two varies has no grid.
+    inductive_bias.render(make_config())
+    assert len(drawn) == 1
 
 
 @pytest.mark.parametrize("render", [quality.render, timing.render, cost.render])

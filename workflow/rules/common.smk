@@ -131,6 +131,17 @@ def tables():
     return measured + reported
 
 
+def has_grid():
+    """Whether KAEM's entries differ in both basis and reference density of their priors."""
+    priors = [
+        CONFIG.model_settings(dataset, model)["prior"]
+        for dataset in CONFIG.datasets[:1]
+        for model in CONFIG.evaluated_models
+        if CONFIG.architecture(model).startswith("kaem")
+    ]
+    return all(len({prior.get(key) for prior in priors}) > 1 for key in ("basis", "reference"))
+
+
 def figures():
     names = [f"{kind}_{dataset}" for kind in ("samples", "loss") for dataset in CONFIG.datasets]
     names += [
@@ -139,6 +150,8 @@ def figures():
         for model in CONFIG.trained_models
         if CONFIG.architecture(model).startswith("kaem")
     ]
+    if has_grid():
+        names.append("inductive_bias")
     names += [f"tradeoff_{device}" for device in timing_devices()]
     return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
 

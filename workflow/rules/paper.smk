@@ -90,6 +90,23 @@ rule tradeoff:
         " --device {wildcards.device} 2>&1 | tee {log:q} >&2"
 
 
+rule inductive_bias:
+    input:
+        metrics_records(),
+        script=renderer("inductive_bias"),
+    output:
+        expand(run_path(paths.FIGURE, figure="inductive_bias"), format=["pdf", "png"]),
+    params:
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
+    log:
+        run_path(paths.LOG, step="inductive_bias"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m paper_figures inductive_bias {params.config} 2>&1 | tee {log:q} >&2"
+
+
 rule sample_grids:
     input:
         lambda wildcards: [

@@ -1,0 +1,220 @@
+"""The records of a folder of results, read as a whole and checked against each other.
+
+A record's own digest says that it was not edited since it was written. The checks here find what a
+digest cannot: records in the wrong place, one measurement under two seeds, seeds of different
+settings, and values that contradict each other.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark import paths
+from benchmark.errors import RecordError
+from benchmark.files import file_digest
+from benchmark.names import METRIC, count_of
+from benchmark.records import read_record
+
+PLACES = {
+    "training": paths.TRAINING_RECORD,
+    "metrics": paths.METRICS_RECORD,
+    "timing": paths.TIMING_RECORD,
+    "classifier": paths.CLASSIFIER_RECORD,
+}
+NO_RESULT = ("reference_count", "inception_missing")  # beside the results of a metrics record
+
+
+@dataclass(frozen=True)
+class Result:
+    """A record and the file that it was read from."""
+
+    path: Path
+    record: dict
+
+    @property
+    def job(self) -> tuple[str, str, str, str | None]:
+        """(kind, dataset, model, device): what the seeds are repetitions of; the device is that of
+        a timing."""
+        names = (self.record[key] for key in ("kind", "dataset", "model"))
+        device = self.record["provenance"]["device"]
+        return (*names, device if self.record["kind"] == "timing" else None)
+
+    @property
+    def seed(self) -> int:
+        return self.record["seed"]
+
+    @property
+    def seconds(self) -> float:
+        return self.record["wall_time_s"]
+
+    @property
+    def metrics(self) -> dict:
+        return self.record["metrics"]
+
+    @property
+    def machine(self) -> tuple:
+        """What a time depends on beside the model: hardware, threads, version of torch."""
+        origin = self.record["provenance"]
+        keys = ("platform", "cpu", "cpu_cores", "threads", "gpu", "cuda")
+        return (*(origin[key] for key in keys), origin["packages"].get("torch"))
+
+
+def read_results(folder: str | Path) -> list[Result]:
+    """Every record below a folder such as results/demo, in the order of their paths.
+
+    Raises:
+        RecordError: one is damaged, edited or misplaced, contradicts itself or another, or there
+            are none.
+    """
+    folder = Path(folder)
+    found = []
+    for kind in PLACES:
+        for path in sorted((folder / kind).rglob("*.json")):
+            result = Result(path, read_record(path))
+            _check_place(folder, kind, result)
+            problem = contradiction(result.record)
+            if problem:
+                raise RecordError(f"{path}: contradicts itself: {problem}")
+            found.append(result)
+    if not found:
+        raise RecordError(f"{folder}: holds no records; name a folder such as results/demo")
+    _check_settings(found)
+    _check_repetitions([r for r in found if r.record["kind"] == "metrics"], _measured)
+    _check_repetitions([r for r in found if r.record["kind"] == "training"], _logged)
+    _check_weights(folder)
+    return found
+
+
+def by_job(results: Iterable[Result]) -> dict[tuple, list[Result]]:
+    """The results of each job, one per seed."""
+    grouped: dict[tuple, list[Result]] = {}
+    for result in results:
+        grouped.setdefault(result.job, []).append(result)
+    return grouped
+
+
+def _check_place(folder: Path, kind: str, result: Result) -> None:
+    record = result.record
+    pattern = PLACES[record["kind"]].removeprefix(paths.RUN + "/")
+    names = {key: record[key] for key in ("dataset", "model", "seed")}
+    place = folder / pattern.format(**names, device=record["provenance"]["device"])
+    if place != result.path or record["kind"] != kind:
+        raise RecordError(f"{result.path}: holds the record that belongs at {place}")
+
+
+def contradiction(record: dict) -> str | None:
+    """What cannot be true of a record's values, taken together; None where nothing is wrong."""
+    checks = {"training": _in_training, "metrics": _in_metrics, "timing": _in_timing}
+    found = checks.get(record["kind"], lambda _record: [])(record)
+    return next(iter(found), None)
+
+
+def _in_training(record: dict):
+    metrics, settings = record["metrics"], record["settings"]["training"]
+    seconds = metrics["updates"] * metrics["seconds_per_update"]
+    if metrics["updates"] != settings["updates"]:
+        yield f"{metrics['updates']} updates, {settings['updates']} in its settings"
+    if not math.isclose(seconds, record["wall_time_s"], rel_tol=1e-6, abs_tol=1e-3):
+        yield "seconds_per_update times updates is not wall_time_s"
+
+
+def _in_metrics(record: dict):
+    metrics, settings = record["metrics"], record["settings"]["evaluation"]
+    likelihood = settings.get("likelihood", {})
+    for name in metrics:
+        found = METRIC.fullmatch(name)
+        if found is None:
+            continue
+        split, count = found["split"], count_of(found["count"])
+        if found["name"].startswith(("nats", "bits_per_dimension")):
+            if split != likelihood.get("split") or count > likelihood["images"]:
+                yield f"{name}: its settings ask for the likelihood of {likelihood or 'nothing'}"
+            error = metrics.get(name.replace("bits_per_dimension_", "bits_per_dimension_error_"))
+            if found["name"] == "bits_per_dimension" and error:
+                yield from _in_bits(metrics, name, error)
+        elif settings["references"].get(split) != count:
+            yield f"{name}: its settings compare with {settings['references']}"
+        elif f"reference_count_{split}" not in metrics:
+            yield f"{name}: reference_count_{split} is missing"
+
+
+def _in_bits(metrics: dict, name: str, error: float):
+    """Bits and nats are one quantity; the ratio of their errors is the number of dimensions."""
+    from kaem.estimators import bits_per_dimension
+
+    nats, its_error = (
+        metrics.get(name.replace("bits_per_dimension", key)) for key in ("nats", "nats_error")
+    )
+    if nats is None or its_error is None:
+        yield f"{name}: without the nats that it comes from"
+    else:
+        dimension = round(its_error / (error * math.log(2)))
+        if not math.isclose(
+            metrics[name], bits_per_dimension(nats, max(dimension, 1)), rel_tol=1e-6
+        ):
+            yield f"{name} does not follow from the nats beside it"
+
+
+def _in_timing(record: dict):
+    asked = record["settings"]["timing"]["batch_sizes"]
+    for row in record["metrics"]["sampling"]:
+        size, latency = row["batch_size"], row["latency_ms"]
+        if size not in asked:
+            yield f"batch size {size}: its settings have {asked}"
+        if not latency["q25"] <= latency["median"] <= latency["q75"] <= latency["p95"]:
+            yield f"batch size {size}: the quantiles of the latency are out of order"
+        rate = 1e3 * size / latency["median"] if latency["median"] else math.inf
+        if not math.isclose(row["images_per_second"], rate, rel_tol=1e-6):
+            yield f"batch size {size}: images_per_second is not the batch over the median latency"
+
+
+def _check_settings(results: list[Result]) -> None:
+    """Seeds of a job have the same settings, and were measured from the training beside them."""
+    hashes = {}
+    for result in results:
+        first = hashes.setdefault(result.job, result)
+        if first.record["config_hash"] != result.record["config_hash"]:
+            raise RecordError(
+                f"{result.path}: has other settings than {first.path} (hash "
+                f"{result.record['config_hash']}, there {first.record['config_hash']})"
+            )
+    for result in results:
+        trained = hashes.get(("training", *result.job[1:3], None))
+        settings = result.record["settings"]
+        used = settings.get("sampling", settings).get("training")
+        if trained and isinstance(used, str) and used != trained.record["config_hash"]:
+            raise RecordError(
+                f"{result.path}: measures a training with other settings (hash {used}) than "
+                f"{trained.path} ({trained.record['config_hash']})"
+            )
+
+
+def _measured(record: dict) -> dict:
+    return {k: v for k, v in record["metrics"].items() if not k.startswith(NO_RESULT)}
+
+
+def _logged(record: dict) -> dict:
+    return record["metrics"]["final"]
+
+
+def _check_repetitions(results: list[Result], values: Callable[[dict], dict]) -> None:
+    """No two records of a dataset hold the same values: that is one measurement shown twice."""
+    seen: dict[tuple, Path] = {}
+    for result in results:
+        key = (result.record["dataset"], *sorted(values(result.record).items()))
+        if len(key) > 1 and key in seen:
+            raise RecordError(
+                f"{result.path}: has the same values as {seen[key]}: one measurement, shown twice"
+            )
+        seen[key] = result.path
+
+
+def _check_weights(folder: Path) -> None:
+    """Two trainings do not end in the same weights."""
+    seen: dict[str, Path] = {}
+    for path in sorted((folder / "weights").rglob("*.safetensors")):
+        digest = file_digest(path)
+        if digest in seen:
+            raise RecordError(f"{path}: is the same file as {seen[digest]}: one training")
+        seen[digest] = path

@@ -46,6 +46,12 @@ def _time(steps, config: Config, options) -> list[str]:
     return [steps.time_model(config, options.dataset, options.model, options.seed, options.device)]
 
 
+def _claims(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+    from benchmark.claims_report import report
+
+    return [report(config)]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -78,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     command("evaluate", _evaluate, "measure the drawn images", job, seed, also=(REAL,))
     timing = command("time", _time, "time sampling on one device", job, seed)
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    command("claims", _claims, "judge the paper's claims on the records of a run")
     return parser
 
 

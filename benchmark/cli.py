@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def command() -> None:
-        config = config_from(options)
+        config = config_from(options) if hasattr(options, "config") else None
         from benchmark import steps  # imports torch, which takes seconds: not for a mere refusal
 
         for line in options.run(steps, config, options):
@@ -52,6 +52,12 @@ def _claims(steps, config: Config, options) -> list[str]:  # noqa: ARG001
     return [report(config)]
 
 
+def _compare(steps, config: None, options) -> list[str]:  # noqa: ARG001
+    from benchmark.compare import compare
+
+    return [compare(options.mine, options.published)]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -85,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     timing = command("time", _time, "time sampling on one device", job, seed)
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     command("claims", _claims, "judge the paper's claims on the records of a run")
+    summary = "test the records of a rerun against others"
+    compared = commands.add_parser("compare", help=summary, description=summary)
+    compared.set_defaults(run=_compare)
+    compared.add_argument("mine", metavar="MINE", help="a folder of results, e.g. results/demo")
+    compared.add_argument("published", metavar="PUBLISHED", help="another one")
     return parser
 
 

@@ -4,7 +4,7 @@ This module imports neither torch nor numpy; `benchmark.judge` reaches the verdi
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 
 import yaml
@@ -96,10 +96,6 @@ class Verdict:
     seeds: dict[str, list[int]] = field(default_factory=dict)
     records: dict[str, str] = field(default_factory=dict)
     seconds: float | None = None
-
-    def as_json(self) -> dict:
-        """Plain values, for claims.json."""
-        return asdict(self)
 
 
 @cache

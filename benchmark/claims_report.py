@@ -1,5 +1,6 @@
 """`python -m benchmark claims`: a run's records, checked against it, and the page of verdicts."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +34,7 @@ def report(config: Config) -> str:
             "run": config.run,
             "note": config.note,
             "confidence": CONFIDENCE,
-            "verdicts": [verdict.as_json() for verdict in verdicts],
+            "verdicts": [asdict(verdict) for verdict in verdicts],
         },
     )
     with atomic(paths.fill(paths.CLAIMS, config.run, format="md")) as temporary:

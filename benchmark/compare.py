@@ -18,7 +18,7 @@ from benchmark.gates import is_distance
 from benchmark.judge import DRIFT
 from benchmark.names import METRIC
 from benchmark.results import Result, by_job, read_results
-from benchmark.statistics import ALPHA, CONFIDENCE, Estimate, log_median, mean_estimate
+from benchmark.statistics import ALPHA, CONFIDENCE, Estimate, log_latency, mean_estimate
 
 RELATIVE_MARGIN = 0.1  # of a distance: of the published mean
 ABSOLUTE_MARGIN = 0.05  # of shares and of bits per dimension
@@ -53,9 +53,9 @@ def compare(mine: str | Path, published: str | Path) -> str:
         "only the sampling error is known, where it is recorded: such a difference may be one of "
         "seeds.",
         _table(quality) or "No metric of samples is on both sides.",
-        "Speed, as the ratio of times to those of one model on the same machine; last the ratio of "
-        f"the ratios, its {CONFIDENCE:.0%} interval {DRIFT - 1:.0%} further out for the drift of "
-        "machines. The plain ratio of times is given only for one and the same machine.",
+        "Speed, as ratios of the times of two models on one machine, mine beside published; the "
+        f"{CONFIDENCE:.0%} interval of their ratio has its ends {DRIFT - 1:.0%} further out: no "
+        "machine is equally fast all day.",
         _table(list(_speed(pairs))) or "No times are on both sides.",
         "\n".join(f"- {line}" for line in _lines(said)),
     ]
@@ -85,9 +85,8 @@ def _pairs(sides: list[dict], said: Said) -> Iterator[tuple[tuple, Pair]]:
             said.setdefault("Not compared, for a record is a copy, not a rerun", []).append(name)
         else:
             for owner, more in (("Mine", seeds[0] - seeds[1]), ("Published", seeds[1] - seeds[0])):
-                if kind != "timing" and more:
-                    listed = f"{name} seed {', '.join(map(str, sorted(more)))}"
-                    said.setdefault(f"{owner} alone", []).append(listed)
+                for seed in sorted(more) if kind != "timing" else ():
+                    said.setdefault(f"{owner} alone", []).append(f"{name} seed {seed}")
             yield job, pair
 
 
@@ -189,21 +188,14 @@ def _speed(pairs: dict[tuple, Pair]) -> Iterator[dict]:
             times.setdefault((job[1], what), {})[job[2]] = pair, estimates
     for (dataset, what), models in times.items():
         reference = REFERENCE if REFERENCE in models else next(iter(models))
-        for model, (pair, estimates) in models.items():
-            machines = [{r.machine for r in results} for results in pair]
-            same = machines[0] == machines[1] and len(machines[0]) == 1
-            plain = f"{math.exp(estimates[0].value - estimates[1].value):.3g}" if same else ""
-            row = {"Dataset": dataset, "Model": model, "Time": what, "Mine / published": plain}
-            if model == reference:
-                ratios = {}
-            elif any(
-                len({r.machine for each in (results, others) for r in each}) > 1
-                for results, others in zip(pair, models[reference][0], strict=True)
-            ):
-                ratios = {"Ratio to": f"{reference}, timed on another machine"}
+        for model in (name for name in models if name != reference):
+            (pair, estimates), (others, theirs) = models[model], models[reference]
+            row = {"Dataset": dataset, "Time": what, "Ratio": f"{model} / {reference}"}
+            sides = [results + other for results, other in zip(pair, others, strict=True)]
+            if any(len({result.machine for result in side}) > 1 for side in sides):
+                yield row | {"Mine / published": "the two were timed on different machines"}
             else:
-                ratios = {"Ratio to": reference} | _ratios(estimates, models[reference][1])
-            yield row | ratios
+                yield row | _ratios([a - b for a, b in zip(estimates, theirs, strict=True)])
 
 
 def _times(job: tuple, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
@@ -212,30 +204,20 @@ def _times(job: tuple, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
         seconds = [[math.log(r.metrics["seconds_per_update"]) for r in each] for each in pair]
         yield "an update of training", [mean_estimate(each) for each in seconds]
     if job[0] == "timing":
-        rows = [{row["batch_size"]: row for row in each[0].metrics["sampling"]} for each in pair]
-        for size in sorted(rows[0].keys() & rows[1].keys()):
-            quantiles = [[side[size]["latency_ms"][q] for q in ("median", "q25", "q75")]
-                         for side in rows]  # fmt: skip
-            yield (
-                f"{size} images, {job[3]}",
-                [
-                    log_median(*each, side[size]["repetitions"])
-                    for each, side in zip(quantiles, rows, strict=True)
-                ],
-            )
+        sides = [{row["batch_size"]: row for row in each[0].metrics["sampling"]} for each in pair]
+        for size in sorted(sides[0].keys() & sides[1].keys()):
+            yield f"{size} images, {job[3]}", [log_latency(side[size]) for side in sides]
 
 
-def _ratios(estimates: list[Estimate], reference: list[Estimate]) -> dict[str, str]:
-    mine, published = (a - b for a, b in zip(estimates, reference, strict=True))
-    both = mine - published
-    low, high = both.interval()
+def _ratios(ratios: list[Estimate]) -> dict[str, str]:
+    """The logarithms of two ratios, and of the ratio of them."""
+    both = ratios[0] - ratios[1]
+    low, high = (math.exp(end) for end in both.interval())
     return {
-        "Mine": f"{math.exp(mine.value):.3g}",
-        "Published": f"{math.exp(published.value):.3g}",
-        "Ratio of both": f"{math.exp(both.value):.3g}",
-        "Interval": f"{math.exp(low) / DRIFT:.3g} to {math.exp(high) * DRIFT:.3g}"
-        if math.isfinite(low)
-        else "",
+        "Mine": f"{math.exp(ratios[0].value):.3g}",
+        "Published": f"{math.exp(ratios[1].value):.3g}",
+        "Mine / published": f"{math.exp(both.value):.3g}",
+        "Interval": f"{low / DRIFT:.3g} to {high * DRIFT:.3g}" if low > 0 else "",
     }
 
 

@@ -16,7 +16,7 @@ from benchmark.config import REAL, Config
 from benchmark.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
 from benchmark.names import METRIC, metric_name
 from benchmark.results import Result
-from benchmark.statistics import Estimate, log_median, mean_estimate
+from benchmark.statistics import Estimate, log_latency, mean_estimate
 
 DRIFT = 1.1  # by how much a machine's speed may differ between two timings: our choice
 
@@ -63,9 +63,7 @@ class Case:
             return Estimate(scale(side), 0.0)
         results = self.used[side]
         if self.claim.metric == "latency":
-            row = self.row(results[0])
-            quantiles = (row["latency_ms"][key] for key in ("median", "q25", "q75"))
-            return log_median(*quantiles, row["repetitions"])
+            return log_latency(self.row(results[0]))
         values = [self.value(result) for result in results]
         if self.claim.effect == "ratio" and min(values) <= 0:
             return None

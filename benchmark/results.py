@@ -6,7 +6,7 @@ settings, and values that contradict each other.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from benchmark.errors import RecordError
 from benchmark.files import file_digest
 from benchmark.names import METRIC, count_of
 from benchmark.records import read_record
+from kaem.estimators import bits_per_dimension
 
 PLACES = {
     "training": paths.TRAINING_RECORD,
@@ -80,8 +81,7 @@ def read_results(folder: str | Path) -> list[Result]:
     if not found:
         raise RecordError(f"{folder}: holds no records; name a folder such as results/demo")
     _check_settings(found)
-    _check_repetitions([r for r in found if r.record["kind"] == "metrics"], _measured)
-    _check_repetitions([r for r in found if r.record["kind"] == "training"], _logged)
+    _check_repetitions([r for r in found if r.record["kind"] in ("training", "metrics")])
     _check_weights(folder)
     return found
 
@@ -121,39 +121,34 @@ def _in_training(record: dict):
 
 def _in_metrics(record: dict):
     metrics, settings = record["metrics"], record["settings"]["evaluation"]
-    likelihood = settings.get("likelihood", {})
-    for name in metrics:
+    asked = settings.get("likelihood", {"split": None, "images": 0})
+    for name, value in metrics.items():
         found = METRIC.fullmatch(name)
         if found is None:
             continue
         split, count = found["split"], count_of(found["count"])
         if found["name"].startswith(("nats", "bits_per_dimension")):
-            if split != likelihood.get("split") or count > likelihood["images"]:
-                yield f"{name}: its settings ask for the likelihood of {likelihood or 'nothing'}"
-            error = metrics.get(name.replace("bits_per_dimension_", "bits_per_dimension_error_"))
-            if found["name"] == "bits_per_dimension" and error:
-                yield from _in_bits(metrics, name, error)
+            if split != asked["split"] or count > asked["images"]:
+                yield f"{name}: its settings ask for the likelihood of {asked}"
+            if found["name"] == "bits_per_dimension" and not _follows(value, name, metrics):
+                yield f"{name} does not follow from the nats beside it"
         elif settings["references"].get(split) != count:
             yield f"{name}: its settings compare with {settings['references']}"
         elif f"reference_count_{split}" not in metrics:
             yield f"{name}: reference_count_{split} is missing"
 
 
-def _in_bits(metrics: dict, name: str, error: float):
+def _follows(bits: float, name: str, metrics: dict) -> bool:
     """Bits and nats are one quantity; the ratio of their errors is the number of dimensions."""
-    from kaem.estimators import bits_per_dimension
-
-    nats, its_error = (
-        metrics.get(name.replace("bits_per_dimension", key)) for key in ("nats", "nats_error")
-    )
-    if nats is None or its_error is None:
-        yield f"{name}: without the nats that it comes from"
-    else:
-        dimension = round(its_error / (error * math.log(2)))
-        if not math.isclose(
-            metrics[name], bits_per_dimension(nats, max(dimension, 1)), rel_tol=1e-6
-        ):
-            yield f"{name} does not follow from the nats beside it"
+    parts = ("nats", "nats_error", "bits_per_dimension_error")
+    names = [name.replace("bits_per_dimension", part) for part in parts]
+    if not set(names) <= set(metrics):
+        return False
+    nats, error, error_in_bits = (metrics[each] for each in names)
+    if error_in_bits <= 0:
+        return error == error_in_bits
+    dimension = max(1, round(error / (error_in_bits * math.log(2))))
+    return math.isclose(bits, bits_per_dimension(nats, dimension), rel_tol=1e-6)
 
 
 def _in_timing(record: dict):
@@ -190,20 +185,14 @@ def _check_settings(results: list[Result]) -> None:
             )
 
 
-def _measured(record: dict) -> dict:
-    return {k: v for k, v in record["metrics"].items() if not k.startswith(NO_RESULT)}
-
-
-def _logged(record: dict) -> dict:
-    return record["metrics"]["final"]
-
-
-def _check_repetitions(results: list[Result], values: Callable[[dict], dict]) -> None:
+def _check_repetitions(results: list[Result]) -> None:
     """No two records of a dataset hold the same values: that is one measurement shown twice."""
     seen: dict[tuple, Path] = {}
     for result in results:
-        key = (result.record["dataset"], *sorted(values(result.record).items()))
-        if len(key) > 1 and key in seen:
+        values = result.metrics.get("final", result.metrics)
+        shown = {k: v for k, v in values.items() if not k.startswith(NO_RESULT)}
+        key = (result.record["kind"], result.record["dataset"], *sorted(shown.items()))
+        if shown and key in seen:
             raise RecordError(
                 f"{result.path}: has the same values as {seen[key]}: one measurement, shown twice"
             )

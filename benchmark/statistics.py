@@ -82,11 +82,12 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(error), len(values) - 1)
 
 
-def log_median(median: float, q25: float, q75: float, count: int) -> Estimate:
-    """The logarithm of the median of positive repetitions, from their quartiles.
+def log_latency(row: dict) -> Estimate:
+    """The logarithm of a median latency, from the quartiles in a row of a timing record.
 
-    As if their logarithms were normal. Below 20 repetitions the interval is too narrow by some
-    points: quartiles of a few values are close together.
+    As if the logarithms of single repetitions were normal. Below 20 repetitions the interval is too
+    narrow by some points: quartiles of a few values are close together.
     """
-    error = MEDIAN_ERROR * math.log(q75 / q25) / IQR / math.sqrt(count)
-    return Estimate(math.log(median), error, count - 1)
+    latency, count = row["latency_ms"], row["repetitions"]
+    error = MEDIAN_ERROR * math.log(latency["q75"] / latency["q25"]) / IQR / math.sqrt(count)
+    return Estimate(math.log(latency["median"]), error, count - 1)

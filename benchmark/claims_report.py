@@ -1,6 +1,7 @@
 """`python -m benchmark claims`: a run's records, checked against it, and the page of verdicts."""
 
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from benchmark.errors import RecordError
 from benchmark.features import reference_splits
 from benchmark.files import atomic, write_json
 from benchmark.judge import DRIFT, judge_all
-from benchmark.results import Result, by_job, read_results
+from benchmark.results import Result, by_job, place, read_results
 from benchmark.statistics import CONFIDENCE
 
 JOBS = {"training": "training_job", "metrics": "evaluation_job", "timing": "timing_job"}
@@ -25,8 +26,8 @@ def report(config: Config) -> str:
     Raises:
         RecordError: there are no records, or one is not what it should be.
     """
-    results = read_results(paths.fill(paths.RUN, config.run))
-    verdicts = judge_all(config, by_job(of_config(config, results)))
+    results = own_results(config, paths.fill(paths.RUN, config.run))
+    verdicts = judge_all(config, by_job(results))
     text = page(config, verdicts)
     write_json(
         paths.fill(paths.CLAIMS, config.run, format="json"),
@@ -42,21 +43,22 @@ def report(config: Config) -> str:
     return text
 
 
-def of_config(config: Config, results: list[Result]) -> list[Result]:
-    """The results of the configuration's datasets, entries and seeds, whichever there are.
+def own_results(config: Config, folder: Path) -> list[Result]:
+    """The results of the configuration's jobs, as far as they are there.
 
     Raises:
-        RecordError: one is of another run or of other settings, or was measured against other
-            images than the split it names.
+        RecordError: none are; or one is of another run or of other settings, or was measured
+            against other images than the split it names.
     """
-    chosen = []
+    wanted = {
+        place(folder, kind, dataset=dataset, model=model, seed=seed, device=device)
+        for kind, dataset, device in product(JOBS, config.datasets, ("cpu", "cuda"))
+        for model in (REAL, *config.models)
+        for seed in config.seeds_of(model)
+    }
+    results = read_results(folder, wanted)
     for result in results:
         kind, dataset, model, _ = result.job
-        known = model in config.models or (model == REAL and kind == "metrics")
-        if kind not in JOBS or dataset not in config.datasets or not known:
-            continue
-        if kind != "timing" and result.seed not in config.seeds_of(model):
-            continue
         job = getattr(config, JOBS[kind])(dataset, model)
         found = result.record["run"], result.record["config_hash"]
         if found != (config.run, job.config_hash):
@@ -66,8 +68,7 @@ def of_config(config: Config, results: list[Result]) -> list[Result]:
             )
         if kind == "metrics":
             _check_references(config, dataset, result)
-        chosen.append(result)
-    return chosen
+    return results
 
 
 def _check_references(config: Config, dataset: str, result: Result) -> None:

@@ -7,15 +7,16 @@ What each step costs stands in the records, and is scaled by how this machine co
 import shlex
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
 from benchmark import paths
 from benchmark.claims import Claim, claims
-from benchmark.claims_report import of_config
+from benchmark.claims_report import own_results
 from benchmark.config import CLASSIFIER, Config
 from benchmark.machine import measure
-from benchmark.results import by_job, read_results
+from benchmark.results import Result, by_job, place, read_results
 
 LEVELS = ("L1", "L2", "L3", "L4")
 
@@ -87,11 +88,9 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
     Raises:
         RecordError: there are no records there, or one is not what it should be.
     """
-    own = str(paths.fill(paths.RUN, config.run))
-    results = read_results(folder or own)
-    # A classifier is trained once for a dataset, and is no claim's own.
-    shared = [r for r in results if r.record["kind"] == CLASSIFIER]
-    costs = Costs(config, of_config(config, results) + shared)
+    own = paths.fill(paths.RUN, config.run)
+    recorded = Path(folder or own)
+    costs = Costs(config, own_results(config, recorded) + _classifiers(config, recorded))
     rows, recipes = [], []
     for claim, dataset in _asked(config):
         devices = sorted({job[3] for job in costs.jobs if job[0] == "timing"}) or ["cpu"]
@@ -113,8 +112,8 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
             title = f"# {claim.id} on {dataset}, {best}, {_time(known[best])}"
             recipes.append("\n".join([title, *commands]))
     end = [shlex.join(["python", "-m", "benchmark", "claims", *words])]
-    if folder and folder != own:
-        end.append(shlex.join(["python", "-m", "benchmark", "compare", own, folder]))
+    if recorded != own:
+        end.append(shlex.join(["python", "-m", "benchmark", "compare", str(own), str(recorded)]))
     return "\n\n".join(
         [
             costs.machine.said(),
@@ -129,6 +128,12 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
             + "\n".join(end) + "\n```",
         ]
     )  # fmt: skip
+
+
+def _classifiers(config: Config, folder: Path) -> list[Result]:
+    """Each dataset's classifier is trained once, and is no claim's own."""
+    files = {place(folder, CLASSIFIER, dataset=dataset) for dataset in config.datasets}
+    return read_results(folder, files) if any(file.is_file() for file in files) else []
 
 
 def _asked(config: Config) -> Iterator[tuple[Claim, str]]:

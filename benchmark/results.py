@@ -61,8 +61,11 @@ class Result:
         return (*(origin[key] for key in keys), origin["packages"].get("torch"))
 
 
-def read_results(folder: str | Path) -> list[Result]:
-    """Every record below a folder such as results/demo, in the order of their paths.
+def read_results(folder: str | Path, wanted: set[Path] | None = None) -> list[Result]:
+    """The records below a folder such as results/demo, in the order of their paths.
+
+    Args:
+        wanted: the files to read of those that are there; all by default.
 
     Raises:
         RecordError: one is damaged, edited or misplaced, contradicts itself or another, or there
@@ -72,18 +75,21 @@ def read_results(folder: str | Path) -> list[Result]:
     found = []
     for kind in PLACES:
         for path in sorted((folder / kind).rglob("*.json")):
-            result = Result(path, read_record(path))
-            _check_place(folder, kind, result)
-            problem = contradiction(result.record)
-            if problem:
-                raise RecordError(f"{path}: contradicts itself: {problem}")
-            found.append(result)
+            if wanted is None or path in wanted:
+                found.append(_read(folder, kind, path))
     if not found:
-        raise RecordError(f"{folder}: holds no records; name a folder such as results/demo")
+        raise RecordError(
+            f"{folder}: no records are there: run the workflow, or name another folder"
+        )
     _check_settings(found)
     _check_repetitions([r for r in found if r.record["kind"] in ("training", "metrics")])
-    _check_weights(folder)
+    _check_weights(folder, found)
     return found
+
+
+def place(folder: Path, kind: str, **names: str | int) -> Path:
+    """Where the record of a job belongs; names as in `benchmark.paths`."""
+    return folder / PLACES[kind].removeprefix(paths.RUN + "/").format(**names)
 
 
 def by_job(results: Iterable[Result]) -> dict[tuple, list[Result]]:
@@ -94,13 +100,16 @@ def by_job(results: Iterable[Result]) -> dict[tuple, list[Result]]:
     return grouped
 
 
-def _check_place(folder: Path, kind: str, result: Result) -> None:
-    record = result.record
-    pattern = PLACES[record["kind"]].removeprefix(paths.RUN + "/")
+def _read(folder: Path, kind: str, path: Path) -> Result:
+    record = read_record(path)
     names = {key: record[key] for key in ("dataset", "model", "seed")}
-    place = folder / pattern.format(**names, device=record["provenance"]["device"])
-    if place != result.path or record["kind"] != kind:
-        raise RecordError(f"{result.path}: holds the record that belongs at {place}")
+    belongs = place(folder, record["kind"], **names, device=record["provenance"]["device"])
+    if belongs != path or record["kind"] != kind:
+        raise RecordError(f"{path}: holds the record that belongs at {belongs}")
+    problem = contradiction(record)
+    if problem:
+        raise RecordError(f"{path}: contradicts itself: {problem}")
+    return Result(path, record)
 
 
 def contradiction(record: dict) -> str | None:
@@ -199,11 +208,14 @@ def _check_repetitions(results: list[Result]) -> None:
         seen[key] = result.path
 
 
-def _check_weights(folder: Path) -> None:
-    """Two trainings do not end in the same weights."""
+def _check_weights(folder: Path, results: list[Result]) -> None:
+    """Two trainings do not end in the same weights, where these are there."""
     seen: dict[str, Path] = {}
-    for path in sorted((folder / "weights").rglob("*.safetensors")):
-        digest = file_digest(path)
-        if digest in seen:
-            raise RecordError(f"{path}: is the same file as {seen[digest]}: one training")
-        seen[digest] = path
+    for result in results:
+        path = result.path.relative_to(folder / "training") if result.job[0] == "training" else None
+        weights = path and (folder / "weights" / path).with_suffix(".safetensors")
+        if weights and weights.is_file():
+            digest = file_digest(weights)
+            if digest in seen:
+                raise RecordError(f"{weights}: is the same file as {seen[digest]}: one training")
+            seen[digest] = weights

@@ -126,6 +126,10 @@ def tables():
     )
 
 
+def verdicts():
+    return expand(run_path(paths.CLAIMS), format=["json", "md"])
+
+
 def figures():
     names = [f"{kind}_{dataset}" for kind in ("samples", "loss") for dataset in CONFIG.datasets]
     names += [

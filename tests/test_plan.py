@@ -58,23 +58,20 @@ def twice_as_slow(monkeypatch) -> Machine:
     return machine
 
 
-@pytest.mark.parametrize(
-    ("claim", "level", "seconds", "count"),
-    [
+@pytest.mark.usefixtures("twice_as_slow")
+def test_recorded_costs_are_scaled():
+    costs = plan.Costs(CONFIG, read_results("results/tiny"))
+    for claim, level, seconds, count in (
         (QUALITY, "L1", 2 * 2 * 2, 2),  # two evaluations, at the median of 2
         (QUALITY, "L2", 8 + 10 + 20, 4),  # and 10,000 images of each
         (UPDATE, "L3", 3 * 100 + 40, 2),
         (UPDATE, "L4", 3 * 340, 6),
         (SPEED, "L2", 2 * 2 * 3, 2),
         (SPEED, "L3", 340 + 12, 4),
-    ],
-)
-@pytest.mark.usefixtures("twice_as_slow")
-def test_recorded_costs_are_scaled(claim, level, seconds, count):
-    costs = plan.Costs(CONFIG, read_results("results/tiny"))
-    steps = plan.steps(CONFIG, claim, "mnist", level, ["cpu"])
-    assert len(steps) == count
-    assert costs.total(steps) == pytest.approx(seconds)
+    ):
+        steps = plan.steps(CONFIG, claim, "mnist", level, ["cpu"])
+        assert len(steps) == count, (claim.id, level)
+        assert costs.total(steps) == pytest.approx(seconds), (claim.id, level)
 
 
 @pytest.mark.usefixtures("twice_as_slow")

@@ -9,7 +9,7 @@ from scipy import stats
 from benchmark.statistics import ALPHA, CONFIDENCE, Estimate, log_latency, mean_estimate
 
 REPETITIONS = 2000  # a rate of 5% then has a standard error of 0.5 points
-TOLERANCE = 0.02  # four of them: one seed in a thousand would fail one of the fourteen rates
+TOLERANCE = 0.02  # four of them: one seed in a thousand would fail one of the eleven rates
 
 A, B = [3.1, 2.7, 3.6], [2.0, 4.4, 1.1, 2.9]
 
@@ -55,7 +55,7 @@ def test_a_count_has_no_error():
 
 @pytest.mark.parametrize(
     ("counts", "sds"),
-    [((3, 3), (1.0, 1.0)), ((3, 3), (1.0, 2.0)), ((5, 5), (1.0, 3.0)), ((10, 4), (1.0, 1.0))],
+    [((3, 3), (1.0, 1.0)), ((3, 3), (1.0, 2.0)), ((10, 4), (1.0, 3.0))],
 )
 def test_simulated_seeds_are_covered_and_tested_at_their_nominal_rates(counts, sds):
     draws = np.random.default_rng(1)

@@ -26,9 +26,10 @@ def report(config: Config) -> str:
     Raises:
         RecordError: there are no records, or one is not what it should be.
     """
-    results = own_results(config, paths.fill(paths.RUN, config.run))
+    folder = paths.fill(paths.RUN, config.run)
+    results = own_results(config, folder)
     verdicts = judge_all(config, by_job(results))
-    text = page(config, verdicts)
+    text = page(config, verdicts, _remarks(folder, results))
     write_json(
         paths.fill(paths.CLAIMS, config.run, format="json"),
         {
@@ -83,7 +84,17 @@ def _check_references(config: Config, dataset: str, result: Result) -> None:
             )
 
 
-def page(config: Config, verdicts: list[Verdict]) -> str:
+def _remarks(folder: Path, results: list[Result]) -> list[str]:
+    """What is to be said of the records as a whole."""
+    others = sum(1 for kind in JOBS for _ in (folder / kind).rglob("*.json")) - len(results)
+    sources = sorted({result.record["provenance"]["source_digest"] for result in results})
+    remarks = [f"{others} records of other datasets, entries or seeds: not read."] if others else []
+    if len(sources) > 1:
+        remarks.append(f"Made by {len(sources)} versions of the source: {', '.join(sources)}.")
+    return remarks
+
+
+def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
     """claims.md: the verdicts that were reached as a table, then what was not run and why."""
     counts = [f"{[v.verdict for v in verdicts].count(each)} {each}" for each in VERDICTS]
     reached = [verdict for verdict in verdicts if verdict.verdict != NOT_RUN]
@@ -101,6 +112,7 @@ def page(config: Config, verdicts: list[Verdict]) -> str:
     )
     noted = dict.fromkeys(f"- {_where(config, v)}, {note}" for v in reached for note in v.notes)
     parts += ["\n".join(noted)] if noted else []
+    parts += remarks
     missing = _not_run(config, verdicts)
     parts += ["Not run:\n\n" + "\n".join(missing)] if missing else []
     return "\n\n".join(parts) + "\n"

@@ -140,6 +140,10 @@ def test_quality_over_seeds(monkeypatch):
     text = Path("results/tiny/claims.md").read_text()
     assert "1 supported, 0 contradicted, 0 inconclusive, 0 not run" in text
     assert "| KAEM is as good. | MNIST" in text
+    assert "not read" not in text
+    verdict(mnist_config(seeds=[0, 1]), QUALITY, monkeypatch)
+    text = Path("results/tiny/claims.md").read_text()
+    assert "4 records of other datasets, entries or seeds: not read." in text
 
 
 def test_swapped_sides_swap_the_verdict(monkeypatch):

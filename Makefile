@@ -12,7 +12,7 @@ CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/bias.yaml
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
 	@echo && cat results/demo/tables/quality.md
-	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/"
+	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/   Claims: results/demo/claims.md"
 
 test: $(INSTALLED)
 	python -m pytest

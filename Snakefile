@@ -1,4 +1,4 @@
-# The whole reproduction: data, training, sampling, evaluation, timing, tables and figures.
+# The whole reproduction: data, training, sampling, evaluation, timing, tables, figures and claims.
 #
 #   snakemake --cores all                                     the paper (config/paper.yaml)
 #   snakemake --cores all --configfile config/demo.yaml       the demo, every model, five minutes
@@ -10,6 +10,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule all:
@@ -17,6 +18,7 @@ rule all:
     input:
         tables(),
         figures(),
+        verdicts(),
 
 
 rule figures:

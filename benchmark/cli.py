@@ -1,12 +1,14 @@
 """`python -m benchmark`: every step of the pipeline, by hand or called by the workflow."""
 
 import argparse
+import os
+import re
 
 import yaml
 
 from benchmark.config import CLASSIFIER, REAL, Config, load_config
 from benchmark.errors import ConfigError, exit_code
-from benchmark.paths import PUBLISHED
+from benchmark.paths import PUBLISHED, ROOT
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def command() -> None:
-        config = config_from(options)
+        config = config_from(options) if hasattr(options, "config") else None
         from benchmark import steps  # imports torch, which takes seconds: not for a mere refusal
 
         for line in options.run(steps, config, options):
@@ -54,6 +56,25 @@ def _publish(steps, config: Config, options) -> list[str]:  # noqa: ARG001
     return [publish(config)]
 
 
+def _claims(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+    from benchmark.claims_report import report
+
+    return [report(config)]
+
+
+def _plan(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+    from benchmark.plan import plan
+
+    words = ["--config", options.config, *(f"--set={pair}" for pair in options.set)]
+    return [plan(config, words, options.budget, options.records)]
+
+
+def _compare(steps, config: None, options) -> list[str]:  # noqa: ARG001
+    from benchmark.compare import compare
+
+    return [compare(options.mine, options.published)]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -90,12 +111,32 @@ def _parser() -> argparse.ArgumentParser:
     timing.add_argument(
         "--untrained", action="store_true", help="time fresh weights: the cost is the same"
     )
+    command("claims", _claims, "judge the paper's claims on the records of a run")
+    summary = "which claims can be checked here within a time, and how"
+    planned = commands.add_parser("plan", help=summary, description=summary)
+    planned.set_defaults(run=_plan)
+    add_config_arguments(planned, default=os.path.relpath(ROOT / "config" / "paper.yaml"))
+    planned.add_argument("--budget", type=_duration, required=True, help="e.g. 90s, 30m, 1h30m")
+    planned.add_argument(
+        "--records", metavar="FOLDER", help="whose costs are scaled (default: the run's own)"
+    )
+    summary = "test the records of a rerun against others"
+    compared = commands.add_parser("compare", help=summary, description=summary)
+    compared.set_defaults(run=_compare)
+    compared.add_argument("mine", metavar="MINE", help="a folder of results, e.g. results/demo")
+    compared.add_argument("published", metavar="PUBLISHED", help="another one")
     return parser
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """The arguments that name a configuration; `config_from` reads them."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="e.g. config/demo.yaml")
+    parser.add_argument(
+        "--config",
+        required=default is None,
+        default=default,
+        metavar="FILE",
+        help=f"default: {default}" if default else "e.g. config/demo.yaml",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -136,6 +177,18 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"invalid int value: {text!r}; a seed is 0 or more")
     return int(text)
+
+
+def _duration(text: str) -> float:
+    """ "1h30m" -> 5400.0 seconds."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    seconds = sum(
+        unit * int(number or 0)
+        for unit, number in zip((3600, 60, 1), found.groups() if found else (), strict=False)
+    )
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"invalid time: {text!r}; write 90s, 30m or 1h30m")
+    return float(seconds)
 
 
 def _check_names(config: Config, options: argparse.Namespace) -> None:

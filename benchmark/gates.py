@@ -11,12 +11,16 @@ import yaml
 
 from benchmark.config import Config
 from benchmark.errors import ConfigError
+from benchmark.names import METRIC
 from benchmark.paths import ROOT
 from benchmark.registry import MODELS
 from benchmark.schema import load_schema, strict_validator
 
 GATES_FILE = ROOT / "config" / "gates.yaml"
 EVERY_MODEL = "every_model"
+
+FEWEST_IMAGES = 2048  # below, a Frechet distance says little beyond its own table
+DISTANCES = ("fid", "fid_infinity", "kid", "fd_classifier")
 
 Means = dict[tuple[str, str], dict[str, float]]
 """Mean over the seeds of each metric, by (dataset, entry); metrics by their plain names, such as
@@ -80,3 +84,29 @@ def failures(config: Config, means: Means, dataset: str, model: str) -> list[str
     asked = gates().get(EVERY_MODEL, []) + gates().get(config.architecture(model), [])
     found = (gate.failure(means, dataset, model) for gate in asked)
     return [failure for failure in found if failure]
+
+
+def first_reference(config: Config, dataset: str) -> str:
+    """The split of real images that the configuration names first."""
+    return next(iter(config.resolved(dataset)["evaluation"]["references"]))
+
+
+def is_distance(name: str) -> bool:
+    """Whether so few images spoil the metric; the last is a Frechet distance, by other weights."""
+    return name in DISTANCES or name.startswith("frechet_")
+
+
+def means_of(config: Config, quality) -> Means:
+    """What the gates look at: the first reference's values.
+
+    Args:
+        quality: a data frame with the columns dataset, model, metric and value.
+    """
+    means: Means = {}
+    if len(quality):
+        for (dataset, model, metric), values in quality.groupby(["dataset", "model", "metric"]):
+            found = METRIC.fullmatch(metric)
+            chosen = means.setdefault((dataset, model), {})
+            if found["name"] not in chosen or found["split"] == first_reference(config, dataset):
+                chosen[found["name"]] = values["value"].mean()
+    return means

@@ -31,6 +31,7 @@ TIMING_RECORD = RUN + "/timing/{device}/{dataset}/{model}.json"
 BENCH = RUN + "/{name}"
 
 TABLE = RUN + "/tables/{table}.{format}"
+CLAIMS = RUN + "/claims.{format}"
 FIGURE = RUN + "/figures/{figure}.{format}"
 LOG = RUN + "/logs/{step}.log"
 

@@ -6,12 +6,11 @@ import pandas as pd
 from scipy.stats import t
 
 from benchmark.config import OFFICIAL_SHA256, REAL, Config
-from benchmark.gates import Means, failures
+from benchmark.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
 from benchmark.names import METRIC, metric_name
 from paper_figures.records import quality_records, source_note, training_records
 from paper_figures.style import dataset_label, model_label, save_table
 
-FEWEST_IMAGES = 2048  # below, a Frechet distance says little beyond its own table
 LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
 
 # Columns of the metrics that the text shows, and how; the csv has all of them.
@@ -26,14 +25,13 @@ COLUMNS = {
 }
 INCEPTION = ("fid", "kid")
 ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first reference alone
-DISTANCES = ("fid", "fid_infinity", "kid", "fd_classifier")
 
 
 def render(config: Config) -> None:
     """Write tables/quality.{csv,md,tex}: mean and its 95% confidence interval over seeds."""
     quality, training = quality_records(config), training_records(config)
     metrics = _metrics(config, quality)
-    means = _means(config, quality)
+    means = means_of(config, quality)
     values, cells, files = [], [], []
     for dataset in config.datasets:
         for model in (REAL, *config.evaluated_models):
@@ -103,22 +101,6 @@ def _lacks_fid(config: Config, quality: pd.DataFrame) -> bool:
     return not found.groupby(jobs).any().all()
 
 
-def _first_reference(config: Config, dataset: str) -> str:
-    return next(iter(config.resolved(dataset)["evaluation"]["references"]))
-
-
-def _means(config: Config, quality: pd.DataFrame) -> Means:
-    """What the health gates look at: the first reference's values."""
-    means: Means = {}
-    if len(quality):
-        for (dataset, model, metric), values in quality.groupby(["dataset", "model", "metric"]):
-            found = METRIC.fullmatch(metric)
-            chosen = means.setdefault((dataset, model), {})
-            if found["name"] not in chosen or found["split"] == _first_reference(config, dataset):
-                chosen[found["name"]] = values["value"].mean()
-    return means
-
-
 def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str]) -> str:
     if model == REAL or not len(measured):
         return ""
@@ -130,16 +112,11 @@ def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str
 def _marks(name: str, images: int, row: dict, failed: bool) -> str:
     """What the notes below the table explain."""
     marks = ""
-    if _is_distance(name) and images < FEWEST_IMAGES:
+    if is_distance(name) and images < FEWEST_IMAGES:
         marks += "†"
     if name == "bits_per_dimension" and _loose_share(row) > LOOSE_SHARE:
         marks += "‡"
     return marks + (" ✗" if failed else "")
-
-
-def _is_distance(name: str) -> bool:
-    """Whether so few images spoil the metric; the last is a Frechet distance, by other weights."""
-    return name in DISTANCES or name.startswith("frechet_")
 
 
 def _loose_share(row: dict) -> float:
@@ -188,7 +165,7 @@ def _column(config: Config, metric: str) -> tuple[str, str | None, str]:
     found = METRIC.fullmatch(metric)
     name, split = found["name"], found["split"]
     label, form = COLUMNS.get(name, (None, ""))
-    firsts = {_first_reference(config, dataset) for dataset in config.datasets}
+    firsts = {first_reference(config, dataset) for dataset in config.datasets}
     if name.startswith("frechet_") and "infinity" not in name:
         label, form = f"Frechet distance, weights {name.split('_')[1]} ({{split}} {{count}})", ".2f"
     if name in ONCE and split not in firsts:
@@ -238,6 +215,6 @@ def _notes(
         notes.append("✗ failed a health gate of config/gates.yaml: see its row.")
     if "†" in text:
         kinds = [METRIC.fullmatch(metric)["name"] for metric in quality["metric"]]
-        fewest = quality["images"][[_is_distance(kind) for kind in kinds]].min()
+        fewest = quality["images"][[is_distance(kind) for kind in kinds]].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
     return notes + source_note(quality, training)

@@ -123,8 +123,8 @@ def folder(finished):
 def expected_files() -> set[str]:
     jobs = [f"digits/{model}/seed0" for model in MODELS]
     evaluated = [*jobs, "digits/real/seed0"]
-    figures = ["samples_digits", "loss_digits", "prior_digits_kaem_is"]
-    logs = ["data/digits", "classifier/digits", "quality_table", "timing_table"]
+    figures = ["samples_digits", "loss_digits", "prior_digits_kaem_is", "tradeoff_cpu"]
+    logs = ["data/digits", "classifier/digits", "quality_table", "timing_table", "claims"]
     logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits/kaem_is"]
     logs += [f"train/digits/{model}/0" for model in MODELS]
     logs += [f"time/cpu/digits/{model}" for model in MODELS]
@@ -141,8 +141,10 @@ def expected_files() -> set[str]:
         *(
             f"tables/{t}.{kind}"
             for t in ("quality", "timing", "cost")
-            for kind in ("csv", "md", "tex")
+            for kind in ("csv", "md", "tex", "files.json")
         ),
+        *(f"tables/reported.{kind}" for kind in ("csv", "md", "tex")),
+        *(f"claims.{kind}" for kind in ("json", "md")),
         *(f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png")),
         *(f"logs/{log}.log" for log in logs),
     }
@@ -204,6 +206,7 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
         "time cpu digits vae",
         "quality_table",
         "timing_table",
+        "claims",
         "sample_grids digits",
         "loss_curves digits",
     }
@@ -214,6 +217,7 @@ def test_a_changed_label_redoes_tables_and_figures_alone(folder):
     assert plan(folder, "tiny.yaml").jobs == {
         "quality_table",
         "timing_table",
+        "claims",
         "sample_grids digits",
         "loss_curves digits",
         "prior_densities digits kaem_is",
@@ -230,7 +234,10 @@ def test_one_more_seed_keeps_what_there_is(folder):
     assert not {job for job in jobs if job.startswith(("data", "classifier"))}
 
 
-RENDERED = ("quality_table", "timing_table", "sample_grids", "loss_curves", "prior_densities")
+RENDERED = (
+    *("quality_table", "timing_table", "claims"),
+    *("sample_grids", "loss_curves", "prior_densities"),
+)
 
 
 def test_a_restriction_given_with_config_computes_nothing_again(folder):

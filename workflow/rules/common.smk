@@ -142,6 +142,10 @@ def has_grid():
     return all(len({prior.get(key) for prior in priors}) > 1 for key in ("basis", "reference"))
 
 
+def verdicts():
+    return expand(run_path(paths.CLAIMS), format=["json", "md"])
+
+
 def figures():
     names = [f"{kind}_{dataset}" for kind in ("samples", "loss") for dataset in CONFIG.datasets]
     names += [

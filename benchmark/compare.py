@@ -1,0 +1,226 @@
+"""`python -m benchmark compare MINE PUBLISHED`: do the records of a rerun agree with others?
+
+Each metric of each model is tested twice: for a difference (Welch's t-test) and for equivalence
+within a stated margin (two one-sided tests). What varies between training seeds and what varies
+between samples of one model are told apart where records give a standard error. Times of different
+machines are never set beside each other: only the ratio to one model timed on the same machine is.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmark.errors import RecordError
+from benchmark.gates import is_distance
+from benchmark.judge import DRIFT
+from benchmark.names import METRIC
+from benchmark.results import Result, by_job, read_results
+from benchmark.statistics import ALPHA, CONFIDENCE, Estimate, log_latency, mean_estimate
+
+RELATIVE_MARGIN = 0.1  # of a distance: of the published mean
+ABSOLUTE_MARGIN = 0.05  # of shares and of bits per dimension
+ERRORS = {"infinity_": "infinity_se_", "bits_per_dimension_": "bits_per_dimension_error_"}
+UNTESTED = r"nats(_error)?|bits_per_dimension_error|.*_se"  # bits say it, or an error of another
+REFERENCE = "vae"  # to whose times others are compared, where it was timed
+
+Pair = tuple[list[Result], list[Result]]
+Said = dict[str, list[str]]
+"""Why something was not compared -> what."""
+
+
+def compare(mine: str | Path, published: str | Path) -> str:
+    """The tests as Markdown.
+
+    Raises:
+        RecordError: a folder has no valid records, or the two have nothing in common.
+    """
+    sides = [by_job(read_results(folder)) for folder in (mine, published)]
+    said: Said = {}
+    pairs = dict(_pairs(sides, said))
+    if not pairs:
+        lines = "".join(f"\n  {line}" for line in _lines(said))
+        raise RecordError(f"{mine} and {published} have no comparable records in common{lines}")
+    quality = [row for job, pair in pairs.items() for row in _quality(job, pair, said)]
+    parts = [
+        f"Mine: {mine}. Published: {published}.",
+        f"Tested at {ALPHA:.0%} each: different (Welch), equivalent (two one-sided tests) within "
+        f"{RELATIVE_MARGIN:.0%} of the published mean of a distance, or {ABSOLUTE_MARGIN} of a "
+        "share or of bits per dimension. Nothing is corrected for the number of tests: one in "
+        f"{1 / ALPHA:.0f} finds a difference where there is none. With one training seed on a side "
+        "only the sampling error is known, where it is recorded: such a difference may be one of "
+        "seeds.",
+        _table(quality) or "No metric of samples is on both sides.",
+        "Speed, as ratios of the times of two models on one machine, mine beside published; the "
+        f"{CONFIDENCE:.0%} interval of their ratio has its ends {DRIFT - 1:.0%} further out: no "
+        "machine is equally fast all day.",
+        _table(list(_speed(pairs))) or "No times are on both sides.",
+        "\n".join(f"- {line}" for line in _lines(said)),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _lines(said: Said) -> list[str]:
+    return [f"{why}: {', '.join(what)}" for why, what in said.items()]
+
+
+def _pairs(sides: list[dict], said: Said) -> Iterator[tuple[tuple, Pair]]:
+    """The jobs that both sides have, with equal settings; what is wrong with the others is said."""
+    for job in sorted({*sides[0], *sides[1]}, key=str):
+        kind, dataset, model, device = job
+        if kind == "classifier":
+            continue
+        name = " ".join(filter(None, (dataset, model, kind, device)))
+        pair = tuple(side.get(job, []) for side in sides)
+        hashes = {_identity(result) for results in pair for result in results}
+        digests = [{result.record["digest"] for result in results} for results in pair]
+        seeds = [{result.seed for result in results} for results in pair]
+        if not all(pair):
+            said.setdefault(f"{'Published' if pair[1] else 'Mine'} alone", []).append(name)
+        elif len(hashes) > 1:
+            said.setdefault("Not compared, for the settings differ", []).append(name)
+        elif digests[0] & digests[1]:
+            said.setdefault("Not compared, for a record is a copy, not a rerun", []).append(name)
+        else:
+            for owner, more in (("Mine", seeds[0] - seeds[1]), ("Published", seeds[1] - seeds[0])):
+                for seed in sorted(more) if kind != "timing" else ():
+                    said.setdefault(f"{owner} alone", []).append(f"{name} seed {seed}")
+            yield job, pair
+
+
+def _identity(result: Result) -> str:
+    """What has to be equal: everything, but how often and where a timing was repeated."""
+    settings = result.record["settings"]
+    if result.record["kind"] == "timing":
+        return f"{settings['training']} {settings.get('variant')}"
+    return result.record["config_hash"]
+
+
+def _quality(job: tuple, pair: Pair, said: Said) -> Iterator[dict]:
+    kind, dataset, model, _ = job
+    if kind != "metrics":
+        return
+    names = [set.intersection(*(set(r.metrics) for r in results)) for results in pair]
+    for name in sorted(names[0] ^ names[1]):
+        if METRIC.fullmatch(name):
+            said.setdefault("Not measured on both sides", []).append(f"{dataset} {model} {name}")
+    for name in sorted(names[0] & names[1]):
+        found = METRIC.fullmatch(name)
+        if found and not pd.Series(found["name"]).str.fullmatch(UNTESTED).item():
+            values = [[r.metrics[name] for r in results] for results in pair]
+            errors = [_sampling_errors(name, results) for results in pair]
+            yield {"Dataset": dataset, "Model": model, "Metric": name} | _tested(
+                found["name"], values, errors
+            )
+
+
+def _sampling_errors(name: str, results: list[Result]) -> list[float] | None:
+    """The standard errors that records give beside a metric; None where they give none."""
+    for part, error in ERRORS.items():
+        if part in name:
+            errors = [r.metrics.get(name.replace(part, error)) for r in results]
+            return None if None in errors else errors
+    return None
+
+
+def _tested(metric: str, values: list[list[float]], errors: list[list[float] | None]) -> dict:
+    means = [float(np.mean(each)) for each in values]
+    relative = is_distance(metric) or metric.startswith(("fd_", "kid_"))
+    margin = RELATIVE_MARGIN * abs(means[1]) if relative else ABSOLUTE_MARGIN
+    counts = " and ".join(str(len(each)) for each in values)
+    if min(map(len, values)) > 1:
+        estimates, basis = [mean_estimate(each) for each in values], f"{counts} seeds"
+    elif None not in errors:
+        estimates = [
+            Estimate(mean, math.hypot(*each) / len(each))
+            for mean, each in zip(means, errors, strict=True)
+        ]
+        basis = f"sampling error alone, {counts} seeds"
+    else:
+        estimates, basis = [Estimate(mean, math.inf) for mean in means], f"none: {counts} seeds"
+    difference = estimates[0] - estimates[1]
+    low, high = difference.interval()
+    return {
+        "Mine": f"{means[0]:.4g}",
+        "Published": f"{means[1]:.4g}",
+        "Difference": f"{difference.value:+.3g}",
+        "Interval": f"{low:.3g} to {high:.3g}" if math.isfinite(low) else "",
+        "Margin": f"{margin:.3g}",
+        "Finding": _finding(difference, margin),
+        "Rests on": basis,
+        "SD of training": _apart(
+            [_training_sd(*each) for each in zip(values, errors, strict=True)]
+        ),
+        "SD of sampling": _apart(
+            [each and math.hypot(*each) / len(each) ** 0.5 for each in errors]
+        ),
+    }
+
+
+def _finding(difference: Estimate, margin: float) -> str:
+    if math.isinf(difference.error):
+        return "not tested: its error is not known"
+    different = difference.p_different() < ALPHA
+    equivalent = difference.p_equivalent(margin) < ALPHA
+    words = {(True, True): "different, by less than the margin", (True, False): "different"}
+    return words.get((different, equivalent), "equivalent" if equivalent else "undecided")
+
+
+def _training_sd(values: list[float], errors: list[float] | None) -> float | None:
+    """Of the seeds, beyond the sampling error; all of it where that is not known."""
+    if len(values) < 2:
+        return None
+    sampling = np.mean(np.square(errors)) if errors else 0.0
+    return math.sqrt(max(np.var(values, ddof=1) - sampling, 0.0))
+
+
+def _apart(sds: list[float | None]) -> str:
+    return " and ".join("?" if sd is None else f"{sd:.2g}" for sd in sds)
+
+
+def _speed(pairs: dict[tuple, Pair]) -> Iterator[dict]:
+    """A row for each model, device and batch size, and for each update of training."""
+    times: dict[tuple, dict[str, tuple[Pair, list[Estimate]]]] = {}
+    for job, pair in pairs.items():
+        for what, estimates in _times(job, pair):
+            times.setdefault((job[1], what), {})[job[2]] = pair, estimates
+    for (dataset, what), models in times.items():
+        reference = REFERENCE if REFERENCE in models else next(iter(models))
+        for model in (name for name in models if name != reference):
+            (pair, estimates), (others, theirs) = models[model], models[reference]
+            row = {"Dataset": dataset, "Time": what, "Ratio": f"{model} / {reference}"}
+            sides = [results + other for results, other in zip(pair, others, strict=True)]
+            if any(len({result.machine for result in side}) > 1 for side in sides):
+                yield row | {"Mine / published": "the two were timed on different machines"}
+            else:
+                yield row | _ratios([a - b for a, b in zip(estimates, theirs, strict=True)])
+
+
+def _times(job: tuple, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
+    """What was timed on both sides, and the logarithms of the times."""
+    if job[0] == "training":
+        seconds = [[math.log(r.metrics["seconds_per_update"]) for r in each] for each in pair]
+        yield "an update of training", [mean_estimate(each) for each in seconds]
+    if job[0] == "timing":
+        sides = [each[0].latencies() for each in pair]
+        for size in sorted(sides[0].keys() & sides[1].keys()):
+            yield f"{size} images, {job[3]}", [log_latency(side[size]) for side in sides]
+
+
+def _ratios(ratios: list[Estimate]) -> dict[str, str]:
+    """The logarithms of two ratios, and of the ratio of them."""
+    both = ratios[0] - ratios[1]
+    low, high = (math.exp(end) for end in both.interval())
+    return {
+        "Mine": f"{math.exp(ratios[0].value):.3g}",
+        "Published": f"{math.exp(ratios[1].value):.3g}",
+        "Mine / published": f"{math.exp(both.value):.3g}",
+        "Interval": f"{low / DRIFT:.3g} to {high * DRIFT:.3g}" if low > 0 else "",
+    }
+
+
+def _table(rows: list[dict]) -> str:
+    frame = pd.DataFrame(rows).fillna("")
+    return frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""

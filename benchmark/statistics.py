@@ -1,0 +1,93 @@
+"""The statistics of verdicts and comparisons: estimates with a standard error, and what they allow.
+
+Everything is a t distribution: the mean over seeds (Student), the difference of two such means with
+Welch and Satterthwaite's degrees of freedom, equivalence by two one-sided tests (Schuirmann 1987).
+`tests/test_statistics.py` holds coverage and error rates to their nominal values.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+ALPHA = 0.05  # of each test
+
+# Of a normal distribution: standard error of the median over that of the mean, for large samples,
+# and interquartile range over standard deviation.
+MEDIAN_ERROR = math.sqrt(math.pi / 2)
+IQR = 2 * stats.norm.ppf(0.75)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error and the degrees of freedom of the latter.
+
+    Without an error (0, as of a count) every interval is the value itself; an error that is not
+    known is infinite, and nothing follows.
+    """
+
+    value: float
+    error: float
+    df: float = math.inf
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The difference of two independent estimates (Welch 1947)."""
+        a, b = self.error**2, other.error**2
+        if not 0 < a + b < math.inf:
+            return Estimate(self.value - other.value, math.sqrt(a + b))
+        df = (a + b) ** 2 / (a**2 / self.df + b**2 / other.df) if self._few or other._few else None
+        return Estimate(self.value - other.value, math.sqrt(a + b), df or math.inf)
+
+    @property
+    def _few(self) -> bool:
+        return math.isfinite(self.df)
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """The central confidence interval."""
+        if self.error == 0:
+            return self.value, self.value
+        if math.isinf(self.error):
+            return -math.inf, math.inf
+        half = self.error * stats.t.ppf((1 + confidence) / 2, self.df)
+        return float(self.value - half), float(self.value + half)
+
+    def p_different(self) -> float:
+        """Two-sided p-value of the value being 0."""
+        return 2 * min(self._p_below(0), self._p_above(0))
+
+    def p_equivalent(self, margin: float) -> float:
+        """p-value of the value lying outside (-margin, margin): the larger of the two one-sided
+        tests."""
+        return max(self._p_above(-margin), self._p_below(margin))
+
+    def _p_above(self, bound: float) -> float:
+        """p-value of the value being at most `bound`."""
+        if self.error == 0:
+            return float(self.value <= bound)
+        return float(stats.t.sf((self.value - bound) / self.error, self.df))
+
+    def _p_below(self, bound: float) -> float:
+        return Estimate(-self.value, self.error, self.df)._p_above(-bound)
+
+
+def mean_estimate(values: Sequence[float]) -> Estimate:
+    """The mean of independent values; a single one, or equal ones, do not tell its error."""
+    mean = float(np.mean(values))
+    if len(set(values)) == 1:
+        return Estimate(mean, math.inf)
+    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    return Estimate(mean, float(error), len(values) - 1)
+
+
+def log_latency(row: dict) -> Estimate:
+    """The logarithm of a median latency, from the quartiles in a row of a timing record.
+
+    As if the logarithms of single repetitions were normal. Below 20 repetitions the interval is too
+    narrow by some points: quartiles of a few values are close together.
+    """
+    latency, count = row["latency_ms"], row["repetitions"]
+    error = MEDIAN_ERROR * math.log(latency["q75"] / latency["q25"]) / IQR / math.sqrt(count)
+    return Estimate(math.log(latency["median"]), error, count - 1)

@@ -48,15 +48,19 @@ def render_all(config: Config) -> None:
 
 
 def render_published() -> None:
-    """`render_all` for every run of results/published/, each in a process of its own: the folder
-    of the results is fixed as `benchmark.paths` is loaded."""
+    """`render_all` and the claims for every run of results/published/, in processes of their own:
+    the folder of the results is fixed as `benchmark.paths` is loaded."""
     folder = Path(PUBLISHED)
     configs = sorted(folder.glob("*/config.yaml"))
     if not configs:
         raise BenchmarkError(f"{folder}: no run is published there")
     for path in configs:
-        command = [sys.executable, "-m", "paper_figures", "all", "--config", str(path)]
-        subprocess.run(command, env=os.environ | {"KAEM_RESULTS": PUBLISHED}, check=True)
+        for command in (["paper_figures", "all"], ["benchmark", "claims"]):
+            subprocess.run(
+                [sys.executable, "-m", *command, "--config", str(path)],
+                env=os.environ | {"KAEM_RESULTS": PUBLISHED},
+                check=True,
+            )
 
 
 def main() -> int:

@@ -120,6 +120,60 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     return f"{dataset} · {model} · seed {seed}: {shown or 'no features to compare in'}"
 
 
+def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
+    """Look into a trained KAEM and write arrays and record."""
+    from benchmark.inspection import inspect_model
+
+    device = use_device(config.device, config.threads)
+    job = config.inspection_job(dataset, model)
+    trained = load_model(config, dataset, model, seed, device)
+    started = time.perf_counter()
+    arrays, metrics = inspect_model(trained, load_data(config, dataset), job, seed, device)
+    names = {"dataset": dataset, "model": model, "seed": seed}
+    path = paths.fill(paths.INSPECTION, config.run, **names)
+    write_arrays(path, **arrays)
+    write_record(
+        paths.fill(paths.INSPECTION_RECORD, config.run, **names),
+        "inspection",
+        job,
+        metrics | {"arrays_sha256": file_digest(path)},
+        seed=seed,
+        device=device,
+        wall_time_s=time.perf_counter() - started,
+        sample_count=arrays["posterior_draws"].shape[1],
+    )
+    return (
+        f"{dataset} · {model} · seed {seed}: R-hat below 1.1 for "
+        f"{metrics['r_hat_mixed_share']:.0%} of the latents of single images"
+    )
+
+
+def power(config: Config) -> str:
+    """Sample a posterior with two modes, with and without a population; write arrays and record."""
+    from benchmark.power import POWER_JOB, compare_samplers
+
+    device = use_device("cpu", config.threads)
+    job = Job(config.run, **POWER_JOB)
+    started = time.perf_counter()
+    arrays, metrics = compare_samplers(job.settings)
+    path = paths.fill(paths.POWER, config.run)
+    write_arrays(path, **arrays)
+    write_record(
+        paths.fill(paths.POWER_RECORD, config.run),
+        "power",
+        job,
+        metrics | {"arrays_sha256": file_digest(path)},
+        seed=0,
+        device=device,
+        wall_time_s=time.perf_counter() - started,
+        sample_count=job.settings["chains"],
+    )
+    return (
+        f"mass of the right mode: {metrics['mass_true']:.3f}; ULA {metrics['mass_ula']:.3f}, "
+        f"population {metrics['mass_population']:.3f}, each after {metrics['passes']} passes"
+    )
+
+
 def time_model(config: Config, dataset: str, model: str, seed: int, device_name: str) -> str:
     """Time the sampling of one trained model on one device and write the record."""
     device = use_device(device_name, available_cores())

@@ -147,8 +147,10 @@ def _check_names(config: Config, options: argparse.Namespace) -> None:
     if model is not None and model not in models:
         problems.append(f"--model {model}: not in models: {', '.join(models)}")
     labelled = dataset not in config.known_datasets or config.has_classifier(dataset)
-    if getattr(options, "run", None) is _inspect and model in models and (
-        model not in config.inspected_models
+    if (
+        getattr(options, "run", None) is _inspect
+        and model in models
+        and (model not in config.inspected_models)
     ):
         problems.append(f"--model {model}: has no latents to look into; choose a KAEM entry")
     if model == CLASSIFIER and not labelled:

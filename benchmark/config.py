@@ -32,6 +32,24 @@ INSPECTION = {
     "moved": 8,  # latents at most: those that matter most
 }
 
+# Comparing samplers on a posterior with two modes (`benchmark.power`), the same in every run.
+POWER_JOB = {
+    "dataset": "two_modes",
+    "model": "population",
+    "settings": {
+        "datum": 1.5,
+        "sigma": 0.2,
+        "chains": 500,
+        "temperatures": 6,
+        "power_start": 4.0,
+        "power_end": 2.0,
+        "steps": 5,
+        "sweeps": 120,
+        "step_size": 0.002,
+        "prior_step_size": 0.1,
+    },
+}
+
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
 

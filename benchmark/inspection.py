@@ -159,8 +159,8 @@ def _traversals(
     """Images along icdf(u) of the latents `order`, all others held at a prior draw.
 
     Returns:
-        "moved": (m,), the latents; "bases": (b, q), the draws; "base_images": (b, C, H, W);
-        "positions": (m, k), where they are moved to; "images": (b, m, k, C, H, W).
+        "moved": (m,), the latents; "quantiles": (k,), "positions": (m, k), where they are moved
+        to; "bases": (b, q), the draws; "base_images": (b, C, H, W); "images": (b, m, k, C, H, W).
     """
     bases = density.sample(settings["bases"], random)
     u = torch.linspace(LOWEST, HIGHEST, settings["positions"]).to(density.nodes)
@@ -173,6 +173,7 @@ def _traversals(
         "moved": order,
         "bases": bases,
         "base_images": to_uint8(model.generator(bases)),
+        "quantiles": u,
         "positions": positions.T,
         "images": to_uint8(images).unflatten(0, rows.shape[:3]),
     }

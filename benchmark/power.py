@@ -17,23 +17,7 @@ from kaem.langevin import run_chains
 from kaem.posterior import Posterior
 from kaem.thermodynamic import annealed_power, power_schedule, step_sizes, sweep
 
-DATUM, SIGMA, DOMAIN = 1.5, 0.2, (-4.0, 4.0)
-POWER_JOB = {
-    "dataset": "two_modes",
-    "model": "population",
-    "settings": {
-        "datum": DATUM,
-        "sigma": SIGMA,
-        "chains": 500,
-        "temperatures": 6,
-        "power_start": 4.0,
-        "power_end": 2.0,
-        "steps": 5,
-        "sweeps": 120,
-        "step_size": 0.002,
-        "prior_step_size": 0.1,
-    },
-}
+DOMAIN = (-4.0, 4.0)
 GRID_POINTS, BINS, SHOWN_CHAINS, SHOWN_PROGRESS = 8001, 80, 4, 101
 
 
@@ -44,20 +28,20 @@ class _TwoModes(nn.Module):
         return ((h.square() + 0.01).sqrt() + 0.3 * h)[:, :, None, None]
 
 
-def two_mode_posterior(chains: int) -> Posterior:
-    """The posterior of as many copies of the datum, in float64."""
+def two_mode_posterior(chains: int, settings: dict) -> Posterior:
+    """The posterior of as many copies of the settings' datum, in float64."""
     prior = MixturePrior(1, 1, grid_size=4, reference="gaussian", domain=DOMAIN, n_nodes=400)
     with torch.no_grad():
         prior.functions.coefficients.zero_()
         prior.functions.w_base.zero_()
-    model = KAEM(prior.double(), _TwoModes(), sigma=SIGMA)
-    return Posterior(model, torch.full((chains, 1, 1, 1), DATUM, dtype=torch.float64))
+    model = KAEM(prior.double(), _TwoModes(), sigma=settings["sigma"])
+    return Posterior(model, torch.full((chains, 1, 1, 1), settings["datum"], dtype=torch.float64))
 
 
 @torch.no_grad()
-def power_densities(temperatures: Tensor) -> tuple[Tensor, Tensor]:
+def power_densities(temperatures: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
     """A grid (m,) on the domain and p_t(z|x) there, (k, m), for temperatures (k,)."""
-    posterior = two_mode_posterior(1)
+    posterior = two_mode_posterior(1, settings)
     grid = torch.linspace(*DOMAIN, GRID_POINTS, dtype=torch.float64)
     likelihood = posterior.log_likelihood(grid[:, None])
     log_density = temperatures[:, None] * likelihood + posterior.log_prior(grid[:, None])
@@ -71,14 +55,14 @@ def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
     Returns:
         Arrays, and the "metrics" of a record of the kind "power".
     """
-    posterior = two_mode_posterior(settings["chains"])
+    posterior = two_mode_posterior(settings["chains"], settings)
     temperatures = power_schedule(settings["temperatures"], settings["power_end"])
     start = posterior.prior_draws(settings["chains"], generator("power", "start"))
     # A sweep moves every chain `steps` times and scores each temperature once for the exchange.
     each = settings["temperatures"] * settings["steps"] + len(temperatures)
     alone = _langevin(posterior, start, settings, each)
     population, swap_rates = _population(posterior, start, settings, temperatures)
-    grid, densities = power_densities(temperatures)
+    grid, densities = power_densities(temperatures, settings)
     right = grid >= 0
     masses = [torch.trapezoid(d[right], grid[right]).item() for d in densities[[0, -1]]]
     mean = torch.trapezoid(grid * densities[-1], grid).item()

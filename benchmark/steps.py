@@ -10,7 +10,7 @@ import torch
 
 from benchmark import paths
 from benchmark.classifier import accuracy, train_classifier
-from benchmark.config import CLASSIFIER, REAL, Config, Job
+from benchmark.config import CLASSIFIER, POWER_JOB, REAL, Config, Job
 from benchmark.data import Dataset
 from benchmark.files import file_digest, write_arrays
 from benchmark.inputs import load_data, load_model, use_device
@@ -150,7 +150,7 @@ def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
 
 def power(config: Config) -> str:
     """Sample a posterior with two modes, with and without a population; write arrays and record."""
-    from benchmark.power import POWER_JOB, compare_samplers
+    from benchmark.power import compare_samplers
 
     device = use_device("cpu", config.threads)
     job = Job(config.run, **POWER_JOB)

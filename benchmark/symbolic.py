@@ -44,12 +44,17 @@ def _places(middle: float, spread: float) -> np.ndarray:
 
 
 def _polynomial(coefficients) -> str:
-    powers = ("", " z", " z^2", " z^3")
-    return " ".join(f"{c:+.3g}{p}" for c, p in zip(coefficients, powers, strict=False))
+    powers = ("", " z", " z²", " z³")
+    return _sum(*(f"{c:.3g}{power}" for c, power in zip(coefficients, powers, strict=False)))
+
+
+def _sum(*terms: str) -> str:
+    """Terms that begin with their sign, if it is a minus."""
+    return terms[0] + "".join(f" - {t[1:]}" if t[0] == "-" else f" + {t}" for t in terms[1:])
 
 
 def _shifted(place: float) -> str:
-    return f"z {-place:+.3g}"
+    return _sum("z", f"{-place:.3g}")
 
 
 FORMS = {
@@ -59,29 +64,32 @@ FORMS = {
     "cubic": Form(lambda z: [z, z**2, z**3], _polynomial),
     "absolute": Form(
         lambda z, c: [np.abs(z - c)],
-        lambda b, c: f"{b[0]:+.3g} {b[1]:+.3g} |{_shifted(c)}|",
+        lambda b, c: _sum(f"{b[0]:.3g}", f"{b[1]:.3g} |{_shifted(c)}|"),
         lambda m, s: [_places(m, s)],
     ),
     "sine": Form(  # sine and cosine alike: the phase is free
         lambda z, w: [np.sin(w * z), np.cos(w * z)],
-        lambda b, w: (
-            f"{b[0]:+.3g} {np.hypot(b[1], b[2]):+.3g} sin({w:.3g} z {np.arctan2(b[2], b[1]):+.3g})"
+        lambda b, w: _sum(
+            f"{b[0]:.3g}",
+            f"{np.hypot(b[1], b[2]):.3g} sin("
+            + _sum(f"{w:.3g} z", f"{np.arctan2(b[2], b[1]):.3g}")
+            + ")",
         ),
         lambda _m, s: [np.linspace(0.5, 6.0, 12) / s],
     ),
     "exponential": Form(
         lambda z, w: [np.exp(w * z)],
-        lambda b, w: f"{b[0]:+.3g} {b[1]:+.3g} exp({w:.3g} z)",
+        lambda b, w: _sum(f"{b[0]:.3g}", f"{b[1]:.3g} exp({w:.3g} z)"),
         lambda _m, s: [np.concatenate([-_rates(s), _rates(s)])],
     ),
     "tanh": Form(
         lambda z, w, c: [np.tanh(w * (z - c))],
-        lambda b, w, c: f"{b[0]:+.3g} {b[1]:+.3g} tanh({w:.3g} ({_shifted(c)}))",
+        lambda b, w, c: _sum(f"{b[0]:.3g}", f"{b[1]:.3g} tanh({w:.3g} ({_shifted(c)}))"),
         lambda m, s: [_rates(s), _places(m, s)],
     ),
     "bump": Form(
         lambda z, w, c: [np.exp(-0.5 * (w * (z - c)) ** 2)],
-        lambda b, w, c: f"{b[0]:+.3g} {b[1]:+.3g} exp(-({w:.3g} ({_shifted(c)}))^2/2)",
+        lambda b, w, c: _sum(f"{b[0]:.3g}", f"{b[1]:.3g} exp(-({w:.3g} ({_shifted(c)}))²/2)"),
         lambda m, s: [_rates(s), _places(m, s)],
     ),
 }
@@ -128,7 +136,7 @@ def fit_formula(z: np.ndarray, values: np.ndarray, weights: np.ndarray) -> Fit:
         count = len(coefficients) + len(inner)
         criterion = POINTS * np.log(error**2 + floor**2) + count * np.log(POINTS)
         if best is None or criterion < best[0]:
-            formula = form.text(coefficients, *inner).removeprefix("+")
+            formula = form.text(coefficients, *inner)
             relative = error / deviation if deviation > 1e-9 else 0.0
             best = criterion, Fit(name, formula, error, relative, curve)
     return best[1]

@@ -5,13 +5,31 @@ import sys
 
 from benchmark.cli import add_config_arguments, config_from
 from benchmark.errors import exit_code
-from paper_figures import loss_curves, prior_densities, quality, sample_grids, timing
+from paper_figures import (
+    explorer,
+    latents,
+    loss_curves,
+    power_posteriors,
+    prior_densities,
+    prior_posterior,
+    quality,
+    sample_grids,
+    timing,
+    training_health,
+    traversals,
+)
 
 RENDERERS = {
     "quality": (quality.render, ()),
     "timing": (timing.render, ()),
     "sample_grids": (sample_grids.render, ("dataset",)),
     "loss_curves": (loss_curves.render, ("dataset",)),
+    "training_health": (training_health.render, ("dataset",)),
+    "prior_posterior": (prior_posterior.render, ("dataset",)),
+    "traversals": (traversals.render, ("dataset",)),
+    "latents": (latents.render, ("dataset",)),
+    "power_posteriors": (power_posteriors.render, ()),
+    "explorer": (explorer.render, ()),
     "prior_densities": (prior_densities.render, ("dataset", "model")),
 }
 

@@ -1,4 +1,4 @@
-"""Figure `loss_<dataset>`: training losses, and how the posterior samplers did meanwhile."""
+"""Figure `loss_<dataset>`: training losses."""
 
 import re
 from dataclasses import dataclass
@@ -57,8 +57,6 @@ class Panel:
 PANELS = [
     Panel("loss (each model's own)", "nats per image", "loss"),
     *[Panel(f"loss: {name}", name, "loss", (kind,)) for kind, name in OTHER_LOSSES.items()],
-    Panel("importance sampling", "effective sample size", "ess"),
-    Panel("swaps (solid: with the prior)", "acceptance", "swap_.*"),
 ]
 
 

@@ -4,10 +4,16 @@
 #   snakemake --cores all --configfile config/demo.yaml       the demo, every model, five minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
 
+#   snakemake --report report.html --configfile ...           what is there, as one HTML file
+
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/inspection.smk"
 include: "workflow/rules/paper.smk"
 
 
@@ -16,3 +22,4 @@ rule all:
     input:
         tables(),
         figures(),
+        explorer(),

@@ -17,7 +17,7 @@ REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmark import paths
-from benchmark.config import CLASSIFIER, REAL, load_config
+from benchmark.config import CLASSIFIER, POWER_JOB, REAL, load_config
 from benchmark.errors import BenchmarkError
 
 
@@ -134,7 +134,41 @@ def figures():
         for model in CONFIG.trained_models
         if CONFIG.architecture(model).startswith("kaem")
     ]
+    if CONFIG.inspected_models:
+        names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
+    names += [
+        f"{kind}_{dataset}_{model}"
+        for kind in ("posterior", "traversals", "latents")
+        for dataset in CONFIG.datasets
+        for model in CONFIG.inspected_models
+    ]
     return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
+
+
+def explorer():
+    return [run_path(paths.EXPLORER)] if CONFIG.inspected_models else []
+
+
+def shown_table(name):
+    """The files of a table; the csv goes into Snakemake's report."""
+    csv, *others = expand(run_path(paths.TABLE), table=name, format=["csv", "md", "tex"])
+    return [report(csv, caption=f"../report/{name}.rst", category="Tables"), *others]
+
+
+def shown_figure(name, caption, category, **labels):
+    """The files of a figure; the PNG goes into Snakemake's report under these labels."""
+    pdf, png = (run_path(paths.FIGURE, figure=name, format=kind) for kind in ("pdf", "png"))
+    caption = f"../report/{caption}.rst"
+    return [pdf, report(png, caption=caption, category=category, labels=labels)]
+
+
+def inspected():
+    """What the figures of one dataset's latents are drawn from."""
+    return [
+        run_path(pattern, model=model, seed=CONFIG.seeds[0])
+        for pattern in (paths.INSPECTION, paths.INSPECTION_RECORD)
+        for model in CONFIG.inspected_models
+    ]
 
 
 OVERRIDES = as_yaml(dict(workflow.config_settings.config))

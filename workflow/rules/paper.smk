@@ -8,7 +8,7 @@ rule quality_table:
         script=renderer("quality"),
         gates=[os.path.relpath(REPOSITORY / f) for f in ("config/gates.yaml", "benchmark/gates.py")],
     output:
-        expand(run_path(paths.TABLE), table="quality", format=["csv", "md", "tex"]),
+        shown_table("quality"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -25,7 +25,7 @@ rule timing_table:
         timing_records(),
         script=renderer("timing"),
     output:
-        expand(run_path(paths.TABLE), table="timing", format=["csv", "md", "tex"]),
+        shown_table("timing"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -45,7 +45,7 @@ rule sample_grids:
         ],
         script=renderer("sample_grids"),
     output:
-        expand(run_path(paths.FIGURE, figure="samples_{{dataset}}"), format=["pdf", "png"]),
+        shown_figure("samples_{dataset}", "samples", "Samples", dataset="{dataset}"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -67,7 +67,9 @@ rule loss_curves:
         ),
         script=renderer("loss_curves"),
     output:
-        expand(run_path(paths.FIGURE, figure="loss_{{dataset}}"), format=["pdf", "png"]),
+        shown_figure(
+            "loss_{dataset}", "loss", "Training", figure="loss", dataset="{dataset}"
+        ),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -85,8 +87,13 @@ rule prior_densities:
         run_path(paths.DIAGNOSTICS, seed=CONFIG.seeds[0]),
         script=renderer("prior_densities"),
     output:
-        expand(
-            run_path(paths.FIGURE, figure="prior_{{dataset}}_{{model}}"), format=["pdf", "png"]
+        shown_figure(
+            "prior_{dataset}_{model}",
+            "prior",
+            "Latents",
+            figure="prior",
+            dataset="{dataset}",
+            model="{model}",
         ),
     params:
         config=RENDER_ARGUMENTS,

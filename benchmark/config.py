@@ -44,7 +44,7 @@ POWER_JOB = {
         "power_start": 4.0,
         "power_end": 2.0,
         "steps": 5,
-        "sweeps": 120,
+        "sweeps": 80,
         "step_size": 0.002,
         "prior_step_size": 0.1,
     },

@@ -15,8 +15,8 @@ import paper_figures.__main__
 from benchmark import cli, paths
 from benchmark.records import read_record
 
-COMMANDS = ("preflight", "train", "sample", "evaluate", "time")
-JOB_COMMANDS = COMMANDS[1:]
+JOB_COMMANDS = ("train", "sample", "evaluate", "inspect", "time")
+COMMANDS = ("preflight", *JOB_COMMANDS, "power")
 JOB = ["--dataset", "digits", "--model", "vae"]
 
 
@@ -157,6 +157,8 @@ def test_set_overrides_the_file(folder, capsys):  # noqa: ARG001
         (["time", *JOB], "cannot be read as weights"),
         (["evaluate", *JOB], "cannot be read as samples"),
         (["train", *JOB, "--set", "training.batch_size=5000"], "exceeds its 1257 training images"),
+        (["inspect", *JOB], "--model vae: has no latents to look into"),
+        (["inspect", "--dataset", "digits", "--model", "kaem_is"], "cannot be read as weights"),
         (["train", "--dataset", "digits", "--model", "real"], "--model real"),
         (["time", "--dataset", "digits", "--model", "real"], "--model real"),
         (["time", "--dataset", "digits", "--model", "classifier"], "--model classifier"),

@@ -39,7 +39,7 @@ def inspect_model(model: KAEM, data: Dataset, job: Job, seed: int, device: torch
         Arrays, and the "metrics" of a record of the kind "inspection".
 
     Raises:
-        BenchmarkError: fewer than two images.
+        BenchmarkError: fewer than two images, or chains that do not move.
     """
     settings = job.settings
     images = data.images[settings["split"]][: settings["images"]]
@@ -72,8 +72,12 @@ def _posterior(model: KAEM, images: Tensor, settings: dict, random) -> tuple[Ten
         for batch in images.split(BATCH_SIZE)
     ]
     draws = torch.cat([part.z for part in parts], dim=2).cpu()
-    # Chains that never moved, which have no R-hat, have not mixed.
-    r_hat = split_r_hat(draws).nan_to_num(nan=torch.inf).flatten()
+    r_hat = split_r_hat(draws).flatten()
+    if r_hat.isnan().any():
+        raise BenchmarkError(
+            "the posterior chains of some image never moved: its posterior is too narrow for the "
+            "curvature at its mode to describe\n  Was the model trained? Is sigma far too small?"
+        )
     return draws, {
         "r_hat_median": r_hat.median().item(),
         "r_hat_mixed_share": (r_hat < MIXED).double().mean().item(),

@@ -94,9 +94,11 @@ def _class_densities(axis, found: dict, arrays: dict, symbol: str) -> None:
             sns.kdeplot(x=own, ax=axis, color=colour, lw=1, cut=0, label=str(name))
     axis.set(yticks=[], ylabel="", xlabel=f"{symbol}, $q = {q + 1}$")
     axis.set_title("posterior draws by class", fontsize="small")
-    axis.legend(fontsize="xx-small", handlelength=0.8, ncols=2, columnspacing=0.6, loc="upper left")
+    axis.legend(
+        fontsize="xx-small", handlelength=0.6, ncols=5, columnspacing=0.5, loc="upper center"
+    )
     low, high = axis.get_ylim()
-    axis.set_ylim(low, high * 1.25)  # room for the legend
+    axis.set_ylim(low, high * 1.35)  # room for the legend
 
 
 def _shown_formulas(found: dict, order: np.ndarray) -> list[int]:
@@ -115,7 +117,7 @@ def _formula(axis, formula: dict, arrays: dict, row: int, colour) -> None:
     place = ",".join(str(number + 1) for number in formula["latent"])
     axis.set_title(
         f"$z_{{{place}}}$: {formula['form']}, error {formula['relative_error']:.0%}\n"
-        + textwrap.fill(formula["formula"], 28),
-        fontsize="xx-small",
+        + textwrap.fill(formula["formula"], 25),
+        fontsize=6.5,
     )
     axis.set_xlabel("$z$")

@@ -74,16 +74,8 @@ def _masses(axis, found: dict, arrays: dict, colours: dict) -> None:
         error = 2 * found[f"mass_{name}_error"]
         axis.fill_between(arrays["passes"], mass - error, mass + error, color=colour, alpha=0.2)
     axis.axhline(found["mass_true"], color="black", lw=0.9, ls="--")
-    axis.annotate(
-        "truth",
-        (arrays["passes"][-1], found["mass_true"]),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="right",
-        fontsize="x-small",
-    )
     axis.set(xlabel="decoder passes", ylabel="chains at $z > 0$")
-    axis.set_title("mass of the right mode (± 2 s.e.)", fontsize="small")
+    axis.set_title("right mode (dashed: truth)", fontsize="small")
 
 
 def _correlations(axis, arrays: dict, colours: dict) -> None:

@@ -36,7 +36,7 @@ def render(config: Config, dataset: str) -> None:
     swaps = [key for key in history if key.startswith("swap_")]
     populations = [
         model
-        for model in config.trained_models
+        for model in config.inspected_models
         if swaps and history.loc[history["model"] == model, swaps].notna().any(axis=None)
     ]
     panels = len(present) + len(populations)
@@ -64,7 +64,7 @@ def _shared(axis, config: Config, history: pd.DataFrame, key: str) -> dict:
     """One line per model that has the quantity; returns label -> line."""
     colours = model_colours(config)
     lines = {}
-    for model in config.trained_models:
+    for model in config.inspected_models:
         own = history[history["model"] == model]
         if own[key].notna().any():
             _line(axis, own, key, colours[model])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from reference.linear_gaussian import draw_data, linear_gaussian_model
+from reference.modes import curve_model, data
 from reference.posterior import ExactPosterior, toy_data, toy_model
+from scipy.stats import kstest, truncnorm
 
 from benchmark.posterior_draws import draw_posterior, split_r_hat
 from kaem.posterior import FeaturePosterior
@@ -13,26 +15,26 @@ COPIES = 500  # of each datum: independent chains, of which the last draws are i
 STEPS = {"chains": 1, "annealing": 30, "burn_in": 20, "kept": 10}
 
 
-def last_draws(model, data: torch.Tensor, generator) -> torch.Tensor:
+def last_draws(model, x: torch.Tensor, generator) -> torch.Tensor:
     """Independent draws of each datum's posterior, (COPIES, b, d)."""
-    posterior = FeaturePosterior(model, data.repeat(COPIES, 1, 1, 1))
+    posterior = FeaturePosterior(model, x.repeat(COPIES, 1, 1, 1))
     draws = draw_posterior(posterior, **STEPS, generator=generator)
-    assert draws.z.shape == (10, 1, COPIES * len(data), *posterior.event_shape)
+    assert draws.z.shape == (10, 1, COPIES * len(x), *posterior.event_shape)
     assert 0.3 < draws.acceptance < 1
-    return draws.z[-1, 0].unflatten(0, (COPIES, len(data)))
+    return draws.z[-1, 0].unflatten(0, (COPIES, len(x)))
 
 
 @pytest.mark.parametrize("kind", ["mixture", "univariate"])
 def test_one_latent_against_quadrature(kind, seeded):
-    """A curved generator and a tilted prior whose walls cut the posterior. Each mean is off by four
-    standard errors once in 16,000 times."""
+    """A curved generator and a tilted prior. Each of 4 means is off by four standard errors once in
+    16,000 times."""
     model = toy_model(kind, 1, 1, seed=1)
-    data = toy_data()
-    exact = ExactPosterior.of(model, data)
+    x = toy_data()
+    exact = ExactPosterior.of(model, x)
     log_weight = exact.log_likelihood + exact.log_prior + exact.log_weights
     weight = (log_weight - exact.log_evidence[:, None]).exp().detach()
     z = exact.z.flatten()
-    draws = last_draws(model, data, seeded(0))[..., 0]
+    draws = last_draws(model, x, seeded(0))[..., 0]
     for moment in (1, 2):
         mean = weight @ z**moment
         error = (weight @ z ** (2 * moment) - mean**2).sqrt() / COPIES**0.5
@@ -40,14 +42,23 @@ def test_one_latent_against_quadrature(kind, seeded):
         assert ((draws**moment).mean(0) - mean > -4 * error).all()
 
 
+def test_walls_cut_the_posterior_off(seeded):
+    """x = z + noise and a standard normal prior on [-1, 1]: a truncated normal; 1 in 1,000."""
+    model = curve_model(lambda z: z, sigma=0.5, domain=(-1.0, 1.0))
+    draws = last_draws(model, data(1.5), seeded(0)).flatten()
+    mean, deviation = 1.2, 0.2**0.5  # of the normal that is cut
+    expected = truncnorm((-1 - mean) / deviation, (1 - mean) / deviation, mean, deviation)
+    assert kstest(draws.numpy(), expected.cdf).pvalue > 1e-3
+
+
 def test_a_linear_model_in_closed_form(seeded):
     model = linear_gaussian_model(3, sigma=0.3)
-    data = draw_data(model, 4, seed=1)
+    x = draw_data(model, 4, seed=1)
     weight, bias = model.generator.linear.weight.detach(), model.generator.linear.bias.detach()
     precision = torch.eye(3, dtype=torch.float64) + weight.T @ weight / model.sigma**2
     covariance = torch.linalg.inv(precision)
-    mean = (data.flatten(1) - bias) @ weight @ covariance / model.sigma**2
-    draws = last_draws(model, data, seeded(0))
+    mean = (x.flatten(1) - bias) @ weight @ covariance / model.sigma**2
+    draws = last_draws(model, x, seeded(0))
     error = covariance.diagonal().sqrt() / COPIES**0.5
     assert ((draws.mean(0) - mean).abs() < 4 * error).all()  # 12 numbers: 1 in 1,300
     found = torch.stack([torch.cov(draws[:, b].T) for b in range(4)]).mean(0)

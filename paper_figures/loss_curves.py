@@ -50,7 +50,7 @@ class Panel:
 
 PANELS = [
     Panel("loss (each model's own)", "nats per image"),
-    *[Panel(f"loss: {name}", name, (kind,)) for kind, name in OTHER_LOSSES.items()],
+    *[Panel(name, "loss", (kind,)) for kind, name in OTHER_LOSSES.items()],
 ]
 
 

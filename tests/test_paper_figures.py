@@ -690,7 +690,7 @@ def test_losses_of_another_kind_have_panels_of_their_own(monkeypatch):
         if axis.get_visible()
     }
     assert labels["nats per image"] == ["VAE"]
-    assert labels["squared error of the noise"] == ["DDPM"]
+    assert labels["loss"] == ["DDPM"]
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["VAE", "DDPM"]
     plt.close(drawn[0])
 

@@ -204,6 +204,18 @@ def test_a_second_run_does_nothing(folder):
     assert "Nothing to be done" in done.stdout
 
 
+def test_the_report_holds_tables_figures_and_captions(folder, tmp_path):
+    page = tmp_path / "report.html"
+    done = snakemake(folder, "--configfile", "tiny.yaml", "--report", page)
+    assert done.returncode == 0, done.stdout
+    text = page.read_text()
+    shown = {name for name in expected_files() if name.endswith((".png", ".csv", ".html"))}
+    for name in shown - {f for f in shown if f.startswith("training/")}:
+        assert Path(name).name in text, name
+    for caption in ("Uncurated samples of every model", "Drag along the learned densities"):
+        assert caption in text
+
+
 def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
     write_config(folder / "tiny.yaml", {"models.vae.training.learning_rate": 0.02})
     assert plan(folder, "tiny.yaml").jobs == {

@@ -85,6 +85,11 @@ def all_gpus():
     return workflow.global_resources["gpu"].value
 
 
+def all_cores():
+    """All that the run may use; --report runs nothing and needs none."""
+    return workflow.global_resources["_cores"].value or 1
+
+
 def trained_weights(wildcards, **fixed):
     """The weights that an entry uses, which may be those of another."""
     names = {**wildcards, **fixed, "model": CONFIG.trained_entry(wildcards.model)}
@@ -152,7 +157,8 @@ def explorer():
 def shown_table(name):
     """The files of a table; the csv goes into Snakemake's report."""
     csv, *others = expand(run_path(paths.TABLE), table=name, format=["csv", "md", "tex"])
-    return [report(csv, caption=f"../report/{name}.rst", category="Tables"), *others]
+    caption = f"../report/{name}.rst"
+    return [report(csv, caption=caption, category="Tables", labels={"table": name}), *others]
 
 
 def shown_figure(name, caption, category, **labels):

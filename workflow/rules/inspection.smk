@@ -29,6 +29,9 @@ rule inspect:
 
 
 rule power:
+    # It uses no data; but a run that lacks some is to end before anything is computed.
+    input:
+        run_path(paths.DATA, dataset=CONFIG.datasets[0]),
     output:
         arrays=run_path(paths.POWER),
         record=run_path(paths.POWER_RECORD),
@@ -161,7 +164,14 @@ rule power_posteriors:
         run_path(paths.POWER_RECORD),
         script=renderer("power_posteriors"),
     output:
-        shown_figure("power_posteriors", "power", "Latents", figure="power posteriors"),
+        shown_figure(
+            "power_posteriors",
+            "power",
+            "Latents",
+            figure="power posteriors",
+            dataset="made up",
+            model="one latent",
+        ),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -186,7 +196,10 @@ rule explorer:
         page=os.path.relpath(REPOSITORY / "paper_figures/explorer.html"),
     output:
         report(
-            run_path(paths.EXPLORER), caption="../report/explorer.rst", category="Latents"
+            run_path(paths.EXPLORER),
+            caption="../report/explorer.rst",
+            category="Latents",
+            labels={"figure": "explorer", "dataset": "all", "model": "all"},
         ),
     params:
         config=RENDER_ARGUMENTS,

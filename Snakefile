@@ -4,11 +4,16 @@
 #   snakemake --cores all --configfile config/demo.yaml       the demo, every model, five minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
 #   snakemake --cores all figures                             from the published records alone
+#   snakemake --report report.html --configfile ...           what is there, as one HTML file
+
+report: "workflow/report/workflow.rst"
+
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/inspection.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/claims.smk"
 
@@ -18,6 +23,7 @@ rule all:
     input:
         tables(),
         figures(),
+        explorer(),
         verdicts(),
 
 

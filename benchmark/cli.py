@@ -45,6 +45,14 @@ def _evaluate(steps, config: Config, options) -> list[str]:
     return [steps.evaluate(config, options.dataset, options.model, options.seed)]
 
 
+def _inspect(steps, config: Config, options) -> list[str]:
+    return [steps.inspect(config, options.dataset, options.model, options.seed)]
+
+
+def _power(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+    return [steps.power(config)]
+
+
 def _time(steps, config: Config, options) -> list[str]:
     names = options.dataset, options.model, options.seed, options.device
     return [steps.time_model(config, *names, trained=not options.untrained)]
@@ -106,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     command("sample", _sample, summary, job, seed, also=(REAL,))
     command("evaluate", _evaluate, "measure the drawn images", job, seed, also=(REAL,))
     command("publish", _publish, f"copy the run's records to {PUBLISHED}, to be committed")
+    command("inspect", _inspect, "look into the latents of a trained KAEM", job, seed)
+    command("power", _power, "sample a posterior with two modes, with and without a population")
     timing = command("time", _time, "time sampling on one device", job, seed)
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     timing.add_argument(
@@ -202,6 +212,12 @@ def _check_names(config: Config, options: argparse.Namespace) -> None:
     if model is not None and model not in models:
         problems.append(f"--model {model}: not in models: {', '.join(models)}")
     labelled = dataset not in config.known_datasets or config.has_classifier(dataset)
+    if (
+        getattr(options, "run", None) is _inspect
+        and model in models
+        and (model not in config.inspected_models)
+    ):
+        problems.append(f"--model {model}: has no latents to look into; choose a KAEM entry")
     if model == CLASSIFIER and not labelled:
         problems.append(f"--model {model}: the images of {dataset} have no labels to learn")
     if problems:

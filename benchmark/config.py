@@ -19,6 +19,37 @@ from benchmark.validation import CLASSIFIER, REAL, apply_override, find_problems
 # Of Inception's standard weights, with which alone a Frechet distance is called FID.
 OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
+# What looking into a trained KAEM takes (`benchmark.inspection`); the passes are the generator's.
+INSPECTION = {
+    "images": 400,
+    "chains": 2,  # of the posterior of each image, from independent prior draws
+    "annealing": 60,  # passes from the prior to the posterior
+    "burn_in": 30,
+    "kept": 90,
+    "sobol_draws": 1000,
+    "bases": 4,  # prior draws from which single latents depart
+    "positions": 15,  # of a latent that is moved
+    "moved": 8,  # latents at most: those that matter most
+}
+
+# Comparing samplers on a posterior with two modes (`benchmark.power`), the same in every run.
+POWER_JOB = {
+    "dataset": "two_modes",
+    "model": "population",
+    "settings": {
+        "datum": 1.5,
+        "sigma": 0.2,
+        "chains": 500,
+        "temperatures": 6,
+        "power_start": 4.0,
+        "power_end": 2.0,
+        "steps": 5,
+        "sweeps": 80,
+        "step_size": 0.002,
+        "prior_step_size": 0.1,
+    },
+}
+
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
 
@@ -183,6 +214,22 @@ class Config:
             "classifier": classifier,
         }
         return Job(self.run, dataset, model, settings)
+
+    @property
+    def inspected_models(self) -> list[str]:
+        """The entries of KAEM, whose latents there are to look into."""
+        return [
+            model
+            for model in self.evaluated_models
+            if model in self.trained_models and self.architecture(model).startswith("kaem")
+        ]
+
+    def inspection_job(self, dataset: str, model: str) -> Job:
+        """Looking into a trained KAEM, on images of the test split where there is one."""
+        references = self.resolved(dataset)["evaluation"]["references"]
+        split = "test" if "test" in self.facts(dataset).splits else next(iter(references))
+        training = self.training_job(dataset, model).config_hash
+        return Job(self.run, dataset, model, {"training": training, "split": split} | INSPECTION)
 
     def timing_job(self, dataset: str, model: str) -> Job:
         """Timing the trained model."""

@@ -26,12 +26,18 @@ DIAGNOSTICS = RUN + "/training" + _JOB + ".npz"
 SAMPLES = RUN + "/samples" + _JOB + ".npz"
 METRICS_RECORD = RUN + "/metrics" + _JOB + ".json"
 
+INSPECTION = RUN + "/inspection" + _JOB + ".npz"
+INSPECTION_RECORD = RUN + "/inspection" + _JOB + ".json"
+POWER = RUN + "/power/power.npz"
+POWER_RECORD = RUN + "/power/power.json"
+
 TIMING_RECORD = RUN + "/timing/{device}/{dataset}/{model}.json"
 
 BENCH = RUN + "/{name}"
 
 TABLE = RUN + "/tables/{table}.{format}"
 CLAIMS = RUN + "/claims.{format}"
+EXPLORER = RUN + "/explorer.html"
 FIGURE = RUN + "/figures/{figure}.{format}"
 LOG = RUN + "/logs/{step}.log"
 

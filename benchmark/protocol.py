@@ -14,7 +14,7 @@ class GenerativeModel(Protocol):
     A model may also have
 
     - `diagnostics() -> dict[str, Tensor]`: small arrays that show what it learned. They are
-      stored before and after training.
+      stored before and after training and a few times in between.
     - `needs_index`: true if its `loss` takes `index` (n,), the places of the data in the training
       set, because it keeps something for every datum.
     - `learning_rate_factors: dict[str, float]`: children whose parameters learn at the training's

@@ -29,7 +29,7 @@ def write_record(
     """Write a measurement with its origin; returns the record.
 
     Args:
-        kind: "training", "classifier", "metrics" or "timing".
+        kind: "training", "classifier", "metrics", "inspection", "power" or "timing".
         job: what was computed; its settings and their hash are stored.
         metrics: the measurements, as the schema describes them for `kind`.
         sample_count: how many images the measurement rests on.

@@ -10,7 +10,7 @@ import torch
 
 from benchmark import paths
 from benchmark.classifier import accuracy, train_classifier
-from benchmark.config import CLASSIFIER, REAL, Config, Job
+from benchmark.config import CLASSIFIER, POWER_JOB, REAL, Config, Job
 from benchmark.data import Dataset
 from benchmark.files import file_digest, write_arrays
 from benchmark.inputs import load_data, load_model, use_device
@@ -118,6 +118,60 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     found = {name: value for name, value in metrics.items() if name.startswith(("fid_", "fd_"))}
     shown = ", ".join(f"{k} {v:.2f}" for k, v in found.items() if "infinity" not in k)
     return f"{dataset} · {model} · seed {seed}: {shown or 'no features to compare in'}"
+
+
+def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
+    """Look into a trained KAEM and write arrays and record."""
+    from benchmark.inspection import inspect_model
+
+    device = use_device(config.device, config.threads)
+    job = config.inspection_job(dataset, model)
+    trained = load_model(config, dataset, model, seed, device)
+    started = time.perf_counter()
+    arrays, metrics = inspect_model(trained, load_data(config, dataset), job, seed, device)
+    names = {"dataset": dataset, "model": model, "seed": seed}
+    path = paths.fill(paths.INSPECTION, config.run, **names)
+    write_arrays(path, **arrays)
+    write_record(
+        paths.fill(paths.INSPECTION_RECORD, config.run, **names),
+        "inspection",
+        job,
+        metrics | {"arrays_sha256": file_digest(path)},
+        seed=seed,
+        device=device,
+        wall_time_s=time.perf_counter() - started,
+        sample_count=arrays["posterior_draws"].shape[1],
+    )
+    return (
+        f"{dataset} · {model} · seed {seed}: R-hat below 1.1 for "
+        f"{metrics['r_hat_mixed_share']:.0%} of the latents of single images"
+    )
+
+
+def power(config: Config) -> str:
+    """Sample a posterior with two modes, with and without a population; write arrays and record."""
+    from benchmark.power import compare_samplers
+
+    device = use_device("cpu", config.threads)
+    job = Job(config.run, **POWER_JOB)
+    started = time.perf_counter()
+    arrays, metrics = compare_samplers(job.settings)
+    path = paths.fill(paths.POWER, config.run)
+    write_arrays(path, **arrays)
+    write_record(
+        paths.fill(paths.POWER_RECORD, config.run),
+        "power",
+        job,
+        metrics | {"arrays_sha256": file_digest(path)},
+        seed=0,
+        device=device,
+        wall_time_s=time.perf_counter() - started,
+        sample_count=job.settings["chains"],
+    )
+    return (
+        f"mass of the right mode: {metrics['mass_true']:.3f}; ULA {metrics['mass_ula']:.3f}, "
+        f"population {metrics['mass_population']:.3f}, each after {metrics['passes']} passes"
+    )
 
 
 def time_model(

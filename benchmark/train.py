@@ -21,6 +21,7 @@ from benchmark.seeding import derive_seed, generator
 from kaem.errors import KAEMError
 
 HISTORY_ROWS = 200
+SNAPSHOTS = (1, 10, 30)  # per cent of the updates, after which diagnostics are taken
 FINAL_FRACTION = 0.05  # of the updates, over which the record's final values are averaged
 
 
@@ -85,6 +86,13 @@ def train_model(
         which = {"index": rows} if getattr(model, "needs_index", False) else {}
         return model.loss(to_float(images.to(device)), noise, **which)
 
+    def after_update(update: int, updates: int) -> None:
+        if hasattr(model, "after_update"):
+            model.after_update(update, updates)
+        for percent in SNAPSHOTS:
+            if update == -(-percent * updates // 100):
+                diagnostics.update(_diagnostics(model, f"{percent}_percent"))
+
     started = time.perf_counter()
     history = optimise(
         model,
@@ -95,7 +103,7 @@ def train_model(
         schedule=settings["schedule"],
         title=title,
         progress=progress,
-        after_update=getattr(model, "after_update", None),
+        after_update=after_update,
     )
     seconds = time.perf_counter() - started
     return TrainingRun(model, history, diagnostics | _diagnostics(model, "after"), seconds)

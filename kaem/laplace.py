@@ -80,7 +80,9 @@ def laplace_importance(
         )
     z = posterior.prior_draws(len(posterior.x), generator)
     centre = _middle(posterior, z, annealing, exploration, generator)
-    proposal = Proposal(centre.double(), torch.linalg.cholesky(_precision(posterior, centre)))
+    proposal = Proposal(
+        centre.double(), torch.linalg.cholesky(gauss_newton_precision(posterior, centre))
+    )
     log_weights = [_log_weight(posterior, proposal, generator) for _ in range(draws)]
     return evidence_from_weights(torch.stack(log_weights, dim=1))
 
@@ -105,8 +107,11 @@ def _middle(posterior: Posterior, z: Tensor, annealing: int, exploration: int, g
     return (total / counted).flatten(1)
 
 
-def _precision(posterior: Posterior, centre: Tensor) -> Tensor:
-    """Gauss and Newton's curvature of -log p(z|x) at (b, d), in float64: (b, d, d)."""
+def gauss_newton_precision(posterior: Posterior, centre: Tensor) -> Tensor:
+    """Gauss and Newton's curvature of -log p(z|x) at (b, d), in float64: (b, d, d).
+
+    Central differences: it costs 2 d passes of the generator for each datum.
+    """
     variance = posterior.marginals.variance().flatten().double()
     columns = []
     for j, step in enumerate(DIFFERENCE * variance.sqrt()):

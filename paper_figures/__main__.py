@@ -13,14 +13,20 @@ from benchmark.errors import BenchmarkError, exit_code
 from benchmark.paths import PUBLISHED
 from paper_figures import (
     cost,
+    explorer,
     inductive_bias,
+    latents,
     loss_curves,
+    power_posteriors,
     prior_densities,
+    prior_posterior,
     quality,
     reported,
     sample_grids,
     timing,
     tradeoff,
+    training_health,
+    traversals,
 )
 from paper_figures.records import DEVICES
 
@@ -33,6 +39,12 @@ RENDERERS = {
     "tradeoff": (tradeoff.render, ("device",)),
     "sample_grids": (sample_grids.render, ("dataset",)),
     "loss_curves": (loss_curves.render, ("dataset",)),
+    "training_health": (training_health.render, ("dataset",)),
+    "prior_posterior": (prior_posterior.render, ("dataset",)),
+    "traversals": (traversals.render, ("dataset",)),
+    "latents": (latents.render, ("dataset",)),
+    "power_posteriors": (power_posteriors.render, ()),
+    "explorer": (explorer.render, ()),
     "prior_densities": (prior_densities.render, ("dataset", "model")),
 }
 

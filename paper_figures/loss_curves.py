@@ -1,8 +1,6 @@
-"""Figure `loss_<dataset>`: training losses, and how the posterior samplers did meanwhile."""
+"""Figure `loss_<dataset>`: training losses."""
 
-import re
 from dataclasses import dataclass
-from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +20,6 @@ from paper_figures.style import (
 )
 
 COLUMNS = 3
-DASHES = ("-", "--", ":", "-.")
 
 # Whose loss is no bound of the evidence in nats.
 OTHER_LOSSES = {"ddpm": "squared error of the noise", "pixel_ebm": "gap of energies"}
@@ -30,22 +27,19 @@ OTHER_LOSSES = {"ddpm": "squared error of the noise", "pixel_ebm": "gap of energ
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity: the columns of the history that match `keys`, of the models that have it."""
+    """The losses of one kind."""
 
     title: str
     ylabel: str
-    keys: str
     architectures: tuple[str, ...] | None = None  # None: all but those with other losses
 
-    def lines(self, config: Config, history: pd.DataFrame) -> list[tuple[str, str]]:
-        """The (model, key) pairs that have values."""
+    def models(self, config: Config, history: pd.DataFrame) -> list[str]:
+        """Those that have a history."""
+        trained = set(history["model"]) if len(history) else set()
         return [
-            (model, key)
+            model
             for model in config.trained_models
-            if self._shows(config.architecture(model))
-            for key in history
-            if re.fullmatch(self.keys, key)
-            and history.loc[history["model"] == model, key].notna().any()
+            if model in trained and self._shows(config.architecture(model))
         ]
 
     def _shows(self, architecture: str) -> bool:
@@ -55,10 +49,8 @@ class Panel:
 
 
 PANELS = [
-    Panel("loss (each model's own)", "nats per image", "loss"),
-    *[Panel(f"loss: {name}", name, "loss", (kind,)) for kind, name in OTHER_LOSSES.items()],
-    Panel("importance sampling", "effective sample size", "ess"),
-    Panel("swaps (solid: with the prior)", "acceptance", "swap_.*"),
+    Panel("loss (each model's own)", "nats per image"),
+    *[Panel(name, "loss", (kind,)) for kind, name in OTHER_LOSSES.items()],
 ]
 
 
@@ -66,15 +58,14 @@ def render(config: Config, dataset: str) -> None:
     """Mean over seeds, with the range of the seeds as a band; panels without data are left out."""
     use_style()
     history = histories(config, dataset)
-    panels = [(panel, panel.lines(config, history)) for panel in PANELS]
-    panels = [(panel, lines) for panel, lines in panels if lines]
+    panels = [(panel, panel.models(config, history)) for panel in PANELS]
+    panels = [(panel, models) for panel, models in panels if models]
     columns = min(max(len(panels), 1), COLUMNS)
     rows = max(-(-len(panels) // columns), 1)
     figure, axes = plt.subplots(rows, columns, figsize=(FULL, 2.3 * rows + 0.6), squeeze=False)
     handles = {}
-    for axis, (panel, lines) in zip(axes.flat, panels, strict=False):
-        _draw(axis, panel, lines, history, config)
-        # The first line of a model, which is solid, stands for it.
+    for axis, (panel, models) in zip(axes.flat, panels, strict=False):
+        _draw(axis, panel, models, history, config)
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
         axis.get_legend().remove()
@@ -87,28 +78,23 @@ def render(config: Config, dataset: str) -> None:
     plt.close(figure)
 
 
-def _draw(axis, panel: Panel, lines: list, history: pd.DataFrame, config: Config) -> None:
+def _draw(axis, panel: Panel, models: list[str], history: pd.DataFrame, config: Config) -> None:
     colours = model_colours(config)
-    for model in dict.fromkeys(model for model, _ in lines):
-        keys = [key for each, key in lines if each == model]
-        for key, dashes in zip(keys, cycle(DASHES), strict=False):
-            sns.lineplot(
-                data=history[history["model"] == model],
-                x="update",
-                y=key,
-                ax=axis,
-                errorbar=("pi", 100),
-                lw=1.2,
-                linestyle=dashes,
-                color=colours[model],
-                label=model_label(config, model),
-            )
+    for model in models:
+        sns.lineplot(
+            data=history[history["model"] == model],
+            x="update",
+            y="loss",
+            ax=axis,
+            errorbar=("pi", 100),
+            lw=1.2,
+            color=colours[model],
+            label=model_label(config, model),
+        )
     axis.set(xlabel="update", ylabel=panel.ylabel)
     axis.set_title(panel.title, fontsize="small")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    if panel.keys == "loss":
-        shown = history[history["model"].isin([model for model, _ in lines])]
-        _zoom(axis, shown["loss"])
+    _zoom(axis, history.loc[history["model"].isin(models), "loss"])
 
 
 def _zoom(axis, losses) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark import paths
-from benchmark.config import REAL, Config, Job
+from benchmark.config import POWER_JOB, REAL, Config, Job
 from benchmark.errors import RecordError
-from benchmark.files import read_arrays
+from benchmark.files import file_digest, read_arrays
 from benchmark.names import METRIC, count_of
 from benchmark.records import read_record
 
@@ -97,6 +97,28 @@ def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str
     return read_arrays(path, "diagnostics")
 
 
+def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """What was found in the first seed's latents: the record's metrics, and the arrays.
+
+    Raises:
+        RecordError: nobody has looked yet, or at another model.
+    """
+    seed = config.seeds[0]
+    command = f"inspect --dataset {dataset} --model {model} --seed {seed}"
+    job = config.inspection_job(dataset, model)
+    return _with_arrays(paths.INSPECTION_RECORD, paths.INSPECTION, config, job, command, seed=seed)
+
+
+def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
+    """How the population and ULA sampled two modes: the record, and the arrays.
+
+    Raises:
+        RecordError: they were not compared yet.
+    """
+    job = Job(config.run, **POWER_JOB)
+    return _with_arrays(paths.POWER_RECORD, paths.POWER, config, job, "power")
+
+
 def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:
     """Where the drawn images of one job lie."""
     return paths.fill(paths.SAMPLES, config.run, dataset=dataset, model=model, seed=seed)
@@ -129,6 +151,20 @@ def hardware(record: dict) -> str:
 def _names(record: dict) -> dict:
     names = {key: record[key] for key in ("dataset", "model", "seed")}
     return names | {"source": record["provenance"]["source_digest"], "file": record["file"]}
+
+
+def _with_arrays(
+    record_pattern: str, pattern: str, config: Config, job: Job, command: str, **names
+) -> tuple[dict, dict[str, np.ndarray]]:
+    record = _read(record_pattern, config, job, **names)
+    advice = f"\n  Run `python -m benchmark {command}` with this configuration."
+    if record is None:
+        path = paths.fill(record_pattern, config.run, dataset=job.dataset, model=job.model, **names)
+        raise RecordError(f"{path}: is not there{advice}")
+    path = paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **names)
+    if not path.exists() or file_digest(path) != record["metrics"]["arrays_sha256"]:
+        raise RecordError(f"{path}: is missing or not what its record describes{advice}")
+    return record["metrics"], read_arrays(path, "arrays of a figure")
 
 
 def _read(pattern: str, config: Config, job: Job, **names) -> dict | None:

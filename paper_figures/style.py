@@ -7,6 +7,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -39,6 +40,7 @@ DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}
 FULL = 7.0  # inches, both columns of a two-column paper
 
 PRIOR_BEFORE = "0.6"
+MOST_PANELS, PANEL_COLUMNS = 16, 4
 
 
 def use_style() -> None:
@@ -75,6 +77,25 @@ def model_colours(config: Config) -> dict[str, tuple]:
     palettes = ("colorblind", "dark", "bright")
     colours = [colour for name in palettes for colour in sns.color_palette(name, 10)]
     return dict(zip(names, cycle(colours), strict=False))
+
+
+def latent_symbol(config: Config, model: str) -> str:
+    """What stands for one entry of the generator's input: a sum, with the univariate prior."""
+    return "$h_q$" if config.architecture(model).endswith("univariate") else "$z_q$"
+
+
+def latent_panels(count: int, height: float = 1.15) -> tuple[Figure, list]:
+    """A figure with a small panel for each of the first latents, `MOST_PANELS` at most."""
+    shown = min(count, MOST_PANELS)
+    rows = -(-shown // PANEL_COLUMNS)
+    figure, axes = plt.subplots(
+        rows, PANEL_COLUMNS, figsize=(FULL, height * rows + 0.6), squeeze=False
+    )
+    for axis in axes.flat[shown:]:
+        axis.set_axis_off()
+    for axis in axes.flat[:shown]:
+        axis.set_yticks([])
+    return figure, list(axes.flat[:shown])
 
 
 def save_figure(figure: Figure, config: Config, name: str) -> None:

@@ -15,8 +15,8 @@ import paper_figures.__main__
 from benchmark import cli, paths
 from benchmark.records import read_record
 
-JOB_COMMANDS = ("train", "sample", "evaluate", "time")
-COMMANDS = ("preflight", *JOB_COMMANDS, "claims", "plan", "compare")
+JOB_COMMANDS = ("train", "sample", "evaluate", "inspect", "time")
+COMMANDS = ("preflight", *JOB_COMMANDS, "power", "claims", "plan", "compare")
 JOB = ["--dataset", "digits", "--model", "vae"]
 
 
@@ -159,6 +159,8 @@ def test_set_overrides_the_file(folder, capsys):  # noqa: ARG001
         (["time", *JOB], "cannot be read as weights"),
         (["evaluate", *JOB], "cannot be read as samples"),
         (["train", *JOB, "--set", "training.batch_size=5000"], "exceeds its 1257 training images"),
+        (["inspect", *JOB], "--model vae: has no latents to look into"),
+        (["inspect", "--dataset", "digits", "--model", "kaem_is"], "cannot be read as weights"),
         (["train", "--dataset", "digits", "--model", "real"], "--model real"),
         (["time", "--dataset", "digits", "--model", "real"], "--model real"),
         (["time", "--dataset", "digits", "--model", "classifier"], "--model classifier"),

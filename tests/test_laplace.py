@@ -105,13 +105,13 @@ def askew(*arguments):
     return precision
 
 
-MIDDLE, PRECISION = kaem.laplace._middle, kaem.laplace._precision
+MIDDLE, PRECISION = kaem.laplace._middle, kaem.laplace.gauss_newton_precision
 FITS = {
     "as it is": {},
     "off centre": {"_middle": off_centre},
-    "too narrow": {"_precision": too_narrow},
-    "too wide": {"_precision": too_wide},
-    "askew": {"_precision": askew},
+    "too narrow": {"gauss_newton_precision": too_narrow},
+    "too wide": {"gauss_newton_precision": too_wide},
+    "askew": {"gauss_newton_precision": askew},
 }
 
 
@@ -146,7 +146,7 @@ def exact_posterior(posterior: Posterior) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_precision_of_a_linear_model_is_exact(latents):
     posterior, _ = linear_gaussian(latents, DATA)
     _, expected = exact_posterior(posterior)
-    found = kaem.laplace._precision(posterior, posterior.prior_draws(DATA, seeded(0)))
+    found = kaem.laplace.gauss_newton_precision(posterior, posterior.prior_draws(DATA, seeded(0)))
     assert found.dtype == torch.float64
     # The prior's table has a variance of its own, to four digits.
     torch.testing.assert_close(found, expected.expand(DATA, -1, -1), rtol=0, atol=1e-3)
@@ -157,7 +157,7 @@ def test_the_precision_of_a_linear_model_is_exact(latents):
 def test_the_precision_of_a_nonlinear_model_by_autograd(toy, cls):
     posterior = cls(toy_model(*toy), toy_data())
     z = posterior.prior_draws(2, seeded(0))
-    found = kaem.laplace._precision(posterior, z.flatten(1))
+    found = kaem.laplace.gauss_newton_precision(posterior, z.flatten(1))
     variance = posterior.marginals.variance().flatten()
     for row, precision in zip(z, found, strict=True):
 

@@ -702,18 +702,16 @@ def test_the_quality_table_shows_bits_and_how_the_posterior_sampler_did():
 def write_history(model: str, seed: int) -> None:
     path = find(paths.HISTORY, model=model, seed=seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ess = model == "kaem_is"
     with path.open("w") as handle:
-        handle.write("update,seconds,loss" + (",ess\n" if ess else "\n"))
+        handle.write("update,seconds,loss\n")
         for update in range(1, 20):
-            loss = 100 / update + seed
-            handle.write(f"{update},0.1,{loss}" + (f",{1 + seed}\n" if ess else "\n"))
+            handle.write(f"{update},0.1,{100 / update + seed}\n")
 
 
-def write_densities(shape: tuple[int, ...]) -> None:
+def write_densities(shape: tuple[int, ...], stages: tuple[str, ...]) -> None:
     nodes = np.linspace(-3, 3, 30)
-    arrays = {f"nodes_{stage}": nodes for stage in ("before", "after")}
-    for number, stage in enumerate(("before", "after")):
+    arrays = {f"nodes_{stage}": nodes for stage in stages}
+    for number, stage in enumerate(stages):
         density = np.exp(-((nodes - number) ** 2))
         arrays[f"density_{stage}"] = np.broadcast_to(density, (*shape, 30))
     path = find(paths.DIAGNOSTICS, model="kaem_is")
@@ -743,13 +741,14 @@ def render_samples(config: Config) -> str:
 
 
 def render_prior(config: Config) -> str:
-    write_densities((2,))
+    write_densities((2,), tuple(prior_densities.STAGES))
     prior_densities.render(config, "digits", "kaem_is")
     return "prior_digits_kaem_is"
 
 
 def render_prior_univariate(config: Config) -> str:
-    write_densities((3, 2))  # more latents than panels
+    # More latents than panels, and a training that stored nothing on the way.
+    write_densities((3, 2), ("before", "after"))
     prior_densities.render(config, "digits", "kaem_is")
     return "prior_digits_kaem_is"
 
@@ -759,7 +758,7 @@ RENDERINGS = [render_loss, render_samples, render_prior, render_prior_univariate
 
 @pytest.mark.parametrize("render", RENDERINGS)
 def test_figures_are_the_same_bytes_each_time(render, folder, monkeypatch):
-    monkeypatch.setattr(prior_densities, "MOST_PANELS", 2)
+    monkeypatch.setattr(style, "MOST_PANELS", 2)
     contents = []
     for _ in range(2):
         name = render(make_config())
@@ -794,7 +793,7 @@ def test_losses_of_another_kind_have_panels_of_their_own(monkeypatch):
         if axis.get_visible()
     }
     assert labels["nats per image"] == ["VAE"]
-    assert labels["squared error of the noise"] == ["DDPM"]
+    assert labels["loss"] == ["DDPM"]
     assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["VAE", "DDPM"]
     plt.close(drawn[0])
 
@@ -805,13 +804,12 @@ def test_loss_curves_show_every_model_and_seed(monkeypatch):
         patched.setattr(loss_curves, "save_figure", lambda figure, *_: drawn.append(figure))
         patched.setattr(plt, "close", lambda _figure: None)
         render_loss(make_config())
-    loss, ess = drawn[0].axes  # no model here has a population, or a loss of another kind
+    (loss,) = drawn[0].axes  # no model here has a loss of another kind
     lines = {line.get_label(): line.get_xydata() for line in loss.get_lines()}
     assert lines.keys() == {"KAEM-IS", "VAE"}
     for points in lines.values():
         # The mean of two seeds, one nat apart.
         np.testing.assert_allclose(points[:, 1], 100 / points[:, 0] + 0.5)
-    assert [line.get_label() for line in ess.get_lines()] == ["KAEM-IS"]
     plt.close(drawn[0])
 
 

@@ -120,12 +120,23 @@ def folder(finished):
 # The full run -----------------------------------------------------------------------------------
 
 
+# Of each inspected model, and the rule that draws them.
+LATENT_FIGURES = {
+    "posterior": "prior_posterior",
+    "traversals": "traversals",
+    "latents": "latents",
+}
+
+
 def expected_files() -> set[str]:
     jobs = [f"digits/{model}/seed0" for model in MODELS]
     evaluated = [*jobs, "digits/real/seed0"]
-    figures = ["samples_digits", "loss_digits", "prior_digits_kaem_is", "tradeoff_cpu"]
+    figures = ["samples_digits", "loss_digits", "health_digits", "power_posteriors", "tradeoff_cpu"]
+    figures += [f"{kind}_digits_kaem_is" for kind in ("prior", *LATENT_FIGURES)]
     logs = ["data/digits", "classifier/digits", "quality_table", "timing_table", "claims"]
     logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits/kaem_is"]
+    logs += [f"{rule}/digits" for rule in (*LATENT_FIGURES.values(), "training_health")]
+    logs += ["inspect/digits/kaem_is/0", "power", "power_posteriors", "explorer"]
     logs += [f"train/digits/{model}/0" for model in MODELS]
     logs += [f"time/cpu/digits/{model}" for model in MODELS]
     logs += [f"{s}/digits/{m}/0" for s in ("sample", "evaluate") for m in (*MODELS, "real")]
@@ -137,6 +148,9 @@ def expected_files() -> set[str]:
         *(f"training/{job}.{kind}" for job in jobs for kind in ("json", "csv", "npz")),
         *(f"samples/{job}.npz" for job in evaluated),
         *(f"metrics/{job}.json" for job in evaluated),
+        *(f"inspection/digits/kaem_is/seed0.{kind}" for kind in ("json", "npz")),
+        *(f"power/power.{kind}" for kind in ("json", "npz")),
+        "explorer.html",
         *(f"timing/cpu/digits/{model}.json" for model in MODELS),
         *(
             f"tables/{t}.{kind}"
@@ -164,16 +178,16 @@ def test_every_record_is_whole_and_of_this_configuration(folder):
     config = load_config(folder / "tiny.yaml")
     results = folder / "results" / "tiny"
     found = {}
-    for kind in ("training", "classifier", "metrics", "timing"):
+    for kind in ("training", "classifier", "metrics", "inspection", "timing"):
         for path in sorted((results / kind).rglob("*.json")):
             record = read_record(path)
             assert record["kind"] == kind
-            step = {"metrics": "evaluation", "timing": "timing"}.get(kind, "training")
+            step = {"metrics": "evaluation", "classifier": "training"}.get(kind, kind)
             job = getattr(config, f"{step}_job")("digits", record["model"])
             assert record["config_hash"] == job.config_hash
             assert record["settings"] == job.settings
             found[kind, record["model"]] = record
-    assert len(found) == 2 + 1 + 3 + 2
+    assert len(found) == 2 + 1 + 3 + 1 + 2
     # What was measured is what the table shows.
     with (results / "tables" / "quality.csv").open() as handle:
         rows = {row["model"]: row for row in csv.DictReader(handle)}
@@ -195,6 +209,18 @@ def test_a_second_run_does_nothing(folder):
     done = snakemake(folder, "--configfile", "tiny.yaml")
     assert done.returncode == 0, done.stdout
     assert "Nothing to be done" in done.stdout
+
+
+def test_the_report_holds_tables_figures_and_captions(folder, tmp_path):
+    page = tmp_path / "report.html"
+    done = snakemake(folder, "--configfile", "tiny.yaml", "--report", page)
+    assert done.returncode == 0, done.stdout
+    text = page.read_text()
+    shown = {name for name in expected_files() if name.endswith((".png", ".csv", ".html"))}
+    for name in shown - {f for f in shown if f.startswith("training/")}:
+        assert Path(name).name in text, name
+    for caption in ("Uncurated samples of every model", "Drag along the learned densities"):
+        assert caption in text
 
 
 def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
@@ -221,6 +247,9 @@ def test_a_changed_label_redoes_tables_and_figures_alone(folder):
         "sample_grids digits",
         "loss_curves digits",
         "prior_densities digits kaem_is",
+        "power_posteriors",
+        "explorer",
+        *(f"{rule} digits" for rule in (*LATENT_FIGURES.values(), "training_health")),
     }
 
 
@@ -237,6 +266,7 @@ def test_one_more_seed_keeps_what_there_is(folder):
 RENDERED = (
     *("quality_table", "timing_table", "claims"),
     *("sample_grids", "loss_curves", "prior_densities"),
+    *("power_posteriors", "explorer", "training_health", *LATENT_FIGURES.values()),
 )
 
 

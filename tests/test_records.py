@@ -33,6 +33,37 @@ METRICS = {
         "nats_error_test_10": 0.5,
         "nats_low_ess_share_test_10": 0.1,
     },
+    "inspection": {
+        "arrays_sha256": "a" * 64,
+        "r_hat_median": 1.2,
+        "r_hat_mixed_share": 0.5,
+        "acceptance": 0.6,
+        "ks_prior": [0.1],
+        "ks_chains": [0.0],
+        "sobol_total": [1.0],
+        "sobol_error": [0.1],
+        "formulas": [
+            {
+                "latent": [0],
+                "form": "linear",
+                "formula": "1 + 2 z",
+                "error": 0.1,
+                "relative_error": 0.2,
+            }
+        ],
+    },
+    "power": {
+        "passes": 100,
+        "arrays_sha256": "a" * 64,
+        "swap_rates": [0.5],
+        "mass_true": 0.7,
+        "mass_prior_basin": 0.5,
+        **{
+            f"{name}_{sampler}{tail}": 0.5
+            for sampler in ("ula", "population")
+            for name, tail in (("mass", ""), ("mass", "_error"), ("autocorrelation", ""))
+        },
+    },
     "timing": timing_metrics([TIMING_ROW]),
 }
 

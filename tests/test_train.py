@@ -15,7 +15,7 @@ import benchmark.train
 from benchmark import cli
 from benchmark.errors import TrainingError
 from benchmark.pixels import to_float
-from benchmark.train import HISTORY_ROWS, History, batch_stream, optimise, train_model
+from benchmark.train import HISTORY_ROWS, SNAPSHOTS, History, batch_stream, optimise, train_model
 from kaem.errors import KAEMError
 
 CPU = torch.device("cpu")
@@ -60,10 +60,17 @@ def test_a_seed_decides_weights_and_history(model):
     assert without_seconds(first.history) != without_seconds(other.history)
 
 
-def test_diagnostics_are_taken_before_and_after():
+def test_diagnostics_are_taken_before_during_and_after():
     assert "temperatures_after" in train("kaem_thermo").diagnostics
     found = train("kaem_is").diagnostics
-    assert found.keys() == {f"{k}_{s}" for k in ("nodes", "density") for s in ("before", "after")}
+    stages = ("before", *(f"{percent}_percent" for percent in SNAPSHOTS), "after")
+    assert found.keys() == {f"{k}_{s}" for k in ("nodes", "density") for s in stages}
+    # Of five updates the first and the second; a constant learning rate knows no end of training.
+    constant = {"training.schedule": "constant"}
+    five = train("kaem_is", changes=constant).diagnostics
+    for updates, percent in ((1, 1), (1, 10), (2, 30)):
+        shorter = train("kaem_is", changes=constant | {"training.updates": updates}).diagnostics
+        np.testing.assert_array_equal(five[f"density_{percent}_percent"], shorter["density_after"])
     assert not np.array_equal(found["density_before"], found["density_after"])
     assert train("vae").diagnostics == {}
 

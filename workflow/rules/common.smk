@@ -17,7 +17,7 @@ REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmark import paths
-from benchmark.config import CLASSIFIER, REAL, load_config
+from benchmark.config import CLASSIFIER, POWER_JOB, REAL, load_config
 from benchmark.errors import BenchmarkError
 
 
@@ -85,6 +85,11 @@ def all_gpus():
     return workflow.global_resources["gpu"].value
 
 
+def all_cores():
+    """All that the run may use; --report runs nothing and needs none."""
+    return workflow.global_resources["_cores"].value or 1
+
+
 def trained_weights(wildcards, **fixed):
     """The weights that an entry uses, which may be those of another."""
     names = {**wildcards, **fixed, "model": CONFIG.trained_entry(wildcards.model)}
@@ -120,15 +125,17 @@ def renderer(name):
     return [os.path.relpath(REPOSITORY / f"paper_figures/{each}.py") for each in names]
 
 
+TABLES = {name: ["csv", "md", "tex", "files.json"] for name in ("quality", "timing", "cost")}
+TABLES["reported"] = ["csv", "md", "tex"]  # it rests on no record
+
+
 def table_files(name):
     """A table's files; files.json says which records each cell rests on."""
-    return expand(run_path(paths.TABLE), table=name, format=["csv", "md", "tex", "files.json"])
+    return expand(run_path(paths.TABLE), table=name, format=TABLES[name])
 
 
 def tables():
-    measured = [path for name in ("quality", "timing", "cost") for path in table_files(name)]
-    reported = expand(run_path(paths.TABLE), table="reported", format=["csv", "md", "tex"])
-    return measured + reported
+    return [path for name in TABLES for path in table_files(name)]
 
 
 def has_grid():
@@ -157,7 +164,42 @@ def figures():
     if has_grid():
         names.append("inductive_bias")
     names += [f"tradeoff_{device}" for device in timing_devices()]
+    if CONFIG.inspected_models:
+        names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
+    names += [
+        f"{kind}_{dataset}_{model}"
+        for kind in ("posterior", "traversals", "latents")
+        for dataset in CONFIG.datasets
+        for model in CONFIG.inspected_models
+    ]
     return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
+
+
+def explorer():
+    return [run_path(paths.EXPLORER)] if CONFIG.inspected_models else []
+
+
+def shown_table(name):
+    """The files of a table; the csv goes into Snakemake's report."""
+    csv, *others = table_files(name)
+    caption = f"../report/{name}.rst"
+    return [report(csv, caption=caption, category="Tables", labels={"table": name}), *others]
+
+
+def shown_figure(name, caption, category, **labels):
+    """The files of a figure; the PNG goes into Snakemake's report under these labels."""
+    pdf, png = (run_path(paths.FIGURE, figure=name, format=kind) for kind in ("pdf", "png"))
+    caption = f"../report/{caption}.rst"
+    return [pdf, report(png, caption=caption, category=category, labels=labels)]
+
+
+def inspected():
+    """What the figures of one dataset's latents are drawn from."""
+    return [
+        run_path(pattern, model=model, seed=CONFIG.seeds[0])
+        for pattern in (paths.INSPECTION, paths.INSPECTION_RECORD)
+        for model in CONFIG.inspected_models
+    ]
 
 
 OVERRIDES = as_yaml(dict(workflow.config_settings.config))

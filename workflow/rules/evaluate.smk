@@ -69,7 +69,7 @@ rule time:
         config_hash=lambda wildcards: CONFIG.timing_job(
             wildcards.dataset, wildcards.model
         ).config_hash,
-    threads: workflow.cores
+    threads: all_cores()
     resources:
         gpu=all_gpus(),
     log:

@@ -8,7 +8,7 @@ rule quality_table:
         script=renderer("quality"),
         gates=[os.path.relpath(REPOSITORY / f) for f in ("config/gates.yaml", "benchmark/gates.py")],
     output:
-        table_files("quality"),
+        shown_table("quality"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -25,7 +25,7 @@ rule timing_table:
         timing_records(),
         script=renderer("timing"),
     output:
-        table_files("timing"),
+        shown_table("timing"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -43,7 +43,7 @@ rule cost_table:
         per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
         script=renderer("cost"),
     output:
-        table_files("cost"),
+        shown_table("cost"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -60,7 +60,7 @@ rule reported_table:
         script=renderer("reported"),
         values=os.path.relpath(REPOSITORY / "config/reported.yaml"),
     output:
-        expand(run_path(paths.TABLE), table="reported", format=["csv", "md", "tex"]),
+        shown_table("reported"),
     params:
         config=RENDER_ARGUMENTS,
     log:
@@ -77,7 +77,9 @@ rule tradeoff:
         timing_records(),
         script=renderer("tradeoff"),
     output:
-        expand(run_path(paths.FIGURE, figure="tradeoff_{{device}}"), format=["pdf", "png"]),
+        shown_figure(
+            "tradeoff_{device}", "tradeoff", "Quality", figure="tradeoff", device="{device}"
+        ),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -95,7 +97,7 @@ rule inductive_bias:
         metrics_records(),
         script=renderer("inductive_bias"),
     output:
-        expand(run_path(paths.FIGURE, figure="inductive_bias"), format=["pdf", "png"]),
+        shown_figure("inductive_bias", "inductive_bias", "Quality", figure="inductive bias"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -115,7 +117,7 @@ rule sample_grids:
         ],
         script=renderer("sample_grids"),
     output:
-        expand(run_path(paths.FIGURE, figure="samples_{{dataset}}"), format=["pdf", "png"]),
+        shown_figure("samples_{dataset}", "samples", "Samples", dataset="{dataset}"),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -137,7 +139,9 @@ rule loss_curves:
         ),
         script=renderer("loss_curves"),
     output:
-        expand(run_path(paths.FIGURE, figure="loss_{{dataset}}"), format=["pdf", "png"]),
+        shown_figure(
+            "loss_{dataset}", "loss", "Training", figure="loss", dataset="{dataset}"
+        ),
     params:
         config=RENDER_ARGUMENTS,
         wording=CONFIG.wording,
@@ -155,8 +159,13 @@ rule prior_densities:
         run_path(paths.DIAGNOSTICS, seed=CONFIG.seeds[0]),
         script=renderer("prior_densities"),
     output:
-        expand(
-            run_path(paths.FIGURE, figure="prior_{{dataset}}_{{model}}"), format=["pdf", "png"]
+        shown_figure(
+            "prior_{dataset}_{model}",
+            "prior",
+            "Latents",
+            figure="prior",
+            dataset="{dataset}",
+            model="{model}",
         ),
     params:
         config=RENDER_ARGUMENTS,

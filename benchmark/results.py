@@ -6,7 +6,7 @@ settings, and values that contradict each other.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,20 +114,22 @@ def _read(folder: Path, kind: str, path: Path) -> Result:
     belongs = place(folder, record["kind"], **names, device=record["provenance"]["device"])
     if belongs != path or record["kind"] != kind:
         raise RecordError(f"{path}: holds the record that belongs at {belongs}")
-    problem = contradiction(record)
+    problem = _contradiction(record)
     if problem:
         raise RecordError(f"{path}: contradicts itself: {problem}")
     return Result(path, record)
 
 
-def contradiction(record: dict) -> str | None:
+def _contradiction(record: dict) -> str | None:
     """What cannot be true of a record's values, taken together; None where nothing is wrong."""
     checks = {"training": _in_training, "metrics": _in_metrics, "timing": _in_timing}
-    found = checks.get(record["kind"], lambda _record: [])(record)
-    return next(iter(found), None)
+    try:
+        return next(checks.get(record["kind"], lambda _record: iter(()))(record), None)
+    except (KeyError, TypeError) as error:
+        return f"its settings do not say what was done: {error!r}"
 
 
-def _in_training(record: dict):
+def _in_training(record: dict) -> Iterator[str]:
     metrics, settings = record["metrics"], record["settings"]["training"]
     seconds = metrics["updates"] * metrics["seconds_per_update"]
     if metrics["updates"] != settings["updates"]:
@@ -136,7 +138,7 @@ def _in_training(record: dict):
         yield "seconds_per_update times updates is not wall_time_s"
 
 
-def _in_metrics(record: dict):
+def _in_metrics(record: dict) -> Iterator[str]:
     metrics, settings = record["metrics"], record["settings"]["evaluation"]
     asked = settings.get("likelihood", {"split": None, "images": 0})
     for name, value in metrics.items():
@@ -168,7 +170,7 @@ def _follows(bits: float, name: str, metrics: dict) -> bool:
     return math.isclose(bits, bits_per_dimension(nats, dimension), rel_tol=1e-6)
 
 
-def _in_timing(record: dict):
+def _in_timing(record: dict) -> Iterator[str]:
     asked = record["settings"]["timing"]["batch_sizes"]
     for row in record["metrics"]["sampling"]:
         if "left_out" in row:
@@ -176,9 +178,9 @@ def _in_timing(record: dict):
         size, latency = row["batch_size"], row["latency_ms"]
         if size not in asked:
             yield f"batch size {size}: its settings have {asked}"
-        if not latency["q25"] <= latency["median"] <= latency["q75"] <= latency["p95"]:
+        if not 0 < latency["q25"] <= latency["median"] <= latency["q75"] <= latency["p95"]:
             yield f"batch size {size}: the quantiles of the latency are out of order"
-        rate = 1e3 * size / latency["median"] if latency["median"] else math.inf
+        rate = 1e3 * size / latency["median"]
         if not math.isclose(row["images_per_second"], rate, rel_tol=1e-6):
             yield f"batch size {size}: images_per_second is not the batch over the median latency"
 

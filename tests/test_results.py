@@ -96,6 +96,7 @@ def swap(values: dict, a: str, b: str) -> None:
             "seconds_per_update times updates is not wall_time_s",
         ),
         ("training", lambda r: r["metrics"].update(updates=6), "6 updates, 5 in its settings"),
+        ("training", lambda r: r.update(settings={}), "its settings do not say what was done"),
         (
             "metrics",
             lambda r: swap(r["metrics"], "bits_per_dimension_test_10k", "nats_test_10k"),

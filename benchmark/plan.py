@@ -108,7 +108,7 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
             }
         )
         if best != "L0":
-            commands = [_command(step, words) for step in levels[best]]
+            commands = [_command(step, words, config.seeds[0]) for step in levels[best]]
             title = f"# {claim.id} on {dataset}, {best}, {_time(known[best])}"
             recipes.append("\n".join([title, *commands]))
     end = [shlex.join(["python", "-m", "benchmark", "claims", *words])]
@@ -156,9 +156,10 @@ def _settled_by(config: Config, claim: Claim) -> str:
     return "more seeds" if len(config.seeds) < (claim.seeds or 1) else claim.evidence
 
 
-def _command(step: Step, words: list[str]) -> str:
+def _command(step: Step, words: list[str], timed_seed: int) -> str:
     command, dataset, entry, where = step
-    last = ["--device" if command == "time" else "--seed", str(where)]
+    seed = timed_seed if command == "time" else where
+    last = ["--seed", str(seed), *(["--device", where] if command == "time" else [])]
     named = ["--dataset", dataset, "--model", entry, *(last if entry != CLASSIFIER else [])]
     return shlex.join(["python", "-m", "benchmark", command, *words, *named])
 

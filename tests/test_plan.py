@@ -93,6 +93,7 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
         assert words[:3] == ["python", "-m", "benchmark"]
         options = cli._parser().parse_args(words[3:])
         assert options.config == "a b.yaml"
+    assert "--seed 0 --device cpu" in text
     # With another's records the last step is to compare.
     Path("results/tiny").rename("theirs")
     assert plan.plan(CONFIG, [], 400.0, "theirs").endswith(

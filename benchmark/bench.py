@@ -22,9 +22,9 @@ from benchmark import paths
 from benchmark.errors import exit_code
 from benchmark.files import atomic, write_json
 from benchmark.gains import gains
-from benchmark.promises import Call, Row, promises
+from benchmark.promises import Row, promises
 from benchmark.provenance import available_cores, provenance
-from benchmark.timing import synchronise
+from benchmark.timing import Call, synchronise
 
 SECONDS = 12.0  # for the turns of one row
 FEWEST, MOST = 3, 200  # turns

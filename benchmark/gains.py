@@ -9,15 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from benchmark.promises import (
-    BATCH,
-    GREY,
-    Call,
-    Row,
-    generator_on,
-    image_call,
-    kaem_model,
-)
+from benchmark.promises import BATCH, GREY, Row, kaem_model
+from benchmark.timing import Call, generator_on, image_call
 from kaem import MixturePrior, UnivariatePrior
 from kaem.generators import TransposedConvolutionToFewChannels
 from kaem.tabulated import PiecewiseLinearDensity

@@ -15,10 +15,10 @@ import torch
 from benchmark.config import Config
 from benchmark.inputs import use_device
 from benchmark.registry import build
-from benchmark.timing import synchronise
+from benchmark.timing import image_call, step_call, synchronise
 
 SECONDS = 40.0  # of measuring, all models together
-MOST_UPDATES = 20
+MOST_UPDATES, MOST_DRAWS = 20, 3
 IMAGES = 32  # drawn to time sampling
 MOST_PASSES = 100  # of a sampler that is timed: a thousand take minutes
 
@@ -69,44 +69,17 @@ def measure(config: Config, jobs: dict, seconds: float = SECONDS) -> Machine:
         settings = config.model_settings(dataset, entry)
         model = build(job.settings["architecture"], settings, shape).to(device)
         if model.nfe <= MOST_PASSES:
-            drawn = _mean_seconds(_drawing(model, device), device, seconds / len(pairs) / 4, 3)
+            call = image_call(model, IMAGES, device)
+            drawn = _mean_seconds(call, device, seconds / len(pairs) / 4, MOST_DRAWS)
             machine.image[dataset, entry] = drawn / IMAGES
         trained = jobs.get(("training", dataset, entry, None))
         if trained:
-            step = _updating(model, shape, job.settings["training"]["batch_size"], device)
-            here = _mean_seconds(step, device, seconds / len(pairs) / 2, MOST_UPDATES)
+            images = torch.rand(job.settings["training"]["batch_size"], *shape, device=device)
+            call = step_call(model, images)
+            here = _mean_seconds(call, device, seconds / len(pairs) / 2, MOST_UPDATES)
             recorded = statistics.mean(r.metrics["seconds_per_update"] for r in trained)
             machine.slower[dataset, entry] = here / recorded
     return machine
-
-
-def _updating(
-    model: torch.nn.Module, shape: tuple, batch_size: int, device: torch.device
-) -> Callable[[], None]:
-    """An update on random images."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)
-    draws = torch.Generator(device=device).manual_seed(0)
-    images = torch.rand(batch_size, *shape, generator=draws, device=device)
-    which = {"index": torch.arange(batch_size)} if getattr(model, "needs_index", False) else {}
-    model.train()
-
-    def update() -> None:
-        loss, _ = model.loss(images, draws, **which)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-
-    return update
-
-
-def _drawing(model: torch.nn.Module, device: torch.device) -> Callable[[], None]:
-    draws = torch.Generator(device=device).manual_seed(0)
-
-    @torch.no_grad()
-    def draw() -> None:
-        model.eval().sample(IMAGES, draws)
-
-    return draw
 
 
 def _mean_seconds(

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
 from benchmark.registry import MODELS, build
-from benchmark.timing import set_mode
+from benchmark.timing import Call, generator_on, image_call, set_mode, step_call
 from benchmark.validation import merge
 from kaem import MixturePrior, UnivariatePrior
 
@@ -28,7 +28,6 @@ DIFFUSION = {
     "ema_decay": 0.999,
 }
 
-Call = Callable[[], object]
 Sides = Callable[[torch.device], tuple[Call, Call]]
 
 
@@ -146,10 +145,10 @@ def _is_step(device: torch.device) -> tuple[Call, Call]:
     sampler = {"proposals": 10 * BATCH, "survivors": 20}
     model = kaem_model("kaem_is", device, prior={"q": 8, "p": 4}, sampler=sampler)
     images = _digits().to(device)
-    step = step_call(model, device, images)
+    step = step_call(model, images)
     for _ in range(IS_UPDATES):
         step()
-    return step, step_call(_vae(device), device, images)
+    return step, step_call(_vae(device), images)
 
 
 def _digits() -> torch.Tensor:
@@ -162,7 +161,7 @@ def _ula_step(device: torch.device) -> tuple[Call, Call]:
     model = kaem_model(
         "kaem_ula", device, sampler={"steps": 20, "step_size": 0.01, "persistent": False}
     )
-    vae_step = step_call(_vae(device), device)
+    vae_step = step_call(_vae(device), _noise(device))
     decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
     x = torch.rand(BATCH, *GREY, device=device)
 
@@ -174,7 +173,7 @@ def _ula_step(device: torch.device) -> tuple[Call, Call]:
             h = h.detach() - 1e-4 * gradient
         vae_step()
 
-    return step_call(model, device), bare
+    return step_call(model, _noise(device)), bare
 
 
 def _thermodynamic_steps(first: tuple[int, int], second: tuple[int, int]) -> Sides:
@@ -189,7 +188,7 @@ def _thermodynamic_steps(first: tuple[int, int], second: tuple[int, int]) -> Sid
 def _thermodynamic_step(temperatures: int, steps: int, device: torch.device) -> Call:
     sampler = {"temperatures": temperatures, "steps": steps, "step_size": 0.01}
     sampler["persistent"] = False
-    return step_call(kaem_model("kaem_thermo", device, sampler=sampler), device)
+    return step_call(kaem_model("kaem_thermo", device, sampler=sampler), _noise(device))
 
 
 def _step_and_gradient(device: torch.device) -> tuple[Call, Call]:
@@ -224,41 +223,10 @@ def _built(
     return build(name, merge(settings, MODELS[name].fixed), shape).to(device)
 
 
+def _noise(device: torch.device) -> torch.Tensor:
+    return torch.rand(BATCH, *GREY, device=device)
+
+
 def _vae(device: torch.device) -> torch.nn.Module:
     settings = {"decoder": CONV, "sigma": 0.3, "latents": PRIOR["q"], "encoder_width": 64}
     return _built("vae", settings, GREY, device)
-
-
-def image_call(model: torch.nn.Module, size: int, device: torch.device) -> Call:
-    """Drawing so many images."""
-    draws = generator_on(device)
-    model.eval()
-
-    def call() -> torch.Tensor:
-        with torch.no_grad():
-            return model.sample(size, draws)
-
-    return call
-
-
-def step_call(
-    model: torch.nn.Module, device: torch.device, images: torch.Tensor | None = None
-) -> Call:
-    """One update of Adam, as the training loop makes it; on noise by default."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    draws = generator_on(device)
-    x = torch.rand(BATCH, *GREY, device=device) if images is None else images
-    model.train()
-
-    def call() -> None:
-        loss, _ = model.loss(x, draws)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-
-    return call
-
-
-def generator_on(device: torch.device) -> torch.Generator:
-    """A seeded source of random numbers."""
-    return torch.Generator(device=device).manual_seed(0)

@@ -15,9 +15,9 @@ import torch
 from benchmark import paths
 from benchmark.errors import exit_code
 from benchmark.files import write_json
-from benchmark.promises import BATCH, GREY, Call, generator_on, image_call, kaem_model, step_call
+from benchmark.promises import BATCH, GREY, kaem_model
 from benchmark.provenance import available_cores, provenance
-from benchmark.timing import time_calls
+from benchmark.timing import Call, generator_on, image_call, step_call, time_calls
 from kaem import MixturePrior, UnivariatePrior
 
 DRAWS = 10_000
@@ -104,7 +104,7 @@ def _images_of_side(side: int, device: torch.device) -> Call:
 
 def _is_step(proposals: int, device: torch.device) -> Call:
     sampler = {"proposals": proposals, "survivors": 1}
-    return step_call(kaem_model("kaem_is", device, sampler=sampler), device)
+    return step_call(kaem_model("kaem_is", device, sampler=sampler), _noise(GREY, device))
 
 
 def _langevin_step(size: str) -> Callable[[int, torch.device], Call]:
@@ -112,7 +112,8 @@ def _langevin_step(size: str) -> Callable[[int, torch.device], Call]:
         sampler = {"steps": 4, "step_size": 0.01, "persistent": False}
         prior = {"q": 16, "p": 4}
         (sampler if size == "steps" else prior)[size] = value
-        return step_call(kaem_model("kaem_ula", device, sampler=sampler, prior=prior), device)
+        model = kaem_model("kaem_ula", device, sampler=sampler, prior=prior)
+        return step_call(model, _noise(GREY, device))
 
     return call
 
@@ -121,12 +122,16 @@ def _langevin_step_of_side(side: int, device: torch.device) -> Call:
     sampler = {"steps": 4, "step_size": 0.01, "persistent": False}
     shape = (1, side, side)
     model = kaem_model("kaem_ula", device, shape, sampler=sampler)
-    return step_call(model, device, torch.rand(BATCH, *shape, device=device))
+    return step_call(model, _noise(shape, device))
 
 
 def _thermodynamic_step(temperatures: int, device: torch.device) -> Call:
     sampler = {"temperatures": temperatures, "steps": 4, "step_size": 0.01, "persistent": False}
-    return step_call(kaem_model("kaem_thermo", device, GREY, sampler=sampler), device)
+    return step_call(kaem_model("kaem_thermo", device, sampler=sampler), _noise(GREY, device))
+
+
+def _noise(shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
+    return torch.rand(BATCH, *shape, device=device)
 
 
 def measure(device: torch.device, seconds: float) -> list[dict]:

@@ -18,6 +18,8 @@ from torch.utils.flop_counter import flop_registry
 from benchmark.gpu import EnergyMeter
 from benchmark.pixels import to_uint8
 
+Call = Callable[[], object]
+
 FEWEST = 3  # timed calls, for samplers of a thousand steps that take minutes each
 
 # Options of torch.compile; None leaves the code as it is.
@@ -53,7 +55,7 @@ class FlopCounter(TorchDispatchMode):
 
 def flops_per_image(model: torch.nn.Module, device: torch.device) -> int:
     """Of one sample: matrix products and convolutions, two operations for each multiply-add."""
-    draws = torch.Generator(device=device).manual_seed(0)
+    draws = generator_on(device)
     with torch.no_grad():
         model.sample(1, draws)  # what is built at the first sample is no part of the second
     with FlopCounter() as counter, torch.no_grad():
@@ -106,10 +108,8 @@ def time_sampling(
             yield row
 
 
-def _call(
-    sample: Callable, size: int, device: torch.device, *, images: bool
-) -> Callable[[], torch.Tensor]:
-    draws = torch.Generator(device=device).manual_seed(0)
+def _call(sample: Callable, size: int, device: torch.device, *, images: bool) -> Call:
+    draws = generator_on(device)
 
     def call() -> torch.Tensor:
         with torch.no_grad():  # not inference_mode: in it Langevin samplers could take no gradient
@@ -173,6 +173,39 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
     call()
     synchronise(device)
     return time.perf_counter() - start
+
+
+def image_call(model: torch.nn.Module, size: int, device: torch.device) -> Call:
+    """Drawing so many images."""
+    draws = generator_on(device)
+    model.eval()
+
+    def call() -> torch.Tensor:
+        with torch.no_grad():
+            return model.sample(size, draws)
+
+    return call
+
+
+def step_call(model: torch.nn.Module, images: torch.Tensor) -> Call:
+    """One update of Adam on these images, as the training loop makes it."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    draws = generator_on(images.device)
+    which = {"index": torch.arange(len(images))} if getattr(model, "needs_index", False) else {}
+    model.train()
+
+    def call() -> None:
+        loss, _ = model.loss(images, draws, **which)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    return call
+
+
+def generator_on(device: torch.device) -> torch.Generator:
+    """A seeded source of random numbers."""
+    return torch.Generator(device=device).manual_seed(0)
 
 
 def synchronise(device: torch.device) -> None:

@@ -134,6 +134,7 @@ def expected_files() -> set[str]:
     figures = ["samples_digits", "loss_digits", "health_digits", "power_posteriors", "tradeoff_cpu"]
     figures += [f"{kind}_digits_kaem_is" for kind in ("prior", *LATENT_FIGURES)]
     logs = ["data/digits", "classifier/digits", "quality_table", "timing_table", "claims"]
+    logs += ["cost_table", "reported_table", "tradeoff/cpu"]
     logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits/kaem_is"]
     logs += [f"{rule}/digits" for rule in (*LATENT_FIGURES.values(), "training_health")]
     logs += ["inspect/digits/kaem_is/0", "power", "power_posteriors", "explorer"]
@@ -264,7 +265,7 @@ def test_one_more_seed_keeps_what_there_is(folder):
 
 
 RENDERED = (
-    *("quality_table", "timing_table", "claims"),
+    *("quality_table", "timing_table", "cost_table", "reported_table", "claims", "tradeoff"),
     *("sample_grids", "loss_curves", "prior_densities"),
     *("power_posteriors", "explorer", "training_health", *LATENT_FIGURES.values()),
 )

@@ -10,6 +10,10 @@ from kaem.univariate import EdgeFunctions
 
 ImageShape = tuple[int, int, int]
 
+# Made at once on a CPU where no gradient is asked for: what lies between the layers stays in its
+# cache, and a thousand images take half the time.
+CPU_IMAGES = 128
+
 
 class TransposedConvolutionToFewChannels(nn.ConvTranspose2d):
     """ConvTranspose2d, on a CPU as one matrix product and an overlap-add.
@@ -55,6 +59,11 @@ class ConvGenerator(nn.Module):
         ).to(memory_format=torch.channels_last)
 
     def forward(self, h: Tensor) -> Tensor:
+        if len(h) > CPU_IMAGES and h.device.type == "cpu" and not torch.is_grad_enabled():
+            return torch.cat([self._images(piece) for piece in h.split(CPU_IMAGES)])
+        return self._images(h)
+
+    def _images(self, h: Tensor) -> Tensor:
         return self.up(self.linear(h).unflatten(1, self.start).permute(0, 3, 1, 2))
 
 

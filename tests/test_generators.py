@@ -4,6 +4,7 @@ import pytest
 import torch
 from reference.densities import edge_functions
 
+from kaem import generators
 from kaem.generators import (
     GENERATORS,
     ConvGenerator,
@@ -110,3 +111,13 @@ def test_the_last_layer_is_torchs_transposed_convolution(channels, seeded):
         gradients.append(torch.autograd.grad(y.square().sum(), [inputs, *layer.parameters()]))
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(*gradients)
+
+
+def test_many_images_are_made_in_pieces_and_are_the_same():
+    torch.manual_seed(0)
+    model = ConvGenerator(3, (1, 8, 8), width=4)
+    h = torch.randn(2 * generators.CPU_IMAGES + 5, 3)
+    whole = model(h)  # with a gradient: all at once
+    with torch.no_grad():
+        torch.testing.assert_close(model(h), whole.detach())
+        assert len(model(h[:0])) == 0

@@ -233,6 +233,8 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
         "time cpu digits vae",
         "quality_table",
         "timing_table",
+        "cost_table",
+        "tradeoff cpu",
         "claims",
         "sample_grids digits",
         "loss_curves digits",
@@ -244,6 +246,8 @@ def test_a_changed_label_redoes_tables_and_figures_alone(folder):
     assert plan(folder, "tiny.yaml").jobs == {
         "quality_table",
         "timing_table",
+        "cost_table",
+        "tradeoff cpu",
         "claims",
         "sample_grids digits",
         "loss_curves digits",

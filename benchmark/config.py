@@ -53,6 +53,9 @@ POWER_JOB = {
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
 
+# What `kaem.priors.ComponentDensities` takes where a configuration says nothing.
+PRIOR_DEFAULTS = {"basis": "rbf", "reference": "gaussian"}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -221,8 +224,22 @@ class Config:
         return [
             model
             for model in self.evaluated_models
-            if model in self.trained_models and self.architecture(model).startswith("kaem")
+            if model in self.trained_models and self.is_kaem(model)
         ]
+
+    def is_kaem(self, model: str) -> bool:
+        """Whether an entry is a KAEM, of whichever sampler and prior."""
+        return self.architecture(model).startswith("kaem")
+
+    def prior_grid(self, dataset: str) -> dict[str, tuple[str, str]]:
+        """Entry -> (basis, reference density) of KAEM's entries; none where one does not vary."""
+        found = {}
+        for model in self.evaluated_models:
+            if self.is_kaem(model):
+                prior = PRIOR_DEFAULTS | self.model_settings(dataset, model)["prior"]
+                found[model] = (prior["basis"], prior["reference"])
+        vary = all(len(set(each)) > 1 for each in zip(*found.values(), strict=True))
+        return found if vary else {}
 
     def inspection_job(self, dataset: str, model: str) -> Job:
         """Looking into a trained KAEM, on images of the test split where there is one."""

@@ -3,9 +3,8 @@
 import pandas as pd
 
 from benchmark.config import Config
-from paper_figures.records import source_note, timing_records, training_records
+from paper_figures.records import select, source_note, timing_records, training_records
 from paper_figures.style import dataset_label, model_label, save_table
-from paper_figures.timing import select
 
 COLUMNS = [
     "dataset",

@@ -5,28 +5,15 @@ import pandas as pd
 import seaborn as sns
 
 from benchmark.config import Config
-from paper_figures.records import quality_records
+from paper_figures.records import quality_records, values_of
 from paper_figures.style import FULL, dataset_label, save_figure, use_style
 
-# What `kaem.priors.ComponentDensities` takes where a configuration says nothing.
-DEFAULTS = {"basis": "rbf", "reference": "gaussian"}
 METRIC = "fd_classifier"
-
-
-def grid(config: Config, dataset: str) -> dict[str, tuple[str, str]]:
-    """Entry -> (basis, reference) of KAEM's entries, where there are several of both."""
-    found = {}
-    for model in config.evaluated_models:
-        if config.architecture(model).startswith("kaem"):
-            prior = DEFAULTS | config.model_settings(dataset, model)["prior"]
-            found[model] = (prior["basis"], prior["reference"])
-    several = all(len(set(each)) > 1 for each in zip(*found.values(), strict=True))
-    return found if found and several else {}
 
 
 def render(config: Config) -> None:
     """A heat map per dataset: mean FD-classifier over the seeds; nothing where there is no grid."""
-    grids = {dataset: grid(config, dataset) for dataset in config.datasets}
+    grids = {dataset: config.prior_grid(dataset) for dataset in config.datasets}
     grids = {dataset: entries for dataset, entries in grids.items() if entries}
     if not grids:
         return
@@ -48,14 +35,7 @@ def _cells(quality: pd.DataFrame, dataset: str, entries: dict) -> pd.DataFrame:
     bases, references = (list(dict.fromkeys(each)) for each in zip(*entries.values(), strict=True))
     cells = pd.DataFrame(index=bases, columns=references, dtype=float)
     for model, (basis, reference) in entries.items():
-        cells.loc[basis, reference] = _mean(quality, dataset, model)
+        cells.loc[basis, reference] = values_of(
+            quality, METRIC, dataset=dataset, model=model
+        ).mean()
     return cells
-
-
-def _mean(quality: pd.DataFrame, dataset: str, model: str) -> float:
-    if not len(quality):
-        return float("nan")
-    chosen = quality[(quality["dataset"] == dataset) & (quality["model"] == model)]
-    names = chosen["metric"].str.match(rf"{METRIC}_(train|validation|test)_")
-    first = chosen[names]["metric"].iloc[:1]
-    return chosen[chosen["metric"].isin(first)]["value"].mean()

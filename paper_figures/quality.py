@@ -8,7 +8,7 @@ from scipy.stats import t
 from benchmark.config import OFFICIAL_SHA256, REAL, Config
 from benchmark.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
 from benchmark.names import METRIC, metric_name
-from paper_figures.records import quality_records, source_note, training_records
+from paper_figures.records import quality_records, select, source_note, training_records
 from paper_figures.style import dataset_label, model_label, save_table
 
 LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
@@ -38,7 +38,7 @@ def render(config: Config) -> None:
             row = {"dataset": dataset, "model": model}
             cell = {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
             failed = [] if model == REAL else failures(config, means, dataset, model)
-            measured = _select(quality, dataset, model)
+            measured = select(quality, dataset=dataset, model=model)
             origins = {}
             for metric in metrics:
                 chosen = measured[measured["metric"] == metric] if len(measured) else measured
@@ -51,7 +51,7 @@ def render(config: Config) -> None:
                     chosen = measured[measured["metric"] == metric]
                     cell[label] += _marks(name, chosen["images"].min(), row, bool(failed))
                     origins[label] = list(chosen["file"])
-            trained = _select(training, dataset, model)
+            trained = select(training, dataset=dataset, model=model)
             row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
             row["updates"] = trained["updates"].iloc[0] if len(trained) else None
             row["posterior"] = _posterior(trained)
@@ -131,12 +131,6 @@ def _posterior(training: pd.DataFrame) -> str:
         return f"ESS {means['final_ess']:.2f}"
     swaps = means.filter(regex="^final_swap_").dropna()
     return "swaps " + ", ".join(f"{rate:.2f}" for rate in swaps) if len(swaps) else ""
-
-
-def _select(frame: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
-    if not len(frame):
-        return frame
-    return frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
 
 
 def _summary(name: str, values: pd.Series) -> dict:

@@ -79,6 +79,26 @@ def timing_records(config: Config) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def select(frame: pd.DataFrame, **keys) -> pd.DataFrame:
+    """The rows with these values in these columns."""
+    if not len(frame):
+        return frame
+    return frame[(frame[list(keys)] == pd.Series(keys)).all(axis=1)]
+
+
+def values_of(quality: pd.DataFrame, name: str, **keys) -> pd.Series:
+    """A metric's values in the rows with these keys, of the first reference that has any.
+
+    Args:
+        name: the metric's plain name.
+    """
+    chosen = select(quality, **keys)
+    if not len(chosen):
+        return pd.Series(dtype=float)
+    named = chosen[[METRIC.fullmatch(metric)["name"] == name for metric in chosen["metric"]]]
+    return named[named["metric"].isin(named["metric"].iloc[:1])]["value"]
+
+
 def histories(config: Config, dataset: str) -> pd.DataFrame:
     """The loss histories of one dataset: model, seed, update, seconds, loss, ..."""
     frames = []

@@ -10,6 +10,7 @@ from benchmark.config import REAL, Config
 from benchmark.sample import open_samples
 from paper_figures.records import samples_path
 from paper_figures.style import FULL, dataset_label, model_label, save_figure, use_style
+from paper_figures.traversals import tiled
 
 SIDE = 8  # images per side of a grid
 
@@ -41,12 +42,7 @@ def render(config: Config, dataset: str) -> None:
 
 def mosaic(images: Tensor, side: int, gap: int = 1) -> np.ndarray:
     """The first side^2 images, uint8 (n, C, H, W), as one picture with white lines between."""
-    chosen = images[: side**2].permute(0, 2, 3, 1).numpy()
-    _, height, width, channels = chosen.shape
-    picture = np.full(
-        (side * (height + gap) - gap, side * (width + gap) - gap, channels), 255, np.uint8
-    )
-    for index, image in enumerate(chosen):
-        top, left = (index // side) * (height + gap), (index % side) * (width + gap)
-        picture[top : top + height, left : left + width] = image
-    return picture.squeeze(-1) if channels == 1 else picture
+    count, *shape = images.shape
+    cells = np.full((side**2, *shape), 255, np.uint8)
+    cells[:count] = images[: side**2]
+    return tiled(cells.reshape(side, side, *shape), gap)

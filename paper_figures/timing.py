@@ -3,7 +3,7 @@
 import pandas as pd
 
 from benchmark.config import Config
-from paper_figures.records import DEVICES, source_note, timing_records
+from paper_figures.records import DEVICES, select, source_note, timing_records
 from paper_figures.style import DEVICE_LABELS, dataset_label, model_label, save_table
 
 COLUMNS = [
@@ -63,13 +63,6 @@ def render(config: Config) -> None:
     values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
     cells = pd.DataFrame(cells)
     save_table(values[COLUMNS], cells, config, "timing", _notes(timing, cells), files)
-
-
-def select(timing: pd.DataFrame, **keys) -> pd.DataFrame:
-    """The rows with these values."""
-    if not len(timing):
-        return timing
-    return timing[(timing[list(keys)] == pd.Series(keys)).all(axis=1)]
 
 
 def _cells(device: str, rows: pd.DataFrame) -> dict[str, str]:

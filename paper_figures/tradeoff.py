@@ -1,11 +1,9 @@
 """Figure `tradeoff_<device>`: sample quality against the time that a sample takes, by dataset."""
 
 import matplotlib.pyplot as plt
-import pandas as pd
 
 from benchmark.config import REAL, Config
-from benchmark.names import METRIC
-from paper_figures.records import quality_records, timing_records
+from paper_figures.records import quality_records, select, timing_records, values_of
 from paper_figures.style import (
     DEVICE_LABELS,
     FULL,
@@ -15,7 +13,6 @@ from paper_figures.style import (
     save_figure,
     use_style,
 )
-from paper_figures.timing import select
 
 DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
 MOST_COLUMNS = 2
@@ -35,7 +32,7 @@ def render(config: Config, device: str) -> None:
         points, name, batch_size = _points(config, quality, timing, dataset, device)
         for model, point in points.items():
             handles.setdefault(model_label(config, model), _draw(axis, config, model, point))
-        floor = _distances(quality, dataset, REAL, name)
+        floor = values_of(quality, name, dataset=dataset, model=REAL)
         if points and len(floor):
             axis.axhline(floor.mean(), color="0.6", lw=1, ls=":", zorder=0)
             axis.annotate(
@@ -61,11 +58,11 @@ def _points(config, quality, timing, dataset: str, device: str):
     """{model: (ms per image, distances of the seeds)}, the distance's name and the batch size."""
     timed = select(timing, dataset=dataset, device=device, part="images", mode="eager")
     timed = timed[timed["left_out"] == ""] if len(timed) else timed
-    name = next((n for n in DISTANCES if len(_distances(quality, dataset, None, n))), None)
+    name = next((n for n in DISTANCES if len(values_of(quality, n, dataset=dataset))), None)
     found = {}
     for model in config.evaluated_models:
         rows = select(timed, model=model)
-        distances = _distances(quality, dataset, model, name)
+        distances = values_of(quality, name, dataset=dataset, model=model)
         if len(rows) and len(distances):
             found[model] = (rows.set_index("batch_size")["median"], distances)
     sizes = [set(times.index) for times, _ in found.values()]
@@ -77,25 +74,10 @@ def _points(config, quality, timing, dataset: str, device: str):
     return points, name, size
 
 
-def _distances(quality, dataset: str, model: str | None, name: str | None) -> pd.Series:
-    """Of every seed, for the first reference that has them."""
-    if not len(quality) or name is None:
-        return pd.Series(dtype=float)
-    chosen = quality[quality["dataset"] == dataset]
-    if model is not None:
-        chosen = chosen[chosen["model"] == model]
-    of_name = chosen[[METRIC.fullmatch(metric)["name"] == name for metric in chosen["metric"]]]
-    return (
-        of_name[of_name["metric"] == of_name["metric"].iloc[0]]["value"]
-        if len(of_name)
-        else (pd.Series(dtype=float))
-    )
-
-
 def _family(config: Config, model: str) -> str:
-    architecture = config.architecture(model)
-    if architecture.startswith("kaem"):
+    if config.is_kaem(model):
         return "kaem"
+    architecture = config.architecture(model)
     if "ebm" in architecture:
         return "ebm"
     return "vae" if "vae" in architecture else "diffusion"

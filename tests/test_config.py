@@ -1,5 +1,6 @@
 """Configurations: every mistake is reported at once, and hashes follow what a result depends on."""
 
+import inspect
 import itertools
 
 import pytest
@@ -19,10 +20,11 @@ from reference.configs import (
 )
 
 import benchmark.config
-from benchmark.config import CLASSIFIER, REAL, Config, load_config
+from benchmark.config import CLASSIFIER, PRIOR_DEFAULTS, REAL, Config, load_config
 from benchmark.datasets import Facts, known_datasets
 from benchmark.errors import ConfigError
 from benchmark.validation import find_problems, merge
+from kaem.priors import ComponentDensities
 
 UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
 
@@ -566,3 +568,8 @@ def test_checking_a_configuration_imports_neither_torch_nor_snakemake():
     script = "import benchmark.config as c; c.load_config(sys.argv[1]);"
     script += "print({'torch', 'snakemake', 'numpy'} & set(sys.modules))"
     assert loaded_by(script, CONFIG_FOLDER / "demo.yaml") == "set()"
+
+
+def test_the_defaults_of_a_prior_are_those_of_the_code():
+    parameters = inspect.signature(ComponentDensities).parameters
+    assert {name: parameters[name].default for name in PRIOR_DEFAULTS} == PRIOR_DEFAULTS

@@ -138,17 +138,6 @@ def tables():
     return [path for name in TABLES for path in table_files(name)]
 
 
-def has_grid():
-    """Whether KAEM's entries differ in both basis and reference density of their priors."""
-    priors = [
-        CONFIG.model_settings(dataset, model)["prior"]
-        for dataset in CONFIG.datasets[:1]
-        for model in CONFIG.evaluated_models
-        if CONFIG.architecture(model).startswith("kaem")
-    ]
-    return all(len({prior.get(key) for prior in priors}) > 1 for key in ("basis", "reference"))
-
-
 def verdicts():
     return expand(run_path(paths.CLAIMS), format=["json", "md"])
 
@@ -159,9 +148,9 @@ def figures():
         f"prior_{dataset}_{model}"
         for dataset in CONFIG.datasets
         for model in CONFIG.trained_models
-        if CONFIG.architecture(model).startswith("kaem")
+        if CONFIG.is_kaem(model)
     ]
-    if has_grid():
+    if any(CONFIG.prior_grid(dataset) for dataset in CONFIG.datasets):
         names.append("inductive_bias")
     names += [f"tradeoff_{device}" for device in timing_devices()]
     if CONFIG.inspected_models:

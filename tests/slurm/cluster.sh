@@ -19,7 +19,8 @@ fail() {
 
 configure() {
     local cpus=$(($(nproc) / ${#NODES[@]}))
-    cat >"$FOLDER/slurm.conf" <<CONF
+    mkdir -p "$FOLDER/etc"
+    cat >"$SLURM_CONF" <<CONF
 ClusterName=kaem
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort=$PORT
@@ -48,10 +49,10 @@ CONF
     local i
     for i in "${!NODES[@]}"; do
         echo "NodeName=${NODES[i]} NodeHostname=localhost NodeAddr=127.0.0.1 Port=$((PORT + 1 + i))" \
-            "CPUs=$((cpus > 0 ? cpus : 1)) RealMemory=16000" >>"$FOLDER/slurm.conf"
+            "CPUs=$((cpus > 0 ? cpus : 1)) RealMemory=16000" >>"$SLURM_CONF"
     done
     echo "PartitionName=kaem Nodes=ALL Default=YES MaxTime=INFINITE State=UP" \
-        >>"$FOLDER/slurm.conf"
+        >>"$SLURM_CONF"
 }
 
 # Debian's munged wants a user and folders of its own.
@@ -68,10 +69,12 @@ as_munge() {
 }
 
 # A node is a namespace of processes: whoever kills its first process kills all of them, at once.
+# It has a name and an /etc/slurm of its own: what runs there does not inherit SLURM_CONF.
 boot() {
-    setsid unshare --fork --pid --mount-proc --uts --kill-child=KILL \
-        bash -c 'hostname "$0" && exec slurmd -D -N "$0"' "$1" \
-        </dev/null >"$FOLDER/$1.out" 2>&1 &
+    mkdir -p "$FOLDER/spool-$1"
+    setsid unshare --fork --pid --mount-proc --uts --kill-child=KILL bash -c '
+        hostname "$0" && mount --bind "$1" /etc/slurm && exec slurmd -D -N "$0"
+    ' "$1" "$FOLDER/etc" </dev/null >"$FOLDER/$1.out" 2>&1 &
     echo $! >"$FOLDER/$1.unshare"
 }
 
@@ -97,7 +100,7 @@ start() {
     for program in munged slurmctld slurmd unshare setpriv; do
         command -v "$program" >/dev/null || fail "no $program: apt-get install slurm-wlm munge"
     done
-    [ ! -e "$FOLDER/slurm.conf" ] || fail "$FOLDER is in use: stop that cluster first"
+    [ ! -e "$SLURM_CONF" ] || fail "$FOLDER is in use: stop that cluster first"
     mkdir -p "$FOLDER/state"
     chmod 755 "$FOLDER"
     configure
@@ -105,7 +108,7 @@ start() {
     slurmctld
     for node in "${NODES[@]}"; do boot "$node"; done
     await_nodes
-    echo "SLURM_CONF=$FOLDER/slurm.conf"
+    echo "SLURM_CONF=$SLURM_CONF"
 }
 
 stop() {
@@ -116,13 +119,13 @@ stop() {
     for pidfile in "$FOLDER/slurmctld.pid" "$FOLDER/munge/pid"; do
         if [ -s "$pidfile" ]; then kill "$(cat "$pidfile")" || true; fi
     done
-    rm -f "$FOLDER/slurm.conf"
+    rm -f "$SLURM_CONF"
 }
 
 [ $# -ge 2 ] || fail "see the head of this file for what it can do"
 mkdir -p "$2"
 FOLDER=$(realpath "$2")
-export SLURM_CONF="$FOLDER/slurm.conf"
+export SLURM_CONF="$FOLDER/etc/slurm.conf"
 case "$1" in
     start) start ;;
     stop) stop ;;

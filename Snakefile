@@ -19,6 +19,11 @@ include: "workflow/rules/paper.smk"
 include: "workflow/rules/claims.smk"
 
 
+onerror:
+    if on_cluster():
+        print("What failed, and the end of its log: python -m benchmark status", file=sys.stderr)
+
+
 # On a cluster, what only draws runs where Snakemake does: it takes seconds, a queue takes longer.
 localrules:
     all,

@@ -9,7 +9,6 @@
 set -euo pipefail
 
 NODES=(kaem1 kaem2)
-PORT=26817 # the controller's; the nodes have the next ones
 export PATH="/usr/sbin:/sbin:$PATH"
 
 fail() {
@@ -17,13 +16,27 @@ fail() {
     exit 1
 }
 
+# The first of as many ports on which nothing answers as there are daemons.
+free_ports() {
+    local first i
+    for first in $(shuf --input-range=20000-29000 --head-count=100); do
+        for i in $(seq 0 ${#NODES[@]}); do
+            (: </dev/tcp/127.0.0.1/$((first + i))) 2>/dev/null && continue 2
+        done
+        echo "$first"
+        return
+    done
+    fail "no free ports"
+}
+
 configure() {
-    local cpus=$(($(nproc) / ${#NODES[@]}))
+    local i port cpus=$(($(nproc) / ${#NODES[@]}))
+    port=$(free_ports)
     mkdir -p "$FOLDER/etc"
     cat >"$SLURM_CONF" <<CONF
 ClusterName=kaem
 SlurmctldHost=localhost(127.0.0.1)
-SlurmctldPort=$PORT
+SlurmctldPort=$port
 SlurmUser=root
 AuthType=auth/munge
 # A job of a lost node waits as long as its credential is valid before it runs anew.
@@ -39,6 +52,8 @@ ReturnToService=2
 # Seconds without a word after which a node is lost; a real cluster waits minutes.
 SlurmdTimeout=10
 KillWait=5
+MinJobAge=3600
+GresTypes=gpu
 StateSaveLocation=$FOLDER/state
 SlurmctldPidFile=$FOLDER/slurmctld.pid
 SlurmctldLogFile=$FOLDER/slurmctld.log
@@ -46,11 +61,13 @@ SlurmdPidFile=$FOLDER/slurmd-%n.pid
 SlurmdLogFile=$FOLDER/slurmd-%n.log
 SlurmdSpoolDir=$FOLDER/spool-%n
 CONF
-    local i
     for i in "${!NODES[@]}"; do
-        echo "NodeName=${NODES[i]} NodeHostname=localhost NodeAddr=127.0.0.1 Port=$((PORT + 1 + i))" \
-            "CPUs=$((cpus > 0 ? cpus : 1)) RealMemory=16000" >>"$SLURM_CONF"
+        echo "NodeName=${NODES[i]} NodeHostname=localhost NodeAddr=127.0.0.1 Port=$((port + 1 + i))" \
+            "CPUs=$((cpus > 0 ? cpus : 1)) RealMemory=64000" >>"$SLURM_CONF"
     done
+    # A GPU for the scheduler, which no program could use.
+    sed -i "/^NodeName=${NODES[0]} /s|$| Gres=gpu:1|" "$SLURM_CONF"
+    echo "NodeName=${NODES[0]} Name=gpu File=/dev/null" >"$FOLDER/etc/gres.conf"
     echo "PartitionName=kaem Nodes=ALL Default=YES MaxTime=INFINITE State=UP" \
         >>"$SLURM_CONF"
 }
@@ -90,7 +107,7 @@ await_nodes() {
         sleep 0.2
     done
     sinfo --long >&2 || true
-    tail -n 5 "$FOLDER"/*.log >&2
+    tail -n 5 "$FOLDER"/*.log "$FOLDER"/*.out >&2
     fail "the nodes did not become idle"
 }
 

@@ -89,8 +89,7 @@ def write_progress(
             "pid": os.getpid(),
             "host": platform.node(),
             "written": time.time(),
-            "checkpoint": checkpoint
-            and {"update": checkpoint.update, "written": checkpoint.written},
+            "checkpoint": checkpoint and asdict(checkpoint),
             "values": {name: value for name, value in values.items() if math.isfinite(value)},
         },
     )

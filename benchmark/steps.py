@@ -54,14 +54,17 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
 
 
 def _is_trained(job: Job, seed: int) -> bool:
-    """Whether the training's record is there, the last file to be written, and of this job."""
-    classifier = job.model == CLASSIFIER
-    pattern = paths.CLASSIFIER_RECORD if classifier else paths.TRAINING_RECORD
-    path = paths.fill(pattern, job.run, dataset=job.dataset, model=job.model, seed=seed)
+    """Whether all files of the training are there, and its record is of this job."""
+    files = (paths.TRAINING_RECORD, paths.WEIGHTS, paths.HISTORY, paths.DIAGNOSTICS)
+    if job.model == CLASSIFIER:
+        files = (paths.CLASSIFIER_RECORD, paths.CLASSIFIER)
+    names = {"dataset": job.dataset, "model": job.model, "seed": seed}
+    record, *others = (paths.fill(pattern, job.run, **names) for pattern in files)
     try:
-        return read_record(path)["config_hash"] == job.config_hash
+        written = read_record(record)["config_hash"] == job.config_hash
     except RecordError:
         return False
+    return written and all(path.is_file() for path in others)
 
 
 def _train_model(

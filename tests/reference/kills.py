@@ -1,13 +1,14 @@
 """Trainings in processes that can be killed at any moment, and what became of them."""
 
 import csv
+import math
 import os
 import random
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 
 from benchmark import cli
 from benchmark.records import read_record
+from benchmark.registry import MODELS
 from reference.configs import MODEL_SETTINGS
 
 PERSISTENT = {"persistent": True}
@@ -28,6 +30,26 @@ SETTINGS = MODEL_SETTINGS | {
 }
 SETTINGS["kaem_ula"] |= {"domain_update": {"every": 7}}
 SETTINGS["kaem_thermo"]["sampler"] |= {"respace_every": 5}
+
+
+ENTRIES = [*MODELS, "classifier"]
+UPDATES = 16
+
+
+def settings(model: str, **changes) -> dict:
+    """Changes of the tiny configuration for a training that is interrupted."""
+    chosen = {} if model == "classifier" else {f"models.{model}": SETTINGS[model]}
+    return chosen | {
+        "training.updates": UPDATES,
+        "classifier.updates": UPDATES,
+        "checkpoint_seconds": 0,
+        **changes,
+    }
+
+
+def train_words(model: str, config: Path) -> list[str]:
+    """The command that trains it."""
+    return ["train", "--dataset=digits", f"--model={model}", f"--config={config}"]
 
 
 @contextmanager
@@ -65,24 +87,28 @@ def end(pid: int) -> int:
 
 
 def train_killed(
-    words: list[str], log: Path, longest: float, draws: random.Random, kills: int
+    words: list[str],
+    log: Path,
+    longest: float,
+    draws: random.Random,
+    kills: float = math.inf,
+    after_kill: Callable[[], None] = lambda: None,
 ) -> int:
-    """Train, killing the process after random times up to `longest` seconds and starting it again
-    by the same command, at most so many times; returns how often it was killed."""
+    """Train, killing the process after a random time up to `longest` seconds and starting it again
+    by the same command, at most so many times, until it ends; returns how often it was killed."""
     done = 0
     while True:
         pid = begin(words, log)
-        if done == kills:
-            code = end(pid)
-        else:
+        if done < kills:
             time.sleep(draws.uniform(0, longest))
             os.kill(pid, signal.SIGKILL)
-            code = end(pid)
+        code = end(pid)
         if code == 0:
             return done
         if code != -signal.SIGKILL:
             raise AssertionError(f"{' '.join(words)}: exit code {code}\n{log.read_text()}")
         done += 1
+        after_kill()
 
 
 def results(run: Path) -> dict:

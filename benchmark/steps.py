@@ -5,6 +5,7 @@ Every step takes a configuration and the names of one job, and finds its files t
 """
 
 import time
+from pathlib import Path
 
 import torch
 
@@ -14,7 +15,7 @@ from benchmark.classifier import accuracy, train_classifier
 from benchmark.config import CLASSIFIER, POWER_JOB, REAL, Config, Job
 from benchmark.data import Dataset
 from benchmark.errors import RecordError
-from benchmark.files import file_digest, write_arrays
+from benchmark.files import file_digest, remove_temporaries, write_arrays
 from benchmark.inputs import load_data, load_model, use_device
 from benchmark.provenance import available_cores, source_state
 from benchmark.records import read_record, write_record
@@ -43,6 +44,8 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
     stop = StopRequests()
     keeper = Checkpoints(job, seed, device, config.checkpoint_seconds, stop)
     with keeper.held() as waited, stop.noted():
+        for path in _training_files(job, seed):
+            remove_temporaries(path)
         if waited and _is_trained(job, seed):
             said = f"{keeper.title}: was trained by the other process"
         elif model == CLASSIFIER:
@@ -53,13 +56,18 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
     return said
 
 
-def _is_trained(job: Job, seed: int) -> bool:
-    """Whether all files of the training are there, and its record is of this job."""
+def _training_files(job: Job, seed: int) -> list[Path]:
+    """What a training writes, its record first."""
     files = (paths.TRAINING_RECORD, paths.WEIGHTS, paths.HISTORY, paths.DIAGNOSTICS)
     if job.model == CLASSIFIER:
         files = (paths.CLASSIFIER_RECORD, paths.CLASSIFIER)
     names = {"dataset": job.dataset, "model": job.model, "seed": seed}
-    record, *others = (paths.fill(pattern, job.run, **names) for pattern in files)
+    return [paths.fill(pattern, job.run, **names) for pattern in files]
+
+
+def _is_trained(job: Job, seed: int) -> bool:
+    """Whether all files of the training are there, and its record is of this job."""
+    record, *others = _training_files(job, seed)
     try:
         written = read_record(record)["config_hash"] == job.config_hash
     except RecordError:

@@ -387,6 +387,17 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_training(
     assert "make it writable" in said
 
 
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(interrupted, tmp_path):
+    command, folder = interrupted
+    weights = tmp_path / "results/tiny/weights/digits/vae"
+    weights.mkdir(parents=True)
+    left = [weights / ".seed0.safetensors.0123abcd.tmp", folder / ".state-000000014.x.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    assert cli.main(command) == 0
+    assert [path.name for path in weights.iterdir()] == ["seed0.safetensors"]
+
+
 # Keeping -----------------------------------------------------------------------------------------
 
 

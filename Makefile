@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | scaling. Each sets itself up: .venv is created on first use and kept.
+# make demo | test | lint | bench | scaling | kills. Each sets itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/bias.yaml config/tuning.yaml config/paper.yaml
 
-.PHONY: demo test lint bench scaling lock
+.PHONY: demo test lint bench scaling kills lock
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
@@ -33,6 +33,10 @@ bench: $(INSTALLED)
 scaling: $(INSTALLED)
 	python -m benchmark.scaling
 	python -m paper_figures.scaling
+
+# Twenty kills of each model's training, and what became of it.
+kills: $(INSTALLED)
+	PYTHONPATH=. python tests/kills.py
 
 # Needs `uv`. Pins every version, with hashes, for Python 3.11 to 3.13 and every platform.
 lock:

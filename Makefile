@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/   Claims: results/demo/claims.md"
 
 test: $(INSTALLED)
-	python -m pytest
+	python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope
 
 lint: $(INSTALLED)
 	ruff check .

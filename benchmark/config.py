@@ -5,6 +5,7 @@ with its path and the nearest valid name. This module imports neither torch nor 
 the workflow can check a configuration before it starts anything.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,14 @@ class Config:
         Real images are drawn once: their distance is the floor, not a result.
         """
         return self.seeds[:1] if model == REAL else self.seeds
+
+    @property
+    def timing_devices(self) -> list[str]:
+        """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
+        devices = self.timing["devices"]
+        if devices != "auto":
+            return devices
+        return ["cpu", "cuda"] if shutil.which("nvidia-smi") else ["cpu"]
 
     @property
     def wording(self) -> dict:

@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +49,13 @@ def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
 
 
 def _digits(facts: Facts, root: Path, download: bool) -> Source:  # noqa: ARG001
-    import sklearn
-
     def read() -> Parts:
         from sklearn.datasets import load_digits
 
         bundle = load_digits()
         return {"all": Part(bundle.images.astype(np.uint8), bundle.target)}
 
-    return Source("scikit-learn", read, version=sklearn.__version__)
+    return Source("scikit-learn", read, version=version("scikit-learn"))
 
 
 # Bytes of the unpacked IDX files, the same for MNIST and Fashion-MNIST.

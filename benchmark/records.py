@@ -4,15 +4,18 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
-import torch
 
 from benchmark.config import Job
 from benchmark.errors import RecordError
 from benchmark.files import write_json
 from benchmark.provenance import provenance
 from benchmark.schema import load_schema, strict_validator
+
+if TYPE_CHECKING:
+    import torch
 
 
 def write_record(
@@ -22,7 +25,7 @@ def write_record(
     metrics: dict,
     *,
     seed: int,
-    device: torch.device,
+    device: "torch.device",
     wall_time_s: float,
     sample_count: int,
 ) -> dict:

@@ -20,7 +20,6 @@ from benchmark.inputs import load_data, load_model, use_device
 from benchmark.provenance import available_cores, source_state
 from benchmark.records import read_record, write_record
 from benchmark.sample import draw_images, open_samples, real_images, save_samples
-from benchmark.speed import measure_speed
 from benchmark.stopping import StopRequests
 from benchmark.train import parameter_count, train_model
 from benchmark.weights import save_weights
@@ -238,6 +237,8 @@ def time_model(
     Args:
         trained: False times fresh weights, as the record then says; the cost is the same.
     """
+    from benchmark.speed import measure_speed
+
     device = use_device(device_name, available_cores())
     started = time.perf_counter()
 

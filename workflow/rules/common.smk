@@ -68,14 +68,6 @@ def has_inception(dataset):
     return wanted and paths.inception_weights(paths.data_root(CONFIG.data_root)).is_file()
 
 
-def timing_devices():
-    """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
-    devices = CONFIG.timing["devices"]
-    if devices != "auto":
-        return devices
-    return ["cpu", "cuda"] if shutil.which("nvidia-smi") else ["cpu"]
-
-
 def training_gpus():
     """GPUs that one training, sampling or evaluation job takes."""
     wants_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and shutil.which("nvidia-smi"))
@@ -115,7 +107,7 @@ def metrics_records():
 def timing_records():
     return expand(
         run_path(paths.TIMING_RECORD),
-        device=timing_devices(),
+        device=CONFIG.timing_devices,
         dataset=CONFIG.datasets,
         model=CONFIG.models,
     )
@@ -154,7 +146,7 @@ def figures():
     ]
     if any(CONFIG.prior_grid(dataset) for dataset in CONFIG.datasets):
         names.append("inductive_bias")
-    names += [f"tradeoff_{device}" for device in timing_devices()]
+    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices]
     if CONFIG.inspected_models:
         names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
     names += [

@@ -183,7 +183,8 @@ def _describe(error: jsonschema.ValidationError, prefix: str) -> list[str]:
         hint = _nearest(error.instance, error.validator_value)
         return [f"{path}: {error.instance!r} is not one of {known}{hint}"]
     if error.validator == "pattern":
-        return [f"{path or prefix}: {error.instance!r} must match {error.validator_value}"]
+        pattern = error.validator_value.replace(r"\Z", "$")
+        return [f"{path or prefix}: {error.instance!r} must match {pattern}"]
     return [f"{path or 'configuration'}: {error.message}"]
 
 

@@ -351,7 +351,7 @@ def test_fewer_images_than_the_header_says(saved):
     with zipfile.ZipFile(saved, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with pytest.raises(RecordError, match="ends early"):
+    with pytest.raises(RecordError, match="does not take"):
         read(saved, sampling_job())
 
 

@@ -148,6 +148,8 @@ def _variant_problems(path: str, entry: dict, models: dict) -> list[str]:
         return [f"{path}.weights_of: no trained entry {other!r}{_nearest(other, trained)}"]
     architecture = models[other].get("model", other)
     known = _schema()["$defs"]["variants"]
+    if not isinstance(architecture, str):
+        return []  # a problem of the other entry, reported there
     if architecture not in known:
         able = ", ".join(known)
         return [f"{path}.weights_of: {architecture!r} samples in one way only; others: {able}"]

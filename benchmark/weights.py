@@ -18,7 +18,7 @@ def save_weights(path: str | Path, module: nn.Module, job: Job) -> None:
     """Write the module's state, atomically; the same state gives the same bytes."""
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     origin = {"settings": job.settings, "hash": job.config_hash}
-    origin["digest"] = _digest(state, origin)
+    origin["digest"] = state_digest(state, origin)
     with atomic(path) as temporary:
         # One entry: safetensors writes several in any order.
         save_file(state, temporary, {"origin": json.dumps(origin, sort_keys=True)})
@@ -42,7 +42,7 @@ def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.de
         raise RecordError(
             f"{path}: was trained with other settings (hash {found}, now {job.config_hash}){again}"
         )
-    if digest != _digest(state, origin):
+    if digest != state_digest(state, origin):
         raise RecordError(f"{path}: does not match its digest: it is damaged{again}")
     try:
         module.load_state_dict(state)
@@ -51,7 +51,7 @@ def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.de
     return module.to(device).eval()
 
 
-def _digest(state: dict[str, Tensor], origin: dict) -> str:
+def state_digest(state: dict[str, Tensor], origin: dict) -> str:
     """sha256 over the origin, and the names, types, shapes and values of the state."""
     digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode())
     for key in sorted(state):

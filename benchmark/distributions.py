@@ -6,7 +6,6 @@ Nothing is downloaded unless it is asked for, and a download takes its place onl
 import hashlib
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from benchmark.cifar import check_md5, read_batch
 from benchmark.datasets import Facts
 from benchmark.errors import DataError
+from benchmark.files import UNREADABLE, open_archive
 from benchmark.image_files import (
     celeba_parts,
     folder_reader,
@@ -192,8 +192,8 @@ def _celeba(facts: Facts, root: Path, download: bool) -> Source:
     def read_archive() -> Parts:
         _check_md5(facts, archive)
         try:
-            opened = zipfile.ZipFile(archive)
-        except (OSError, zipfile.BadZipFile) as error:
+            opened = open_archive(archive)
+        except UNREADABLE as error:
             raise DataError(
                 f"{facts.name}: {archive} cannot be read: {error}\n"
                 "  It is truncated or no zip archive: fetch it again."

@@ -62,5 +62,5 @@ def _copy_samples(config: Config, source: Path, target: Path) -> None:
             path = paths.fill(paths.SAMPLES, config.run, **names)
             if path.exists():
                 job = config.sampling_job(dataset, model)
-                images = open_samples(path, job, config.facts(dataset).image_shape).first(SHOWN)
+                images = open_samples(path, job).first(SHOWN)
                 save_samples(target / path.relative_to(source), [images], images.shape, job)

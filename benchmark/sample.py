@@ -4,6 +4,7 @@ Both go in batches: 50,000 colour images never lie in memory at once.
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from benchmark.seeding import generator
 BATCH_SIZE = 256  # of the draws; no image depends on it
 IMAGES, HASH = "images.npy", "config_hash.npy"  # the file is an npz, which numpy reads too
 LARGEST_HASH = 1024  # bytes
+LARGEST_IMAGE = 2**22  # bytes
 
 
 @torch.no_grad()
@@ -156,6 +158,8 @@ def _read_header(archive: zipfile.ZipFile, member) -> tuple:
     shape, fortran, dtype = array_header(member, archive.getinfo(IMAGES).file_size)
     if fortran or dtype != np.uint8 or len(shape) != 4:
         raise ValueError(f"not uint8 images (n, C, H, W) but {dtype} {shape}")
+    if math.prod(shape[1:]) > LARGEST_IMAGE:
+        raise ValueError(f"images of {shape[1:]} take more than {LARGEST_IMAGE} bytes each")
     return shape
 
 

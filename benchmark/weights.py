@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmark.config import Job
 from benchmark.errors import RecordError
 from benchmark.files import atomic
+from benchmark.foreign import parse_json
 
 
 def save_weights(path: str | Path, module: nn.Module, job: Job) -> None:
@@ -32,7 +33,7 @@ def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.de
     """
     try:
         with safe_open(path, framework="pt") as handle:
-            origin = json.loads(handle.metadata()["origin"])
+            origin = parse_json(handle.metadata()["origin"])
             state = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
         found, digest = origin["hash"], origin.pop("digest")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:

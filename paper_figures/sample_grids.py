@@ -32,8 +32,7 @@ def render(config: Config, dataset: str) -> None:
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (model, path) in zip(axes.flat, drawn.items(), strict=False):
-        job, shape = config.sampling_job(dataset, model), config.facts(dataset).image_shape
-        images = open_samples(path, job, shape).first(SIDE**2)
+        images = open_samples(path, config.sampling_job(dataset, model)).first(SIDE**2)
         axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
         axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
     figure.suptitle(f"{dataset_label(config, dataset)}: first {SIDE**2} samples, seed {seed}")

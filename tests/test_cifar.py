@@ -21,7 +21,9 @@ def by_python_2() -> bytes:
         long = struct.pack("<I", len(value))
         return b"T" + long + value if len(value) > 255 else b"U" + long[:1] + value
 
-    empty = b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + b"K\x00\x85" + text(b"b")
+    empty = (
+        b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + b"K\x00\x85" + text(b"b")
+    )
     dtype = b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R"
     dtype += b"(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     shape = b"K" + bytes([len(IMAGES)]) + b"M" + struct.pack("<H", PIXELS) + b"\x86"

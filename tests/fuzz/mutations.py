@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 # What lengths, counts and offsets are spoilt to.
-EXTREMES = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 10**30)
+EXTREMES = (0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 10**30, 10**400)
 
 # Texts that have a meaning for a shell, a path, a template, a spreadsheet, a page, YAML or JSON.
 TEXTS = (
@@ -113,7 +113,9 @@ def spoilt_npz(draw, arrays: dict[str, np.ndarray]):
             if draw(st.integers(0, 9)) == 0:
                 continue
             content = draw(_npy(array))
-            names = st.sampled_from((f"{name}.npy", f"{name}.npy", name, f"../{name}.npy", "/x.npy"))
+            names = st.sampled_from(
+                (f"{name}.npy", f"{name}.npy", name, f"../{name}.npy", "/x.npy")
+            )
             kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
             archive.writestr(draw(names), content, draw(st.sampled_from(kinds)))
     content = held.getvalue()
@@ -143,7 +145,9 @@ def _npy(draw, array: np.ndarray):
     if kind == "text":
         texts = (b"(" * 300, b"[" * 5000, b"{}", b"1" * 5000, b"'", b"-" * 3000 + b"1")
         text = draw(st.sampled_from(texts) | spoilt_bytes([text]))
-    version = draw(st.sampled_from((b"\x02\0", b"\x03\0", b"\x09\0"))) if kind == "version" else b"\x01\0"
+    version = (
+        draw(st.sampled_from((b"\x02\0", b"\x03\0", b"\x09\0"))) if kind == "version" else b"\x01\0"
+    )
     text += b" " * (-(len(text) + 11) % 64) + b"\n"
     length = min(len(text), 65535).to_bytes(2 if version == b"\x01\0" else 4, "little")
     return b"\x93NUMPY" + version + length + text + data

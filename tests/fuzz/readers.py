@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,25 @@ import yaml
 from hypothesis import strategies as st
 from reference.configs import MODEL_SETTINGS, RUN_CONFIGS, tiny_config, tiny_values
 from reference.datasets import encoded, facts_of, generated, write_npz
-from reference.records import bits_and_nats, mnist_config, write_quality, write_timing, write_training
+from reference.records import (
+    bits_and_nats,
+    forge,
+    mnist_config,
+    write_quality,
+    write_timing,
+    write_training,
+)
 from safetensors.torch import save as to_safetensors
 
 import kaem
 from benchmark import weights
+from benchmark.compare import compare
 from benchmark.config import Config, load_config
 from benchmark.errors import BenchmarkError
 from benchmark.files import read_arrays, write_arrays
 from benchmark.image_files import BrokenImageError, ImageFiles
 from benchmark.records import record_digest
 from benchmark.registry import MODELS, build
-from benchmark.results import read_results
 from benchmark.sample import open_samples, save_samples
 from benchmark.sources import npz_source
 from benchmark.validation import merge
@@ -37,7 +45,20 @@ from kaem.saving import SETTINGS, STATE
 CPU = torch.device("cpu")
 YAML_TOKENS = tuple(
     token.encode()
-    for token in ("&a ", "*a ", "<<: ", "!!int ", "!!binary ", "- ", ": ", "? ", "[", "{", "\t", "|")
+    for token in (
+        "&a ",
+        "*a ",
+        "<<: ",
+        "!!int ",
+        "!!binary ",
+        "- ",
+        ": ",
+        "? ",
+        "[",
+        "{",
+        "\t",
+        "|",
+    )
 )
 JSON_TOKENS = (b"[" * 2000, b'{"a":' * 2000, b"1e999", b"NaN", b"9" * 5000, b'"\\ud800"', b"null")
 
@@ -101,7 +122,7 @@ def _use(config: Config) -> None:
 
 
 def _record() -> Reader:
-    """The whole check of a folder of results, `results/tiny`, that holds one record."""
+    """Comparing a folder of results, `results/tiny`, that holds one record, with a healthy one."""
     likelihood = {"split": "test", "images": 10_000, "passes": 9}
     config = mnist_config(**{"evaluation.likelihood": likelihood})
     values = bits_and_nats(20.0, 0.5)
@@ -111,14 +132,15 @@ def _record() -> Reader:
         write_timing(config, "vae", {1: 5.0, 4: 8.0}),
     ]
     whole = [path.read_bytes() for path in places]
-    for path in places:
+    for number, path in enumerate(places):  # to be compared with: other values and digests
+        forge(path, partial(_remeasured, number), Path("healthy", *path.parts[2:]))
         path.unlink()
 
     def read(path: Path) -> None:
         for place in places:  # a record in the wrong place is refused for that alone
             try:
                 place.write_bytes(path.read_bytes())
-                read_results("results/tiny")
+                compare("results/tiny", "healthy")
             except BenchmarkError as error:
                 refused = error
             else:
@@ -130,6 +152,10 @@ def _record() -> Reader:
     trees = [json.loads(text) for text in whole]
     inputs = spoilt_bytes(whole, JSON_TOKENS) | spoilt_tree(trees).map(_with_digest)
     return Reader("record", inputs, read)
+
+
+def _remeasured(number: int, record: dict) -> None:
+    record["sample_count"] += 1 + number
 
 
 def _with_digest(tree) -> bytes:
@@ -204,7 +230,7 @@ tensors = st.builds(
 
 
 def _kaem(folder: Path) -> Reader:
-    """model.json and model.safetensors, which are one content here: the first is told its length."""
+    """model.json and model.safetensors as one content: it begins with the length of the first."""
     settings = merge(
         {**MODEL_SETTINGS["kaem_thermo"], "decoder": {"kind": "conv", "width": 4}},
         MODELS["kaem_thermo"].fixed,
@@ -228,7 +254,7 @@ def _kaem(folder: Path) -> Reader:
         target.mkdir(exist_ok=True)
         (target / SETTINGS).write_bytes(content[8 : 8 + length])
         (target / STATE).write_bytes(content[8 + length :])
-        kaem.load(target).sample(2)
+        kaem.load(target)
 
     whole = (folder / "kaem" / SETTINGS).read_bytes()
     states = spoilt_bytes([state]) | spoilt_safetensors(state)

@@ -31,7 +31,7 @@ UNREADABLE = (
     tokenize.TokenError,
 )
 
-LARGEST_ARRAYS = 2**29  # bytes, of all arrays of a file; those of a figure have 7 MB
+LARGEST_ARRAYS = 2**27  # bytes, of all arrays of a file; those of a figure have 7 MB
 ARRAY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

@@ -12,8 +12,8 @@ import yaml
 
 MIB = 2**20
 LARGEST_TEXT = 16 * MIB  # bytes
-LARGEST_YAML = MIB // 4
-MOST_VALUES = 100_000  # of a YAML file, each alias counted as what it stands for
+LARGEST_YAML = MIB // 16
+MOST_VALUES = 20_000  # of a YAML file, each alias counted as what it stands for
 DEEPEST = 100  # mappings and lists inside each other
 LONGEST_NUMBER = 100  # characters
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")

@@ -5,6 +5,7 @@ A JSON schema says most of it; what a schema cannot say is said here.
 
 import copy
 import difflib
+import math
 from functools import cache
 
 import jsonschema
@@ -196,7 +197,7 @@ def _describe_type(error: jsonschema.ValidationError) -> str:
         number = float(value) if isinstance(value, str) else None
     except ValueError:
         number = None
-    if number is None:
+    if number is None or not math.isfinite(number):
         return f"must be {wanted}, not {value!r}"
     # YAML 1.1 reads 1e-4 as text: a float needs a dot before the exponent.
     if wanted == "integer" and number.is_integer():

@@ -15,6 +15,8 @@ from benchmark.names import settings_digest
 from benchmark.registry import MODELS
 from benchmark.validation import CLASSIFIER, REAL, apply_override, find_problems, merge
 
+CHECKPOINT_SECONDS = 60  # between the checkpoints of a training, where a configuration says nothing
+
 # Of Inception's standard weights, with which alone a Frechet distance is called FID.
 OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
@@ -76,6 +78,11 @@ class Job:
         identity = {"dataset": self.dataset, "entry": self.model, "settings": self.settings}
         return settings_digest(identity)
 
+    def title(self, seed: int) -> str:
+        """What progress and messages call it."""
+        names = [self.dataset, self.model]
+        return " · ".join(names if self.model == CLASSIFIER else [*names, f"seed {seed}"])
+
 
 class Config:
     """A valid configuration. Raises ConfigError, with every problem, for an invalid one.
@@ -99,6 +106,7 @@ class Config:
         self.models: list[str] = list(values["models"])
         self.device: str = values["device"]
         self.threads: int = values["threads"]
+        self.checkpoint_seconds: float = values.get("checkpoint_seconds", CHECKPOINT_SECONDS)
         self.timing: dict = values["timing"]
         self.known_datasets: dict[str, dict] = known_datasets() | values.get("own_datasets", {})
 

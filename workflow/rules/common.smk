@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY))
@@ -19,6 +20,7 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmark import paths
 from benchmark.config import CLASSIFIER, POWER_JOB, REAL, load_config
 from benchmark.errors import BenchmarkError
+from benchmark.workflow_lock import clear_stale_locks, hold
 
 
 def config_file():
@@ -200,6 +202,15 @@ try:
     CONFIG = load_config(CONFIG_FILE, OVERRIDES)
 except BenchmarkError as error:
     raise WorkflowError(str(error))
+
+# Jobs of a workflow read this file too, each in a process of its own.
+if workflow.is_main_process and clear_stale_locks():
+    logger.warning("The last workflow here was killed; going on where it was.")
+
+
+onstart:
+    workflow.running = hold()
+
 
 # Resources have no limit unless one is given; --resources gpu=N or a profile sets another.
 if "gpu" not in workflow.global_resources:

@@ -15,4 +15,4 @@ rule data:
     shell:
         "(python -m benchmark preflight {params.run}"
         " && python -m benchmark preflight {params.config} --dataset {wildcards.dataset:q})"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -26,15 +26,15 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     check_size(path, LARGEST)
     pixels, labels, within_labels = b"", [], False
-    with path.open("rb") as handle:
-        for opcode, argument, _ in pickletools.genops(handle):
-            if isinstance(argument, str | bytes | bytearray):
-                # Python 2 wrote bytes as texts: the pixels are the longest of the file.
-                within_labels = argument in ("labels", b"labels")
-                if len(argument) > len(pixels):
-                    pixels = argument
-            elif within_labels and opcode.name in INTEGERS:
-                labels.append(argument)
+    # From memory: of a file, more would be read at once than it has, if an instruction says so.
+    for opcode, argument, _ in pickletools.genops(path.read_bytes()):
+        if isinstance(argument, str | bytes | bytearray):
+            # Python 2 wrote bytes as texts: the pixels are the longest of the file.
+            within_labels = argument in ("labels", b"labels")
+            if len(argument) > len(pixels):
+                pixels = argument
+        elif within_labels and opcode.name in INTEGERS:
+            labels.append(argument)
     pixels = pixels.encode("latin1") if isinstance(pixels, str) else bytes(pixels)
     if not labels or len(pixels) != PIXELS * len(labels):
         raise ValueError(f"{path.name} has {len(labels)} labels and {len(pixels)} bytes of pixels")

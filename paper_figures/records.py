@@ -106,11 +106,16 @@ def histories(config: Config, dataset: str) -> pd.DataFrame:
     for _, model, seed in _jobs(config, config.trained_models, [dataset]):
         path = paths.fill(paths.HISTORY, config.run, dataset=dataset, model=model, seed=seed)
         if path.exists():
-            frames.append(_history(path).assign(model=model, seed=seed))
+            frames.append(read_history(path).assign(model=model, seed=seed))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _history(path: Path) -> pd.DataFrame:
+def read_history(path: Path) -> pd.DataFrame:
+    """A training's history, a row per stretch: update, seconds, loss, ...
+
+    Raises:
+        RecordError: it is damaged.
+    """
     try:
         check_size(path, LARGEST_TEXT)
         frame = pd.read_csv(path, dtype=float)

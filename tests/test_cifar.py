@@ -82,8 +82,9 @@ def test_a_hostile_batch_runs_nothing(tmp_path):
         pickle.dumps({"labels": LABELS.tolist()[:-1], "data": FLAT}),
         pickle.dumps({"labels": [10] * len(LABELS), "data": FLAT}),
         pickle.dumps({"data": FLAT}),
+        b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b"a.",
     ],
-    ids=["empty", "text", "cut off", "a label short", "label 10", "no labels"],
+    ids=["empty", "text", "cut off", "a label short", "label 10", "no labels", "huge bytes"],
 )
 def test_what_is_no_batch_is_refused(tmp_path, content):
     (tmp_path / "data_batch_1").write_bytes(content)

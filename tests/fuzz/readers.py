@@ -6,6 +6,7 @@ a `Reader` to `readers`.
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,22 +26,27 @@ from reference.records import (
     write_timing,
     write_training,
 )
-from safetensors.torch import save as to_safetensors
 
 import kaem
-from benchmark import weights
+from benchmark.checkpoint import Checkpoints
+from benchmark.cifar import read_batch
 from benchmark.compare import compare
 from benchmark.config import Config, load_config
 from benchmark.errors import BenchmarkError
 from benchmark.files import read_arrays, write_arrays
+from benchmark.history import History
 from benchmark.image_files import BrokenImageError, ImageFiles
 from benchmark.records import record_digest
 from benchmark.registry import MODELS, build
 from benchmark.sample import open_samples, save_samples
 from benchmark.sources import npz_source
+from benchmark.stopping import StopRequests
+from benchmark.tensors import write_tensors
 from benchmark.validation import merge
+from benchmark.weights import load_weights
 from fuzz.mutations import spoilt_bytes, spoilt_npz, spoilt_safetensors, spoilt_tree
 from kaem.saving import SETTINGS, STATE
+from paper_figures.records import read_history
 
 CPU = torch.device("cpu")
 YAML_TOKENS = tuple(
@@ -91,6 +97,9 @@ def readers(folder: Path) -> list[Reader]:
         _samples(folder),
         _dataset(folder),
         _weights(folder),
+        _checkpoint(folder),
+        _history(folder),
+        _cifar(),
         _kaem(folder),
         _images(),
     ]
@@ -201,24 +210,37 @@ def _dataset(folder: Path) -> Reader:
 
 
 def _weights(folder: Path) -> Reader:
-    """A file, and forged ones whose digest is right."""
     job = tiny_config().training_job("digits", "vae")
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    weights.save_weights(folder / "weights", network, job)
-    whole = (folder / "weights").read_bytes()
-    origin = {"settings": job.settings, "hash": job.config_hash}
+    header = {"settings": job.settings, "hash": job.config_hash}
+    inputs = _tensors(folder / "weights", network.state_dict(), header)
+    return Reader("weights", inputs, lambda path: load_weights(path, network, job, CPU))
+
+
+def _checkpoint(folder: Path) -> Reader:
+    job = tiny_config().training_job("digits", "vae")
+    kept = Checkpoints(job, 0, CPU, 0, StopRequests())
+    header = {"hash": job.config_hash, "device": "cpu", "update": 3}
+    header["values"] = {"seconds": 1.5, "history": {"rows": [], "stretch": [{"loss": 2.0}]}}
+    state = {"model.weight": torch.rand(3, 4), "stream.global": torch.get_rng_state()[:100]}
+    inputs = _tensors(folder / "checkpoint", state, header)
+    return Reader("checkpoint", inputs, kept._read)
+
+
+def _tensors(path: Path, state: dict[str, torch.Tensor], header: dict):
+    """Damaged files, and forged ones whose digest is right."""
+    write_tensors(path, state, header)
+    whole = path.read_bytes()
 
     def forged(change: tuple[str, torch.Tensor, object]) -> bytes:
-        name, value, text = change
-        state = network.state_dict() | {name: value}
-        about = origin | ({} if text is None else {"settings": text})
-        about["digest"] = weights.state_digest(state, about)
-        return to_safetensors(state, {"origin": json.dumps(about)})
+        name, value, other = change
+        said = other if isinstance(other, dict) else header
+        write_tensors(path, state | {name: value}, said)
+        return path.read_bytes()
 
-    names = st.sampled_from([*network.state_dict(), "another", "_extra_state", ""])
-    changes = st.tuples(names, tensors, st.none() | spoilt_tree([job.settings]))
-    inputs = spoilt_bytes([whole]) | spoilt_safetensors(whole) | changes.map(forged)
-    return Reader("weights", inputs, lambda path: weights.load_weights(path, network, job, CPU))
+    names = st.sampled_from([*state, "another", "_extra_state", ""])
+    changes = st.tuples(names, tensors, st.none() | spoilt_tree([header]))
+    return spoilt_bytes([whole]) | spoilt_safetensors(whole) | changes.map(forged)
 
 
 tensors = st.builds(
@@ -276,3 +298,19 @@ def _images() -> Reader:
         assert ImageFiles(["x"], lambda _: path.read_bytes(), (8, 8), "RGB", None)[0].shape
 
     return Reader("image file", spoilt_bytes(whole), read, (BrokenImageError,))
+
+
+def _history(folder: Path) -> Reader:
+    rows = [{"update": update, "seconds": update / 9, "loss": -1.5 * update} for update in range(9)]
+    History(rows).write(folder / "history.csv")
+    tokens = (b",", b'"', b"\n", b"nan", b"1e999", b"\xff", b"\r", b"loss")
+    inputs = spoilt_bytes([(folder / "history.csv").read_bytes()], tokens)
+    return Reader("history (csv)", inputs, read_history, suffix=".csv")
+
+
+def _cifar() -> Reader:
+    """A batch as pickles hold it; the reader's ValueErrors become DataErrors where it is called."""
+    images = generated((32, 32, 3))["train"][0][:2]
+    held = {"labels": [3, 7], "data": images.transpose(0, 3, 1, 2).reshape(2, -1)}
+    whole = [pickle.dumps(held, protocol) for protocol in (2, 4)]
+    return Reader("CIFAR-10 batch", spoilt_bytes(whole), read_batch, (ValueError,))

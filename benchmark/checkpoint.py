@@ -114,6 +114,8 @@ class Checkpoints:
         tensors, header = read_tensors(path, "a checkpoint")
         if header.get("hash") != self.job.config_hash:
             raise RecordError(f"{path}: is a checkpoint of other settings")
+        if not {"device", "update", "values"} <= header.keys():
+            raise RecordError(f"{path}: does not say which state it is")
         if header["device"] != self.device.type:
             raise TrainingError(
                 f"{self.title}: was begun on device {header['device']}, and this is "

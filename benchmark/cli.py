@@ -4,10 +4,9 @@ import argparse
 import os
 import re
 
-import yaml
-
 from benchmark.config import CLASSIFIER, REAL, Config, load_config
 from benchmark.errors import ConfigError, exit_code
+from benchmark.foreign import parse_yaml
 from benchmark.paths import PUBLISHED, ROOT
 
 
@@ -203,8 +202,8 @@ def _overrides(pairs: list[str]) -> dict:
             if not isinstance(inner, dict):
                 raise ConfigError("--set", [f"{pair!r}: {parent} was set to a value before"])
         try:
-            inner[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            inner[last] = parse_yaml(text)
+        except ValueError as error:
             raise ConfigError("--set", [f"{pair!r}: {text!r} is not YAML: {error}"]) from error
     return overrides
 

@@ -9,10 +9,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from benchmark.datasets import Facts, known_datasets
 from benchmark.errors import ConfigError
+from benchmark.foreign import LARGEST_YAML, parse_yaml, read_text
 from benchmark.names import settings_digest
 from benchmark.registry import MODELS
 from benchmark.validation import CLASSIFIER, REAL, apply_override, find_problems, merge
@@ -280,10 +279,10 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
         overrides: values that replace or extend the file's, as Snakemake's --config does.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = parse_yaml(read_text(path, LARGEST_YAML))
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(str(path), [f"is not valid YAML: {error}"]) from error
     if not isinstance(values, dict):
         raise ConfigError(str(path), ["must be a mapping of settings"])

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.classifier import Classifier
 from benchmark.data import Dataset
 from benchmark.errors import DataError
-from benchmark.files import UNREADABLE
+from benchmark.files import UNREADABLE, load_arrays
 from benchmark.frechet import Statistics, statistics
 from benchmark.names import settings_digest
 from benchmark.once import open_once
@@ -119,8 +119,8 @@ def reference_features(
 
     def open_built(built: Path) -> Reference | None:
         try:
-            with np.load(built / "statistics.npz") as held:
-                moments = Statistics(count, held["mean"], held["covariance"])
+            held = load_arrays(built / "statistics.npz", ("mean", "covariance"))
+            moments = Statistics(count, held["mean"], held["covariance"])
             return Reference(_mapped(built / "features", kept), moments)
         except UNREADABLE:
             return None

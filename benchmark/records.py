@@ -11,6 +11,7 @@ import jsonschema
 from benchmark.config import Job
 from benchmark.errors import RecordError
 from benchmark.files import write_json
+from benchmark.foreign import parse_json, read_text
 from benchmark.provenance import provenance
 from benchmark.schema import load_schema, strict_validator
 
@@ -59,7 +60,7 @@ def write_record(
 def read_record(path: str | Path) -> dict:
     """Read a record; RecordError when it is damaged, edited or not a record."""
     try:
-        record = json.loads(Path(path).read_text())
+        record = parse_json(read_text(path))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

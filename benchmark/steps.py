@@ -156,7 +156,9 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     job = config.evaluation_job(dataset, model)
     names = {"dataset": dataset, "model": model, "seed": seed}
     samples = open_samples(
-        paths.fill(paths.SAMPLES, config.run, **names), config.sampling_job(dataset, model)
+        paths.fill(paths.SAMPLES, config.run, **names),
+        config.sampling_job(dataset, model),
+        config.facts(dataset).image_shape,
     )
     started = time.perf_counter()
     metrics = measure(config, dataset, model, seed, samples, device)

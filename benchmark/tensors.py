@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark.errors import RecordError
 from benchmark.files import atomic
+from benchmark.foreign import parse_json
 
 HEADER = "origin"  # one entry of the metadata: safetensors writes several in any order
 
@@ -35,7 +36,7 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict]:
     """
     try:
         with safe_open(path, framework="pt") as handle:
-            header = json.loads(handle.metadata()[HEADER])
+            header = parse_json(handle.metadata()[HEADER])
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
         digest = header.pop("digest")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -50,8 +50,9 @@ def _generated_files_and_no_network(monkeypatch):
     def no_route(*_args, **_kwargs):
         raise urllib.error.URLError("no route to host")
 
-    for kind in (DATASETS.MNIST, DATASETS.CIFAR10, DATASETS.SVHN, DATASETS.CelebA):
+    for kind in (DATASETS.MNIST, DATASETS.SVHN, DATASETS.CelebA):
         monkeypatch.setattr(kind, "download", no_route)
+    monkeypatch.setattr(DATASETS.utils, "download_and_extract_archive", no_route)
 
 
 def facts(layout: str):

@@ -32,7 +32,8 @@ def config_file():
     files = workflow.config_settings.configfiles
     if len(files) > 1:
         raise WorkflowError("give one --configfile: each configuration is a run of its own")
-    return os.path.relpath(files[0]) if files else os.path.relpath(REPOSITORY / "config/paper.yaml")
+    file = os.path.relpath(files[0] if files else REPOSITORY / "config/paper.yaml")
+    return os.path.join(".", file) if file.startswith("-") else file  # a file, not an option
 
 
 def as_yaml(value):
@@ -45,10 +46,12 @@ def as_yaml(value):
 
 
 def config_arguments(*left_out):
-    """The arguments that hand this configuration to a step, --config overrides included."""
+    """The arguments that hand this configuration to a step, --config overrides included; as a
+    function of the wildcards, since Snakemake takes braces in a text of `params` for wildcards."""
     kept = {key: value for key, value in OVERRIDES.items() if key not in left_out}
     overrides = [f"--set={key}={json.dumps(value)}" for key, value in kept.items()]
-    return shlex.join(["--config", CONFIG_FILE, *overrides])
+    arguments = shlex.join(["--config", CONFIG_FILE, *overrides])
+    return lambda wildcards: arguments
 
 
 def run_path(pattern, **names):

@@ -62,4 +62,4 @@ rule figures:
     conda:
         "environment.yml"
     shell:
-        "python -m paper_figures published 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures published 2>&1 | tee -i {log:q} >&2"

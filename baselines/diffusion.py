@@ -75,6 +75,8 @@ class Diffusion(nn.Module):
     steps: of sampling.
     """
 
+    row_wise = ("network",)
+
     def __init__(
         self,
         network: nn.Module,

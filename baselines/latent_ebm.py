@@ -26,6 +26,7 @@ class LatentEBM(nn.Module):
     posterior_steps, posterior_step_size: of the runs towards p(z|x).
     """
 
+    row_wise = ("energy", "decoder")
     # Pang et al. train f five times more slowly than the generator (2e-5 against 1e-4).
     learning_rate_factors = {"energy": 0.2}  # noqa: RUF012
 

@@ -29,6 +29,8 @@ class PixelEBM(nn.Module):
     penalty: weight of the mean squared energies.
     """
 
+    row_wise = ("energy",)
+
     def __init__(
         self,
         energy: nn.Module,

@@ -56,6 +56,8 @@ class GaussianPair(nn.Module):
         decoder: (n, latents) -> (n, ...).
     """
 
+    row_wise = ("encoder", "decoder")
+
     def __init__(self, latents: int, encoder: nn.Module, decoder: nn.Module):
         super().__init__()
         self.latents = latents

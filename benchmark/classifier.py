@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmark.batches import Batches
 from benchmark.config import Job
 from benchmark.data import Dataset
+from benchmark.optimise import Keeper, Training
 from benchmark.pixels import to_float
 from benchmark.seeding import derive_seed
-from benchmark.train import batch_stream, optimise
 
 
 class Classifier(nn.Module):
@@ -43,12 +44,20 @@ def build_classifier(job: Job, image_shape: tuple[int, int, int]) -> Classifier:
 
 
 def train_classifier(
-    job: Job, dataset: Dataset, device: torch.device, progress: str = "auto"
-) -> Classifier:
-    """Train on the training split with Adam; one seed per dataset, the same in every run."""
+    job: Job,
+    dataset: Dataset,
+    device: torch.device,
+    progress: str = "auto",
+    keeper: Keeper | None = None,
+) -> tuple[Classifier, float]:
+    """Train on the training split with Adam; one seed per dataset, the same in every run.
+
+    Returns:
+        The classifier, and the seconds that its updates took.
+    """
     torch.manual_seed(derive_seed("weights", job.dataset, job.model))
     model = build_classifier(job, dataset.image_shape).to(device)
-    batches = batch_stream(
+    batches = Batches(
         dataset.images["train"],
         job.settings["batch_size"],
         job.dataset,
@@ -63,15 +72,16 @@ def train_classifier(
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return cross_entropy(logits, labels), {"accuracy": accuracy}
 
-    optimise(
+    training = Training(
         model,
         loss,
         updates=job.settings["updates"],
         learning_rate=job.settings["learning_rate"],
-        title=f"{job.dataset} · classifier",
-        progress=progress,
+        title=job.title(seed=0),
+        streams={"order": batches},
     )
-    return model
+    training.run(progress, keeper)
+    return model, training.seconds
 
 
 def accuracy(model: Classifier, images: Tensor, labels: Tensor) -> float:

@@ -5,16 +5,18 @@ with its path and the nearest valid name. This module imports neither torch nor 
 the workflow can check a configuration before it starts anything.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from benchmark.datasets import Facts, known_datasets
 from benchmark.errors import ConfigError
+from benchmark.foreign import LARGEST_YAML, parse_yaml, read_text
 from benchmark.names import settings_digest
 from benchmark.registry import MODELS
 from benchmark.validation import CLASSIFIER, REAL, apply_override, find_problems, merge
+
+CHECKPOINT_SECONDS = 60  # between the checkpoints of a training, where a configuration says nothing
 
 # Of Inception's standard weights, with which alone a Frechet distance is called FID.
 OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -77,6 +79,11 @@ class Job:
         identity = {"dataset": self.dataset, "entry": self.model, "settings": self.settings}
         return settings_digest(identity)
 
+    def title(self, seed: int) -> str:
+        """What progress and messages call it."""
+        names = [self.dataset, self.model]
+        return " · ".join(names if self.model == CLASSIFIER else [*names, f"seed {seed}"])
+
 
 class Config:
     """A valid configuration. Raises ConfigError, with every problem, for an invalid one.
@@ -100,6 +107,7 @@ class Config:
         self.models: list[str] = list(values["models"])
         self.device: str = values["device"]
         self.threads: int = values["threads"]
+        self.checkpoint_seconds: float = values.get("checkpoint_seconds", CHECKPOINT_SECONDS)
         self.timing: dict = values["timing"]
         self.known_datasets: dict[str, dict] = known_datasets() | values.get("own_datasets", {})
 
@@ -143,6 +151,15 @@ class Config:
         Real images are drawn once: their distance is the floor, not a result.
         """
         return self.seeds[:1] if model == REAL else self.seeds
+
+    @property
+    def timing_devices(self) -> list[str]:
+        """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
+        devices = self.timing["devices"]
+        if devices != "auto":
+            return devices
+        # A cluster's login node may have none of the GPUs that `device` asks for.
+        return ["cpu", "cuda"] if self.device == "cuda" or shutil.which("nvidia-smi") else ["cpu"]
 
     @property
     def wording(self) -> dict:
@@ -263,10 +280,10 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
         overrides: values that replace or extend the file's, as Snakemake's --config does.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = parse_yaml(read_text(path, LARGEST_YAML))
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(str(path), [f"is not valid YAML: {error}"]) from error
     if not isinstance(values, dict):
         raise ConfigError(str(path), ["must be a mapping of settings"])

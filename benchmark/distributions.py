@@ -5,16 +5,18 @@ Nothing is downloaded unless it is asked for, and a download takes its place onl
 
 import hashlib
 import shutil
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
+from benchmark.cifar import check_md5, read_batch
 from benchmark.datasets import Facts
 from benchmark.errors import DataError
+from benchmark.files import UNREADABLE, open_archive
 from benchmark.image_files import (
     celeba_parts,
     folder_reader,
@@ -48,15 +50,13 @@ def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
 
 
 def _digits(facts: Facts, root: Path, download: bool) -> Source:  # noqa: ARG001
-    import sklearn
-
     def read() -> Parts:
         from sklearn.datasets import load_digits
 
         bundle = load_digits()
         return {"all": Part(bundle.images.astype(np.uint8), bundle.target)}
 
-    return Source("scikit-learn", read, version=sklearn.__version__)
+    return Source("scikit-learn", read, version=version("scikit-learn"))
 
 
 # Bytes of the unpacked IDX files, the same for MNIST and Fashion-MNIST.
@@ -100,21 +100,27 @@ def _idx(facts: Facts, root: Path, download: bool) -> Source:
 def _cifar10(facts: Facts, root: Path, download: bool) -> Source:
     base = "cifar-10-batches-py"
     folder = root / base
-    if not folder.is_dir():
-        _fetch(
-            facts,
-            root,
-            folder,
-            download,
-            [base],
-            lambda place: _torchvision("CIFAR10")(place, download=True),
+
+    def fetch(place: Path) -> None:
+        official = _torchvision("CIFAR10")  # whose own reader would unpickle the files
+        name, md5 = official.filename, official.tgz_md5
+        _torchvision("utils").download_and_extract_archive(
+            official.url, place, filename=name, md5=md5
         )
 
+    if not folder.is_dir():
+        _fetch(facts, root, folder, download, [base], fetch)
+
     def read() -> Parts:
-        with _reading(facts, folder):
-            parts = {flag: _torchvision("CIFAR10")(root, train=flag) for flag in (True, False)}
-        names = {True: "train", False: "test"}
-        return {names[f]: Part(p.data, np.asarray(p.targets)) for f, p in parts.items()}
+        official, parts = _torchvision("CIFAR10"), {}
+        for part, files in (("train", official.train_list), ("test", official.test_list)):
+            with _reading(facts, folder):
+                for file, md5 in files:
+                    check_md5(folder / file, md5)
+                batches = [read_batch(folder / file) for file, _ in files]
+            images, labels = zip(*batches, strict=True)
+            parts[part] = Part(np.concatenate(images), np.concatenate(labels))
+        return parts
 
     return Source(str(root), read, sorted(path for path in folder.iterdir() if path.is_file()))
 
@@ -185,8 +191,8 @@ def _celeba(facts: Facts, root: Path, download: bool) -> Source:
     def read_archive() -> Parts:
         _check_md5(facts, archive)
         try:
-            opened = zipfile.ZipFile(archive)
-        except (OSError, zipfile.BadZipFile) as error:
+            opened = open_archive(archive)
+        except UNREADABLE as error:
             raise DataError(
                 f"{facts.name}: {archive} cannot be read: {error}\n"
                 "  It is truncated or no zip archive: fetch it again."
@@ -271,9 +277,29 @@ def _fetch(
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+        staging = root / f".{name}.fetching"
+        with FileLock(f"{staging}.lock"):
+            shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+            staging.mkdir()
+            try:
+                _fetch_into(staging, facts, root, missing, wanted, fetch)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+                Path(f"{staging}.lock").unlink()
     except OSError as error:
         raise DataError(f"{name}: cannot write to the data folder {root}: {error}") from error
+
+
+def _fetch_into(
+    staging: Path,
+    facts: Facts,
+    root: Path,
+    missing: Path,
+    wanted: list[str],
+    fetch: Callable[[Path], object],
+) -> None:
+    if missing.exists():
+        return  # another process fetched it meanwhile
     try:
         fetch(staging)
         for each in wanted:
@@ -282,12 +308,11 @@ def _fetch(
             (staging / each).replace(root / each)
     except Exception as error:  # of torchvision, of gdown, of a server
         raise DataError(
-            f"{name}: {missing} is missing and cannot be downloaded: {error}\n"
-            f"  It is {size}. With no network, put {', '.join(wanted)} or {name}.npz into {root} "
-            "by hand,\n  or set KAEM_DATA_ROOT to a torchvision root that has it."
+            f"{facts.name}: {missing} is missing and cannot be downloaded: {error}\n"
+            f"  It is {DOWNLOADS[facts.layout]}. With no network, put {', '.join(wanted)} or "
+            f"{facts.name}.npz into {root} by hand,\n  or set KAEM_DATA_ROOT to a torchvision root "
+            "that has it."
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def preflight_command(name: str) -> str:

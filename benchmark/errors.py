@@ -1,7 +1,11 @@
 """Errors that end a command with one clear message instead of a traceback."""
 
+import errno
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 
 class BenchmarkError(Exception):
@@ -29,19 +33,77 @@ class TimingError(BenchmarkError):
     """A time was measured while other work went on."""
 
 
+class Stopped(BenchmarkError):
+    """The process was told to end, and did so where the work can go on later.
+
+    Attributes:
+        signal: the number of the signal that told it.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
+
+
 class RecordError(BenchmarkError):
     """A record, a weights file or a samples file is not what it should be."""
 
 
+class _Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+# What an OSError means that is nobody's fault but the disk's.
+STORAGE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.EIO: "look at the disk",
+}
+
+
 def exit_code(command: Callable[[], None]) -> int:
-    """Run a command; 0 when it is done, 1 with its message when it is refused or fails, 130 when
-    it is interrupted."""
+    """Run a command; 0 when it is done, 1 with its message when it is refused or fails, 128 and
+    the signal's number when it is interrupted."""
     try:
-        command()
+        with _terminable():
+            command()
+    except Stopped as stopped:
+        return _fail(str(stopped), 128 + stopped.signal)
     except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left", file=sys.stderr)
-        return 130
+        return _fail("interrupted; nothing half-written was left", 128 + signal.SIGINT)
+    except _Terminated:
+        return _fail("terminated; nothing half-written was left", 128 + signal.SIGTERM)
+    except OSError as error:
+        if error.errno not in STORAGE:
+            raise
+        advice = f"Please {STORAGE[error.errno]}, and run it again; nothing half-written was left."
+        return _fail(f"error: {error.filename or 'a file'}: {error.strerror}\n  {advice}", 1)
     return 0
+
+
+def _fail(message: str, code: int) -> int:
+    with suppress(OSError):  # whoever listened may be gone
+        print(message, file=sys.stderr, flush=True)
+    return code
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that no temporary file stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may
+        return
+
+    def terminate(_number: int, _frame) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

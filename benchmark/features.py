@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.classifier import Classifier
 from benchmark.data import Dataset
 from benchmark.errors import DataError
-from benchmark.files import UNREADABLE
+from benchmark.files import UNREADABLE, load_arrays
 from benchmark.frechet import Statistics, statistics
 from benchmark.names import settings_digest
 from benchmark.once import open_once
@@ -84,20 +84,6 @@ class Reference:
         return self.statistics.count
 
 
-def reference_splits(splits: dict[str, dict], name: str) -> list[str]:
-    """The splits that make a reference: "train" is the field's training set, of which this suite
-    holds back a validation split, so that one is counted in.
-
-    Args:
-        splits: the dataset's facts.
-        name: "train", "validation" or "test".
-    """
-    if name != "train":
-        return [name]
-    part = splits["train"]["part"]
-    return ["train", *(s for s in ("validation",) if splits.get(s, {}).get("part") == part)]
-
-
 def reference_features(
     dataset: Dataset, splits: list[str], extractor: Extractor, batch_size: int, cache: Path
 ) -> Reference:
@@ -133,8 +119,8 @@ def reference_features(
 
     def open_built(built: Path) -> Reference | None:
         try:
-            with np.load(built / "statistics.npz") as held:
-                moments = Statistics(count, held["mean"], held["covariance"])
+            held = load_arrays(built / "statistics.npz", ("mean", "covariance"))
+            moments = Statistics(count, held["mean"], held["covariance"])
             return Reference(_mapped(built / "features", kept), moments)
         except UNREADABLE:
             return None

@@ -18,8 +18,10 @@ from PIL import Image, UnidentifiedImageError
 from benchmark.datasets import Facts
 from benchmark.errors import DataError
 from benchmark.files import UNREADABLE
+from benchmark.foreign import check_size
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")  # by content: Pillow has others run by a program
 
 # A bomb unpacks to far more than it seems; photographs stay far below either bound.
 LARGEST_FILE = 64 * 2**20  # bytes
@@ -57,7 +59,7 @@ class ImageFiles(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:
         name = self.names[index]
         try:
-            with Image.open(io.BytesIO(self.read(name))) as image:
+            with Image.open(io.BytesIO(self.read(name)), formats=FORMATS) as image:
                 if image.width * image.height > LARGEST_IMAGE:
                     raise BrokenImageError(f"{name}: {image.width}x{image.height} pixels")
                 if image.mode[0] in "IF":  # Pillow would cut them off at 255, to nearly all white
@@ -90,10 +92,8 @@ def folder_reader(folder: Path) -> Callable[[str], bytes]:
     """Reads a file of a folder by its relative name."""
 
     def read(name: str) -> bytes:
-        path = folder / name
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        return path.read_bytes()
+        check_size(folder / name, LARGEST_FILE)
+        return (folder / name).read_bytes()
 
     return read
 

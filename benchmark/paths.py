@@ -23,6 +23,7 @@ WEIGHTS = RUN + "/weights" + _JOB + ".safetensors"
 TRAINING_RECORD = RUN + "/training" + _JOB + ".json"
 HISTORY = RUN + "/training" + _JOB + ".csv"
 DIAGNOSTICS = RUN + "/training" + _JOB + ".npz"
+CHECKPOINTS = RUN + "/checkpoints" + _JOB + "-{config_hash}"
 SAMPLES = RUN + "/samples" + _JOB + ".npz"
 METRICS_RECORD = RUN + "/metrics" + _JOB + ".json"
 

@@ -5,7 +5,6 @@ A prepared folder holds `<split>.npy`, uint8 (n, C, H, W), which is mapped into 
 """
 
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from benchmark.datasets import Facts
 from benchmark.distributions import preflight_command
 from benchmark.errors import DataError
 from benchmark.files import UNREADABLE, file_digest, write_json
+from benchmark.foreign import parse_json
 from benchmark.image_files import BrokenImageError
 from benchmark.names import settings_digest
 from benchmark.pixels import to_uint8
@@ -129,7 +129,7 @@ def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], d
     """(images, labels, digests) of a folder that `prepare` wrote; None when it is damaged."""
     images, labels = {}, {}
     try:
-        origin = json.loads((folder / ORIGIN).read_text())
+        origin = parse_json((folder / ORIGIN).read_text())
         for file in sorted(origin["arrays"], key=_place):
             # "c": copy on write, so that torch may think that it could write.
             array = torch.from_numpy(np.load(folder / file, mmap_mode="c"))
@@ -151,7 +151,7 @@ def _place(file: str) -> int:
 def is_intact(folder: Path) -> bool:
     """Whether every array is still what `prepare` wrote; reads all of them."""
     try:
-        origin = json.loads((folder / ORIGIN).read_text())
+        origin = parse_json((folder / ORIGIN).read_text())
         return origin["arrays"] == _array_digests(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -13,7 +13,7 @@ BAR_CELLS = 20
 
 
 @contextmanager
-def training_progress(title: str, total: int, style: str = "auto") -> Iterator:
+def training_progress(title: str, total: int, style: str = "auto", begin: int = 0) -> Iterator:
     """A function `report(done, values)` that shows updates done and the latest values.
 
     Args:
@@ -21,13 +21,14 @@ def training_progress(title: str, total: int, style: str = "auto") -> Iterator:
         total: number of updates.
         style: "bar" for a live bar, "lines" for plain lines (also right where several runs
             write to one terminal), "auto" for whichever suits standard error, "none".
+        begin: updates that were done before.
     """
     if style == "auto":
         style = "bar" if sys.stderr.isatty() else "lines"
     if style == "none":
         yield lambda _done, _values: None
     elif style == "lines":
-        yield _line_reporter(title, total)
+        yield _line_reporter(title, total, begin)
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -37,7 +38,7 @@ def training_progress(title: str, total: int, style: str = "auto") -> Iterator:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(title, total=total, values="")
+            task = progress.add_task(title, total=total, completed=begin, values="")
             yield lambda done, values: progress.update(
                 task, completed=done, values=format_values(values)
             )
@@ -49,7 +50,17 @@ def format_values(values: dict[str, float]) -> str:
     return " · ".join(f"{key} {values[key]:.4g}" for key in shown)
 
 
-def _line_reporter(title: str, total: int):
+def duration(seconds: float) -> str:
+    """ "48 s", "12 min", "3.4 h" or "2.1 d"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 36 else f"{hours / 24:.1f} d"
+
+
+def _line_reporter(title: str, total: int, begin: int):
     started = last = time.monotonic()
 
     def report(done: int, values: dict[str, float]) -> None:
@@ -58,7 +69,7 @@ def _line_reporter(title: str, total: int):
         if now - last < SECONDS_BETWEEN_LINES and done < total:
             return
         last = now
-        left = (now - started) / done * (total - done)
+        left = (now - started) / (done - begin) * (total - done)
         filled = BAR_CELLS * done // total
         bar = "█" * filled + "░" * (BAR_CELLS - filled)
         end = f"took {now - started:.0f}s" if done == total else f"ETA {left:.0f}s"

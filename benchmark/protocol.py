@@ -20,6 +20,8 @@ class GenerativeModel(Protocol):
     - `learning_rate_factors: dict[str, float]`: children whose parameters learn at the training's
       rate times this.
     - `after_update(update, updates)`, called after each step of the optimiser.
+    - `training_state() -> dict[str, Tensor]` and `load_training_state(state)`: what belongs to a
+      training and is not in the state_dict, as Markov chains, to go on after an interruption.
     - `sample_latents(n, generator)`: the part of `sample` that draws what the decoder is given.
     - `log_evidence(x, passes, generator) -> kaem.likelihood.Evidence`: log p(x) of each datum in
       nats with its standard error, from so many network evaluations for each.
@@ -27,6 +29,9 @@ class GenerativeModel(Protocol):
 
     nfe: int
     """Network evaluations that one sample costs."""
+
+    row_wise: tuple[str, ...]
+    """The children that treat each row of a batch alone, and so may take a batch in parts."""
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
         """x (n, C, H, W) in [0, 1] -> scalar to minimise, and floats to log."""

@@ -4,15 +4,19 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
-import torch
 
 from benchmark.config import Job
 from benchmark.errors import RecordError
 from benchmark.files import write_json
+from benchmark.foreign import parse_json, read_text
 from benchmark.provenance import provenance
 from benchmark.schema import load_schema, strict_validator
+
+if TYPE_CHECKING:
+    import torch
 
 
 def write_record(
@@ -22,7 +26,7 @@ def write_record(
     metrics: dict,
     *,
     seed: int,
-    device: torch.device,
+    device: "torch.device",
     wall_time_s: float,
     sample_count: int,
 ) -> dict:
@@ -56,7 +60,7 @@ def write_record(
 def read_record(path: str | Path) -> dict:
     """Read a record; RecordError when it is damaged, edited or not a record."""
     try:
-        record = json.loads(Path(path).read_text())
+        record = parse_json(read_text(path))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -125,7 +125,7 @@ def _contradiction(record: dict) -> str | None:
     checks = {"training": _in_training, "metrics": _in_metrics, "timing": _in_timing}
     try:
         return next(checks.get(record["kind"], lambda _record: iter(()))(record), None)
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         return f"its settings do not say what was done: {error!r}"
 
 
@@ -198,7 +198,8 @@ def _check_settings(results: list[Result]) -> None:
     for result in results:
         trained = hashes.get(("training", *result.job[1:3], None))
         settings = result.record["settings"]
-        used = settings.get("sampling", settings).get("training")
+        sampled = settings.get("sampling", settings)
+        used = sampled.get("training") if isinstance(sampled, dict) else None
         if trained and isinstance(used, str) and used != trained.record["config_hash"]:
             raise RecordError(
                 f"{result.path}: measures a training with other settings (hash {used}) than "

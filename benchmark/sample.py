@@ -4,6 +4,7 @@ Both go in batches: 50,000 colour images never lie in memory at once.
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from benchmark.config import Job
 from benchmark.errors import RecordError
-from benchmark.files import UNREADABLE, atomic
+from benchmark.files import UNREADABLE, array_header, atomic, load_arrays, open_archive
 from benchmark.pixels import to_uint8
 from benchmark.seeding import generator
 
 BATCH_SIZE = 256  # of the draws; no image depends on it
 IMAGES, HASH = "images.npy", "config_hash.npy"  # the file is an npz, which numpy reads too
+LARGEST_HASH = 1024  # bytes
+LARGEST_IMAGE = 2**22  # bytes
 
 
 @torch.no_grad()
@@ -73,8 +76,8 @@ class Samples:
         """
         left = len(self) if count is None else min(count, len(self))
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(IMAGES) as member:
-                _read_header(member)
+            with open_archive(self.path) as archive, archive.open(IMAGES) as member:
+                _read_header(archive, member)
                 while left:
                     number = min(size, left)
                     left -= number
@@ -121,20 +124,26 @@ def _member(name: str) -> zipfile.ZipInfo:
     return member
 
 
-def open_samples(path: str | Path, job: Job | None = None) -> Samples:
+def open_samples(
+    path: str | Path, job: Job | None = None, image_shape: tuple[int, int, int] | None = None
+) -> Samples:
     """Open what `save_samples` wrote.
 
     Raises:
-        RecordError: the file is missing, damaged, or (when `job` is given) of another job.
+        RecordError: the file is missing, damaged, or (when they are given) of another job or of
+            images of another shape (C, H, W).
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             if not {IMAGES, HASH} <= set(archive.namelist()):
                 raise ValueError(f"it holds {', '.join(archive.namelist())}")
-            found = str(np.load(io.BytesIO(archive.read(HASH)), allow_pickle=False))
             with archive.open(IMAGES) as member:
-                shape = _read_header(member)
+                shape = _read_header(archive, member)
+        name = HASH.removesuffix(".npy")
+        found = str(load_arrays(path, [name], LARGEST_HASH)[name])
+        if image_shape is not None and shape[1:] != tuple(image_shape):
+            raise ValueError(f"its images are {shape[1:]}, the dataset's {tuple(image_shape)}")
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
     if job is not None and found != job.config_hash:
@@ -145,12 +154,12 @@ def open_samples(path: str | Path, job: Job | None = None) -> Samples:
     return Samples(path, shape)
 
 
-def _read_header(member) -> tuple:
-    if np.lib.format.read_magic(member) != (1, 0):
-        raise ValueError("not the npy format that it was written in")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+def _read_header(archive: zipfile.ZipFile, member) -> tuple:
+    shape, fortran, dtype = array_header(member, archive.getinfo(IMAGES).file_size)
     if fortran or dtype != np.uint8 or len(shape) != 4:
         raise ValueError(f"not uint8 images (n, C, H, W) but {dtype} {shape}")
+    if math.prod(shape[1:]) > LARGEST_IMAGE:
+        raise ValueError(f"images of {shape[1:]} take more than {LARGEST_IMAGE} bytes each")
     return shape
 
 

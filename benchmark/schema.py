@@ -1,4 +1,6 @@
-"""JSON schemas, read strictly: an integer is an int (not 100.0), a number is finite."""
+"""JSON schemas, read strictly: an integer is an int (not 100.0), a number is finite, and a text
+that matches a pattern has no line break after it.
+"""
 
 import json
 import math
@@ -12,7 +14,17 @@ FOLDER = ROOT / "config" / "schema"
 
 def load_schema(name: str) -> dict:
     """The schema `config/schema/<name>.schema.json`."""
-    return json.loads((FOLDER / f"{name}.schema.json").read_text())
+    return json.loads((FOLDER / f"{name}.schema.json").read_text(), object_hook=_ends)
+
+
+def _ends(schema: dict) -> dict:
+    """JSON Schema's "$" is the end of a text; Python's is also before a line break that ends it."""
+    if isinstance(schema.get("pattern"), str):
+        schema["pattern"] = schema["pattern"].replace("$", r"\Z")
+    if "patternProperties" in schema:
+        patterns = schema["patternProperties"].items()
+        schema["patternProperties"] = {key.replace("$", r"\Z"): each for key, each in patterns}
+    return schema
 
 
 def strict_validator(schema: dict) -> jsonschema.protocols.Validator:

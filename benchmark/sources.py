@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from benchmark.datasets import Facts
 from benchmark.errors import DataError
-from benchmark.files import UNREADABLE
+from benchmark.files import UNREADABLE, load_arrays
 from benchmark.image_files import folder_labels, folder_reader, image_files, list_images
 
 
@@ -61,10 +62,11 @@ def npz_source(facts: Facts, path: Path) -> Source:
 def _read_npz(facts: Facts, path: Path) -> Parts:
     parts = {}
     try:
-        with np.load(path) as held:  # no pickles: a file from elsewhere is safe to read
-            for part in facts.needed:
-                labels = None if facts.classes is None else held[f"{part}_labels"]
-                parts[part] = Part(held[f"{part}_images"], labels)
+        kinds = ("images",) if facts.classes is None else ("images", "labels")
+        names = [f"{part}_{kind}" for part in facts.needed for kind in kinds]
+        held = load_arrays(path, names, psutil.virtual_memory().available)
+        for part in facts.needed:
+            parts[part] = Part(held[f"{part}_images"], held.get(f"{part}_labels"))
     except KeyError as error:
         wanted = "" if facts.classes is None else ", and <part>_labels"
         raise DataError(
@@ -72,7 +74,7 @@ def _read_npz(facts: Facts, path: Path) -> Parts:
             f"  It needs <part>_images, uint8 (N, H, W) or (N, H, W, C){wanted} for "
             f"the parts {', '.join(facts.needed)}."
         ) from error
-    except (*UNREADABLE, TypeError) as error:  # TypeError: one array, not an archive of them
+    except UNREADABLE as error:
         raise DataError(f"{facts.name}: {path} cannot be read: {error}") from error
     for name, part in parts.items():
         images, labels = part.images, part.labels

@@ -5,19 +5,22 @@ Every step takes a configuration and the names of one job, and finds its files t
 """
 
 import time
+from pathlib import Path
 
 import torch
 
 from benchmark import paths
+from benchmark.checkpoint import Checkpoints
 from benchmark.classifier import accuracy, train_classifier
 from benchmark.config import CLASSIFIER, POWER_JOB, REAL, Config, Job
 from benchmark.data import Dataset
-from benchmark.files import file_digest, write_arrays
+from benchmark.errors import RecordError
+from benchmark.files import file_digest, remove_temporaries, write_arrays
 from benchmark.inputs import load_data, load_model, use_device
 from benchmark.provenance import available_cores, source_state
-from benchmark.records import write_record
+from benchmark.records import read_record, write_record
 from benchmark.sample import draw_images, open_samples, real_images, save_samples
-from benchmark.speed import measure_speed
+from benchmark.stopping import StopRequests
 from benchmark.train import parameter_count, train_model
 from benchmark.weights import save_weights
 
@@ -25,14 +28,63 @@ source_state()  # of the code that is loaded now
 
 
 def train(config: Config, dataset: str, model: str, seed: int, progress: str = "auto") -> str:
-    """Train a model (or the classifier) and write weights, history, diagnostics and record."""
+    """Train a model (or the classifier) and write weights, history, diagnostics and record.
+
+    Goes on where an earlier process was interrupted; where another one trains the same right now,
+    waits for it and takes what it wrote.
+
+    Raises:
+        Stopped: this process was told to end; what it had done is kept.
+    """
     device = use_device(config.device, config.threads)
     job = config.training_job(dataset, model)
     data = load_data(config, dataset)
-    if model == CLASSIFIER:
-        return _train_classifier(config, job, data, device, progress)
-    run = train_model(job, data, seed, device, progress)
-    names = {"dataset": dataset, "model": model, "seed": seed}
+    seed = 0 if model == CLASSIFIER else seed
+    stop = StopRequests()
+    keeper = Checkpoints(job, seed, device, config.checkpoint_seconds, stop)
+    with keeper.held() as waited, stop.noted():
+        for path in _training_files(job, seed):
+            remove_temporaries(path)
+        if waited and _is_trained(job, seed):
+            said = f"{keeper.title}: was trained by the other process"
+        elif model == CLASSIFIER:
+            said = _train_classifier(config, job, data, device, progress, keeper)
+        else:
+            said = _train_model(config, job, data, seed, device, progress, keeper)
+        keeper.discard()
+    return said
+
+
+def _training_files(job: Job, seed: int) -> list[Path]:
+    """What a training writes, its record first."""
+    files = (paths.TRAINING_RECORD, paths.WEIGHTS, paths.HISTORY, paths.DIAGNOSTICS)
+    if job.model == CLASSIFIER:
+        files = (paths.CLASSIFIER_RECORD, paths.CLASSIFIER)
+    names = {"dataset": job.dataset, "model": job.model, "seed": seed}
+    return [paths.fill(pattern, job.run, **names) for pattern in files]
+
+
+def _is_trained(job: Job, seed: int) -> bool:
+    """Whether all files of the training are there, and its record is of this job."""
+    record, *others = _training_files(job, seed)
+    try:
+        written = read_record(record)["config_hash"] == job.config_hash
+    except RecordError:
+        return False
+    return written and all(path.is_file() for path in others)
+
+
+def _train_model(
+    config: Config,
+    job: Job,
+    data: Dataset,
+    seed: int,
+    device: torch.device,
+    progress: str,
+    keeper: Checkpoints,
+) -> str:
+    run = train_model(job, data, seed, device, progress, keeper)
+    names = {"dataset": job.dataset, "model": job.model, "seed": seed}
     updates, batch_size = (job.settings["training"][key] for key in ("updates", "batch_size"))
     metrics = {
         "updates": updates,
@@ -58,11 +110,14 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
 
 
 def _train_classifier(
-    config: Config, job: Job, data: Dataset, device: torch.device, progress: str
+    config: Config,
+    job: Job,
+    data: Dataset,
+    device: torch.device,
+    progress: str,
+    keeper: Checkpoints,
 ) -> str:
-    started = time.perf_counter()
-    classifier = train_classifier(job, data, device, progress)
-    seconds = time.perf_counter() - started
+    classifier, seconds = train_classifier(job, data, device, progress, keeper)
     right = accuracy(classifier, data.images["test"], data.labels["test"])
     path = paths.fill(paths.CLASSIFIER, config.run, dataset=job.dataset)
     save_weights(path, classifier, job)
@@ -101,7 +156,9 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     job = config.evaluation_job(dataset, model)
     names = {"dataset": dataset, "model": model, "seed": seed}
     samples = open_samples(
-        paths.fill(paths.SAMPLES, config.run, **names), config.sampling_job(dataset, model)
+        paths.fill(paths.SAMPLES, config.run, **names),
+        config.sampling_job(dataset, model),
+        config.facts(dataset).image_shape,
     )
     started = time.perf_counter()
     metrics = measure(config, dataset, model, seed, samples, device)
@@ -182,6 +239,8 @@ def time_model(
     Args:
         trained: False times fresh weights, as the record then says; the cost is the same.
     """
+    from benchmark.speed import measure_speed
+
     device = use_device(device_name, available_cores())
     started = time.perf_counter()
 

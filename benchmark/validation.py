@@ -5,6 +5,7 @@ A JSON schema says most of it; what a schema cannot say is said here.
 
 import copy
 import difflib
+import math
 from functools import cache
 
 import jsonschema
@@ -148,6 +149,8 @@ def _variant_problems(path: str, entry: dict, models: dict) -> list[str]:
         return [f"{path}.weights_of: no trained entry {other!r}{_nearest(other, trained)}"]
     architecture = models[other].get("model", other)
     known = _schema()["$defs"]["variants"]
+    if not isinstance(architecture, str):
+        return []  # a problem of the other entry, reported there
     if architecture not in known:
         able = ", ".join(known)
         return [f"{path}.weights_of: {architecture!r} samples in one way only; others: {able}"]
@@ -183,7 +186,8 @@ def _describe(error: jsonschema.ValidationError, prefix: str) -> list[str]:
         hint = _nearest(error.instance, error.validator_value)
         return [f"{path}: {error.instance!r} is not one of {known}{hint}"]
     if error.validator == "pattern":
-        return [f"{path or prefix}: {error.instance!r} must match {error.validator_value}"]
+        pattern = error.validator_value.replace(r"\Z", "$")
+        return [f"{path or prefix}: {error.instance!r} must match {pattern}"]
     return [f"{path or 'configuration'}: {error.message}"]
 
 
@@ -193,7 +197,7 @@ def _describe_type(error: jsonschema.ValidationError) -> str:
         number = float(value) if isinstance(value, str) else None
     except ValueError:
         number = None
-    if number is None:
+    if number is None or not math.isfinite(number):
         return f"must be {wanted}, not {value!r}"
     # YAML 1.1 reads 1e-4 as text: a float needs a dot before the exponent.
     if wanted == "integer" and number.is_integer():

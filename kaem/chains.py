@@ -131,6 +131,15 @@ class LangevinChains(nn.Module):
     def after_update(self, update: int, updates: int) -> None:
         """Nothing changes with time here."""
 
+    def training_state(self) -> dict[str, Tensor]:
+        """What belongs to a training and is not in the state_dict: {"chains":
+        (data, chains_per_datum, *event_shape)}, absent before the first draw."""
+        return {} if self.store.table is None else {"chains": self.store.table}
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Go on where `training_state` was called; the tensors become the chains' own."""
+        self.store.table = state.get("chains")
+
 
 class Population(LangevinChains):
     """Chains at the temperatures t_1..t_N of every datum, the last at t = 1.
@@ -177,3 +186,11 @@ class Population(LangevinChains):
         elif update % options.respace_every == 0 and self.level_sum.any():
             self.temperatures.copy_(respaced(self.temperatures, self.level_sum))
             self.level_sum.zero_()
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Also {"level_sum": (N + 1,)}."""
+        return super().training_state() | {"level_sum": self.level_sum}
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        super().load_training_state(state)
+        self.level_sum.copy_(state["level_sum"])

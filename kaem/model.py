@@ -55,6 +55,7 @@ class KAEM(nn.Module):
     """
 
     nfe = 1  # network evaluations per sample: one pass of the generator
+    row_wise = ("generator",)  # children that treat each row of a batch alone
 
     def __init__(
         self,
@@ -272,6 +273,32 @@ class KAEM(nn.Module):
     def _remember(self, z: Tensor) -> None:
         if self.domain_update:
             self._recent_draws.append(z)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """What a training has beside the state_dict, for a checkpoint: the persistent chains, the
+        draws that the domain will next follow, and counts. The tensors are the model's own."""
+        state = {
+            "updates_done": torch.tensor(self.updates_done),
+            "spells": torch.tensor(list(self._health.spells.values())),
+        }
+        # Keys in order of age: batches may differ in size.
+        state |= {f"draws.{age:03}": z for age, z in enumerate(self._recent_draws)}
+        return state if self.chains is None else state | self.chains.training_state()
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Go on with the training of which `training_state` gave the state.
+
+        Args:
+            state: on any device; copied to the model's.
+        """
+        state = {key: value.to(self.prior.nodes.device, copy=True) for key, value in state.items()}
+        self.updates_done = int(state["updates_done"])
+        spells = zip(self._health.spells, state["spells"].tolist(), strict=True)
+        self._health.spells.update(spells)
+        self._recent_draws.clear()
+        self._recent_draws.extend(state[key] for key in sorted(state) if key.startswith("draws."))
+        if self.chains is not None:
+            self.chains.load_training_state(state)
 
     @staticmethod
     def _check_data(x: Tensor) -> None:

@@ -12,11 +12,26 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
+from kaem.generators import ImageShape
 from kaem.model import KAEM
 
 FORMAT = "kaem 1"
 SETTINGS, STATE = "model.json", "model.safetensors"
+
+# What files that hold no model lead to, in reading them and in building what they describe.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    SafetensorError,
+)
 
 
 def save(model: KAEM, folder: str | Path) -> None:
@@ -60,12 +75,26 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         if hashlib.sha256(content).hexdigest() != described["state_sha256"]:
             raise ValueError(f"{STATE} is damaged, or not the one that {SETTINGS} was saved with")
         state = from_bytes(content)
-        model = KAEM.from_settings(described["settings"], tuple(described["image_shape"]))
+        model = _fresh(described["settings"], tuple(described["image_shape"]), state)
         model.to(state["prior.nodes"].dtype).load_state_dict(state)
         model.updates_done = int(described.get("updates_done", 0))
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{folder}: cannot be loaded as a KAEM: {error}") from error
     return model.to(device)
+
+
+def _fresh(settings: dict, image_shape: ImageShape, state: dict[str, Tensor]) -> KAEM:
+    """A model of these settings, once they are seen to have the state's shapes: settings may ask
+    for more than any memory holds, and a model on the meta device takes none."""
+    with torch.device("meta"):
+        wanted = {
+            k: v.shape for k, v in KAEM.from_settings(settings, image_shape).state_dict().items()
+        }
+    found = {key: value.shape for key, value in state.items()}
+    if wanted != found:
+        differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+        raise ValueError(f"{STATE} does not fit {SETTINGS} in {', '.join(differing[:3])}")
+    return KAEM.from_settings(settings, image_shape)
 
 
 def _write(path: Path, content: bytes) -> None:

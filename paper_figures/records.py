@@ -9,6 +9,7 @@ from benchmark import paths
 from benchmark.config import POWER_JOB, REAL, Config, Job
 from benchmark.errors import RecordError
 from benchmark.files import file_digest, read_arrays
+from benchmark.foreign import LARGEST_TEXT, check_size
 from benchmark.names import METRIC, count_of
 from benchmark.records import read_record
 
@@ -105,8 +106,25 @@ def histories(config: Config, dataset: str) -> pd.DataFrame:
     for _, model, seed in _jobs(config, config.trained_models, [dataset]):
         path = paths.fill(paths.HISTORY, config.run, dataset=dataset, model=model, seed=seed)
         if path.exists():
-            frames.append(pd.read_csv(path).assign(model=model, seed=seed))
+            frames.append(read_history(path).assign(model=model, seed=seed))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """A training's history, a row per stretch: update, seconds, loss, ...
+
+    Raises:
+        RecordError: it is damaged.
+    """
+    try:
+        check_size(path, LARGEST_TEXT)
+        frame = pd.read_csv(path, dtype=float)
+    except (OSError, ValueError) as error:  # what pandas raises are ValueErrors
+        raise RecordError(f"{path}: cannot be read as a loss history: {error}") from error
+    missing = {"update", "seconds", "loss"} - set(frame)
+    if missing:
+        raise RecordError(f"{path}: is no loss history: it has no {', '.join(sorted(missing))}")
+    return frame
 
 
 def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str, np.ndarray]:

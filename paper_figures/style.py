@@ -163,7 +163,8 @@ def _latex(cells: pd.DataFrame, notes: list[str]) -> str:
     """A booktabs table; plus-minus and dagger as LaTeX writes them."""
     table = cells.to_latex(index=False, escape=True, column_format="l" * len(cells.columns))
     symbols = {"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "✗": r"$\times$"}
-    comments = "".join(f"% {note}\n" for note in notes)
+    lines = (line for note in notes for line in note.splitlines())
+    comments = "".join(f"% {line}\n" for line in lines)
     for symbol, command in symbols.items():
         table = table.replace(symbol, command)
     return table + comments

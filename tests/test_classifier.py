@@ -26,7 +26,7 @@ def job(**changes):
 
 def test_it_learns_the_digits(tmp_path):
     digits = load_dataset(Facts.parse("digits", known_datasets()["digits"]), tmp_path, tmp_path)
-    model = train_classifier(job(updates=200), digits, CPU, "none")
+    model, _ = train_classifier(job(updates=200), digits, CPU, "none")
     assert accuracy(model, digits.images["test"], digits.labels["test"]) > 0.9
 
 
@@ -34,7 +34,7 @@ def test_it_is_the_same_in_every_run():
     states = []
     for updates in (5, 5, 6):
         torch.rand(1)  # the state of the global generator is no matter
-        model = train_classifier(job(updates=updates), bars_dataset(), CPU, "none")
+        model, _ = train_classifier(job(updates=updates), bars_dataset(), CPU, "none")
         states.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])

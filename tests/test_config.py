@@ -126,6 +126,34 @@ def test_a_mistake_is_one_line_with_its_path_and_the_nearest_name(changes, path,
     assert text in problem
 
 
+# Names become parts of paths and of commands.
+HOSTILE = [
+    ({"run": "../x"}, "run: ", "must match"),
+    ({"run": "/tmp/x"}, "run: ", "must match"),
+    ({"run": "a; touch pwned"}, "run: ", "must match"),
+    ({"run": "-rf"}, "run: ", "must match"),
+    ({"run": "tiny\n"}, "run: ", "must match"),  # Python's "$" would let it pass
+    ({"models.vae\n": MODEL_SETTINGS["vae"] | {"model": "vae"}}, "models: ", "must match"),
+    ({"models.{seed}": MODEL_SETTINGS["vae"] | {"model": "vae"}}, "models: ", "must match"),
+    ({"own_datasets.a; touch pwned": FACES}, "own_datasets: ", "must match"),
+    ({"own_datasets.$(touch pwned)": FACES}, "own_datasets: ", "must match"),
+    ({"own_datasets.faces\n": FACES}, "own_datasets: ", "must match"),
+    ({"datasets": ["digits", "a; touch pwned"]}, "datasets[1]: ", "unknown dataset"),
+    (
+        {"own_datasets.i": changed(FACES, {"splits.test.part": "../test"})},
+        "own_datasets.i.splits.test.part: ",
+        "must match",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "path", "text"), HOSTILE, ids=str)
+def test_a_name_that_a_path_or_a_shell_would_read_otherwise_is_refused(changes, path, text):
+    (problem,) = find_problems(changed(tiny_values(), changes))
+    assert problem.startswith(path)
+    assert text in problem
+
+
 def test_all_mistakes_are_reported_at_once(tmp_path):
     # The overrides of a dataset with other mistakes are checked one mistake at a time, above.
     together = [m for m in MISTAKES if not m[1].startswith("per_dataset.mnist")]
@@ -160,6 +188,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
             "own_datasets.faces.splits",
         ),
         ({"datasets": [["digits"]]}, "datasets[0]"),
+        ({"datasets": "1e400"}, "datasets"),
+        ({"models.vae.model": ["vae"], "models.twin": {"weights_of": "vae"}}, "models.vae"),
         ({"evaluation": None}, "evaluation"),
         ({"evaluation.references": None}, "evaluation.references"),
         ({"evaluation.references": {}}, "evaluation.references"),

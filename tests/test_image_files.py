@@ -1,5 +1,6 @@
 """Image files: what is cut out, how it is resized, what is refused, and which part is whose."""
 
+import os
 import struct
 import warnings
 import zipfile
@@ -154,6 +155,8 @@ BROKEN = {
     "no pixels": (png_header(16, 16), ""),
     "too many pixels": (png_header(8001, 8000), "8001x8000 pixels"),
     "far too many pixels": (png_header(30000, 30000), "900000000 pixels"),
+    # Pillow would have Ghostscript run it.
+    "a program": (encoded(NOISE, "EPS"), "not an image"),
     "16 bits": (encoded(NOISE[..., 0].astype(np.uint16) * 256, "PNG"), "more than 8 bits"),
 }
 
@@ -310,3 +313,9 @@ def test_celebas_parts_follow_the_list_where_there_is_one():
 def test_a_file_without_a_part(name, listing, message):
     with pytest.raises(ValueError, match=message):
         celeba_parts([name], listing)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="no regular file"):
+        folder_reader(tmp_path)("a.png")

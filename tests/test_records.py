@@ -334,7 +334,9 @@ def test_the_digest_is_of_the_contents_and_not_of_the_form(record):
     assert read_record(path) == content
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", '"text"', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "[]", '"text"', "\x00", "[" * 100_000, "9" * 5000, '["\\ud800"]']
+)
 def test_files_that_are_no_record(tmp_path, text):
     path = tmp_path / "record.json"
     path.write_text(text)
@@ -349,3 +351,10 @@ def test_a_truncated_and_a_missing_record(record, tmp_path):
         read_record(path)
     with pytest.raises(RecordError, match=r"absent\.json: cannot be read: No such file"):
         read_record(tmp_path / "absent.json")
+
+
+def test_a_record_larger_than_any_is_not_read(tmp_path):
+    with (tmp_path / "record.json").open("wb") as handle:
+        handle.truncate(2**40)
+    with pytest.raises(RecordError, match=r"record\.json: .*1099511627776 bytes, more than"):
+        read_record(tmp_path / "record.json")

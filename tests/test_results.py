@@ -98,6 +98,16 @@ def swap(values: dict, a: str, b: str) -> None:
         ("training", lambda r: r["metrics"].update(updates=6), "6 updates, 5 in its settings"),
         ("training", lambda r: r.update(settings={}), "its settings do not say what was done"),
         (
+            "training",
+            lambda r: r["metrics"].update(updates=10**400),
+            "its settings do not say what was done",
+        ),
+        (
+            "metrics",
+            lambda r: r["settings"].update(evaluation=["a"]),
+            "its settings do not say what was done",
+        ),
+        (
             "metrics",
             lambda r: swap(r["metrics"], "bits_per_dimension_test_10k", "nats_test_10k"),
             "bits_per_dimension_test_10k does not follow from the nats",
@@ -184,3 +194,8 @@ def test_a_measurement_of_another_training(records, kind):
 def test_a_folder_without_records():
     with pytest.raises(RecordError, match="no records are there"):
         read_results("results/other")
+
+
+def test_a_sampling_that_is_no_mapping_is_no_crash(records):
+    forge(records["metrics"], lambda r: r["settings"].update(sampling="metrics"))
+    assert len(read()) == 13  # nothing can be said about its training

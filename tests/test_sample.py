@@ -334,8 +334,13 @@ def test_files_that_are_no_samples(saved, content):
         {"images": np.zeros((2, 2, 2), np.uint8), "config_hash": "0" * 16},
         {"images": np.zeros((2, 1, 2, 2), np.uint8, order="F"), "config_hash": "0" * 16},
         {"images": np.zeros((2, 1, 2, 2), np.uint8), "config_hash": np.array({"code": "pickled"})},
+        {"images": np.zeros((2, 1, 2, 2), np.uint8), "config_hash": np.array("0" * 9999)},
+        {"images": np.zeros((1, 1, 2**12, 2**11), np.uint8), "config_hash": "0" * 16},
     ],
-    ids=["no hash", "no images", "pickled", "floats", "no channels", "columns", "pickled hash"],
+    ids=[
+        *("no hash", "no images", "pickled", "floats", "no channels", "columns", "pickled hash"),
+        *("long hash", "large images"),
+    ],
 )
 def test_archives_of_something_else(tmp_path, arrays):
     path = tmp_path / "seed0.npz"
@@ -351,7 +356,7 @@ def test_fewer_images_than_the_header_says(saved):
     with zipfile.ZipFile(saved, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with pytest.raises(RecordError, match="ends early"):
+    with pytest.raises(RecordError, match="does not take"):
         read(saved, sampling_job())
 
 
@@ -365,3 +370,9 @@ def test_a_file_that_disappears(saved):
     saved.unlink()
     with pytest.raises(RecordError, match="No such"):
         samples.first(1)
+
+
+def test_images_of_another_shape_than_the_datasets(saved):
+    assert len(open_samples(saved, sampling_job(), open_samples(saved).shape[1:])) > 0
+    with pytest.raises(RecordError, match=r"its images are \(.*\), the dataset's \(3, 9, 9\)"):
+        open_samples(saved, sampling_job(), (3, 9, 9))

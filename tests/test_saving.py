@@ -129,6 +129,17 @@ def other_prior(folder) -> None:
     rewrite(folder, settings=settings)
 
 
+def change_settings(change):
+    """Changes the settings, and nothing of the state."""
+
+    def changed(folder) -> None:
+        settings = json.loads((folder / SETTINGS).read_text())["settings"]
+        change(settings)
+        rewrite(folder, settings=settings)
+
+    return changed
+
+
 def truncate(path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -155,6 +166,13 @@ BROKEN = {
     "unknown settings": lambda folder: rewrite(folder, settings={"prior": {"kind": "nope"}}),
     "another prior": other_prior,
     "a tensor lost": lose_a_tensor,
+    # Building such a model would take all memory, or for ever.
+    "a huge prior": change_settings(lambda s: s["prior"].update(q=10**9, p=10**6)),
+    "a huge decoder": change_settings(lambda s: s["decoder"].update(width=10**8)),
+    "a huge image": lambda folder: rewrite(folder, image_shape=[1, 4 * 10**6, 4 * 10**6]),
+    "a number beyond integers": change_settings(lambda s: s["prior"].update(n_nodes=10**40)),
+    "settings in settings": lambda folder: (folder / SETTINGS).write_text("[" * 100_000),
+    "a list as settings": lambda folder: rewrite(folder, settings=[1]),
 }
 
 
@@ -170,7 +188,7 @@ def test_what_is_no_model_is_refused_by_name(name, tmp_path):
     if name == "no state":
         assert STATE in str(error.value)
     if name == "another prior":
-        assert "size mismatch" in str(error.value)
+        assert "does not fit model.json in generator.linear.weight" in str(error.value)
 
 
 def test_a_missing_folder_is_named(tmp_path):

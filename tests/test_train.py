@@ -13,9 +13,12 @@ from torch import nn
 import benchmark.registry
 import benchmark.train
 from benchmark import cli
+from benchmark.batches import Batches
 from benchmark.errors import TrainingError
+from benchmark.history import History
+from benchmark.optimise import HISTORY_ROWS, SNAPSHOTS, Training
 from benchmark.pixels import to_float
-from benchmark.train import HISTORY_ROWS, SNAPSHOTS, History, batch_stream, optimise, train_model
+from benchmark.train import train_model
 from kaem.errors import KAEMError
 
 CPU = torch.device("cpu")
@@ -107,7 +110,7 @@ def test_every_model_sees_the_same_batches_in_the_same_order(monkeypatch):
 
 def test_each_epoch_is_a_new_permutation_without_its_remainder():
     images = torch.arange(10)
-    stream = batch_stream(images, 3, "digits", 0, labels=images * 2)
+    stream = Batches(images, 3, "digits", 0, labels=images * 2)
     batches = list(itertools.islice(stream, 6))
     assert all(torch.equal(x, rows) and torch.equal(y, 2 * rows) for x, y, rows in batches)
     assert all(len(rows) == 3 for _, _, rows in batches)
@@ -118,7 +121,7 @@ def test_each_epoch_is_a_new_permutation_without_its_remainder():
 
 def test_the_order_follows_dataset_and_seed():
     def first(dataset, seed):
-        return next(batch_stream(torch.arange(50), 50, dataset, seed))[0].tolist()
+        return next(Batches(torch.arange(50), 50, dataset, seed))[0].tolist()
 
     assert first("digits", 0) == first("digits", 0)
     orders = [first("digits", 0), first("digits", 1), first("mnist", 0)]
@@ -127,12 +130,12 @@ def test_the_order_follows_dataset_and_seed():
 
 
 def test_without_labels_there_are_none():
-    assert next(batch_stream(torch.arange(4), 4, "digits", 0))[1] is None
+    assert next(Batches(torch.arange(4), 4, "digits", 0))[1] is None
 
 
 def test_the_rows_are_those_of_the_images():
     images = torch.rand(10, 1, 2, 2)
-    for x, _, rows in itertools.islice(batch_stream(images, 3, "digits", 0), 6):
+    for x, _, rows in itertools.islice(Batches(images, 3, "digits", 0), 6):
         assert torch.equal(x, images[rows])
 
 
@@ -146,7 +149,8 @@ def test_a_batch_larger_than_the_dataset_is_refused():
 
 
 def assert_nothing_but_prepared_data(folder) -> None:
-    assert {path.name for path in folder.iterdir()} == {"tiny.yaml", "data"}
+    assert {path.name for path in folder.iterdir()} == {"tiny.yaml", "data", "results"}
+    assert list((folder / "results").iterdir()) == []
     assert {path.name for path in (folder / "data").iterdir()} == {"cache"}
 
 
@@ -312,17 +316,17 @@ def run(updates: int, schedule: str = "cosine", learning_rate: float = 0.1):
         number = float(len(positions))
         return model.weight - model.weight.detach() + number, {"square": number**2}
 
-    history = optimise(
+    training = Training(
         model,
         loss,
         updates=updates,
         learning_rate=learning_rate,
         schedule=schedule,
         title="",
-        progress="none",
     )
+    training.run("none")
     positions.append(model.weight.item())
-    return history, -np.diff(positions)
+    return training.history, -np.diff(positions)
 
 
 @pytest.mark.parametrize("updates", [1, 7, HISTORY_ROWS, 3 * HISTORY_ROWS, 2 * HISTORY_ROWS + 50])
@@ -370,11 +374,12 @@ def test_the_learning_rate_can_be_constant():
 def test_training_uses_its_settings(monkeypatch):
     given = {}
 
-    def optimise(*_arguments, **options):
-        given.update(options)
-        return History([])
+    class Recorded(Training):
+        def __init__(self, *arguments, **options):
+            given.update(options)
+            super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(benchmark.train, "optimise", optimise)
+    monkeypatch.setattr(benchmark.train, "Training", Recorded)
     settings = {"learning_rate": 0.25, "betas": [0.5, 0.6], "schedule": "constant", "updates": 3}
     train(changes={f"training.{key}": value for key, value in settings.items()})
     assert settings.items() <= given.items()

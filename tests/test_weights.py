@@ -1,5 +1,7 @@
 """Weights files: what was saved comes back, or a message says why it does not."""
 
+import json
+
 import pytest
 import torch
 from reference.configs import tiny_config
@@ -117,3 +119,35 @@ def test_weights_of_a_network_that_has_changed_since(saved, job):
     # The same settings, but the code builds another network now.
     with pytest.raises(RecordError, match=r"seed0\.safetensors: "):
         load_weights(saved, make(1, width=5), job, CPU)
+
+
+def header(content: bytes, change) -> bytes:
+    """The file with its header changed."""
+    length = int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8 : 8 + length])
+    change(entries)
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+HOSTILE = {
+    "a huge tensor": lambda e: e["0.weight"].update(shape=[2**40, 2**20]),
+    "a tensor beyond the file": lambda e: e["0.weight"].update(data_offsets=[0, 2**50]),
+    "a negative shape": lambda e: e["0.weight"].update(shape=[-4, -3]),
+    "no mapping as origin": lambda e: e["__metadata__"].update(origin="[1]"),
+    "a deep origin": lambda e: e["__metadata__"].update(origin="[" * 100_000),
+    "a type of its own": lambda e: e["0.weight"].update(dtype="O"),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_header(saved, job, change):
+    saved.write_bytes(header(saved.read_bytes(), change))
+    with pytest.raises(RecordError, match=r"seed0\.safetensors: cannot be read as weights"):
+        load_weights(saved, make(1), job, CPU)
+
+
+def test_a_header_as_long_as_no_file(saved, job):
+    saved.write_bytes((2**62).to_bytes(8, "little") + saved.read_bytes()[8:])
+    with pytest.raises(RecordError, match=r"seed0\.safetensors: cannot be read as weights"):
+        load_weights(saved, make(1), job, CPU)

@@ -16,4 +16,4 @@ rule claims:
     conda:
         "../../environment.yml"
     shell:
-        "python -m benchmark claims {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m benchmark claims {params.config} 2>&1 | tee -i {log:q} >&2"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY))
@@ -19,6 +20,7 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmark import paths
 from benchmark.config import CLASSIFIER, POWER_JOB, REAL, load_config
 from benchmark.errors import BenchmarkError
+from benchmark.workflow_lock import clear_stale_locks, hold
 
 
 def config_file():
@@ -30,7 +32,8 @@ def config_file():
     files = workflow.config_settings.configfiles
     if len(files) > 1:
         raise WorkflowError("give one --configfile: each configuration is a run of its own")
-    return os.path.relpath(files[0]) if files else os.path.relpath(REPOSITORY / "config/paper.yaml")
+    file = os.path.relpath(files[0] if files else REPOSITORY / "config/paper.yaml")
+    return os.path.join(".", file) if file.startswith("-") else file  # a file, not an option
 
 
 def as_yaml(value):
@@ -43,10 +46,12 @@ def as_yaml(value):
 
 
 def config_arguments(*left_out):
-    """The arguments that hand this configuration to a step, --config overrides included."""
+    """The arguments that hand this configuration to a step, --config overrides included; as a
+    function of the wildcards, since Snakemake takes braces in a text of `params` for wildcards."""
     kept = {key: value for key, value in OVERRIDES.items() if key not in left_out}
     overrides = [f"--set={key}={json.dumps(value)}" for key, value in kept.items()]
-    return shlex.join(["--config", CONFIG_FILE, *overrides])
+    arguments = shlex.join(["--config", CONFIG_FILE, *overrides])
+    return lambda wildcards: arguments
 
 
 def run_path(pattern, **names):
@@ -71,23 +76,11 @@ def on_cluster():
     return workflow.remote_exec or workflow.global_resources["_nodes"].value is not None
 
 
-def finds_gpu():
-    """Whether "auto" means a GPU. No machine of a cluster speaks for the others: `device` does."""
-    return CONFIG.device == "cuda" if on_cluster() else shutil.which("nvidia-smi") is not None
-
-
-def timing_devices():
-    """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
-    devices = CONFIG.timing["devices"]
-    if devices != "auto":
-        return devices
-    return ["cpu", "cuda"] if finds_gpu() else ["cpu"]
-
-
 def training_gpus():
-    """GPUs that one training, sampling or evaluation job takes."""
-    wants_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and finds_gpu())
-    return 1 if wants_gpu else 0
+    """GPUs that one training, sampling or evaluation job takes. "auto" means the one at hand: no
+    machine of a cluster speaks for the others, and none asks for a GPU there."""
+    found = CONFIG.device == "auto" and not on_cluster() and shutil.which("nvidia-smi")
+    return 1 if CONFIG.device == "cuda" or found else 0
 
 
 def timing_gpus(wildcards):
@@ -132,7 +125,7 @@ def metrics_records():
 def timing_records():
     return expand(
         run_path(paths.TIMING_RECORD),
-        device=timing_devices(),
+        device=CONFIG.timing_devices,
         dataset=CONFIG.datasets,
         model=CONFIG.models,
     )
@@ -171,7 +164,7 @@ def figures():
     ]
     if any(CONFIG.prior_grid(dataset) for dataset in CONFIG.datasets):
         names.append("inductive_bias")
-    names += [f"tradeoff_{device}" for device in timing_devices()]
+    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices]
     if CONFIG.inspected_models:
         names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
     names += [
@@ -216,6 +209,15 @@ try:
     CONFIG = load_config(CONFIG_FILE, OVERRIDES)
 except BenchmarkError as error:
     raise WorkflowError(str(error))
+
+# Jobs of a workflow read this file too, each in a process of its own.
+if workflow.is_main_process and clear_stale_locks():
+    logger.warning("The last workflow here was killed; going on where it was.")
+
+
+onstart:
+    workflow.running = hold()
+
 
 # Resources have no limit unless one is given; --resources gpu=N or a profile sets another.
 if "gpu" not in workflow.global_resources:

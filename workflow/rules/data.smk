@@ -5,7 +5,7 @@ rule data:
         run_path(paths.DATA),
     params:
         # Taken for derived, by `output`: another list of datasets computes nothing anew.
-        run=lambda wildcards, output: RENDER_ARGUMENTS,
+        run=lambda wildcards, output: RENDER_ARGUMENTS(wildcards),
         config=JOB_ARGUMENTS,
         facts=lambda wildcards: CONFIG.facts(wildcards.dataset).settings,
     resources:
@@ -17,4 +17,4 @@ rule data:
     shell:
         "(python -m benchmark preflight {params.run}"
         " && python -m benchmark preflight {params.config} --dataset {wildcards.dataset:q})"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -22,7 +22,7 @@ rule sample:
     shell:
         "python -m benchmark sample {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
+        " --seed {wildcards.seed} 2>&1 | tee -i {log:q} >&2"
 
 
 rule evaluate:
@@ -54,7 +54,7 @@ rule evaluate:
     shell:
         "python -m benchmark evaluate {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
+        " --seed {wildcards.seed} 2>&1 | tee -i {log:q} >&2"
 
 
 rule time:
@@ -80,4 +80,4 @@ rule time:
     shell:
         "python -m benchmark time {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --seed {params.seed} --device {wildcards.device} 2>&1 | tee {log:q} >&2"
+        " --seed {params.seed} --device {wildcards.device} 2>&1 | tee -i {log:q} >&2"

@@ -25,7 +25,7 @@ rule inspect:
     shell:
         "python -m benchmark inspect {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
+        " --seed {wildcards.seed} 2>&1 | tee -i {log:q} >&2"
 
 
 rule power:
@@ -43,7 +43,7 @@ rule power:
     conda:
         "../../environment.yml"
     shell:
-        "python -m benchmark power {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m benchmark power {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule training_health:
@@ -68,7 +68,7 @@ rule training_health:
     shell:
         "python -m paper_figures training_health {params.config}"
         " --dataset {wildcards.dataset:q}"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule prior_posterior:
@@ -97,7 +97,7 @@ rule prior_posterior:
     shell:
         "python -m paper_figures prior_posterior {params.config}"
         " --dataset {wildcards.dataset:q}"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule traversals:
@@ -126,7 +126,7 @@ rule traversals:
     shell:
         "python -m paper_figures traversals {params.config}"
         " --dataset {wildcards.dataset:q}"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule latents:
@@ -155,7 +155,7 @@ rule latents:
     shell:
         "python -m paper_figures latents {params.config}"
         " --dataset {wildcards.dataset:q}"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule power_posteriors:
@@ -181,7 +181,7 @@ rule power_posteriors:
         "../../environment.yml"
     shell:
         "python -m paper_figures power_posteriors {params.config}"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule explorer:
@@ -209,4 +209,4 @@ rule explorer:
     conda:
         "../../environment.yml"
     shell:
-        "python -m paper_figures explorer {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures explorer {params.config} 2>&1 | tee -i {log:q} >&2"

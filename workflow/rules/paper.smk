@@ -17,7 +17,7 @@ rule quality_table:
     conda:
         "../../environment.yml"
     shell:
-        "python -m paper_figures quality {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures quality {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule timing_table:
@@ -34,7 +34,7 @@ rule timing_table:
     conda:
         "../../environment.yml"
     shell:
-        "python -m paper_figures timing {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures timing {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule cost_table:
@@ -52,7 +52,7 @@ rule cost_table:
     conda:
         "../../environment.yml"
     shell:
-        "python -m paper_figures cost {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures cost {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule reported_table:
@@ -70,7 +70,7 @@ rule reported_table:
     conda:
         "../../environment.yml"
     shell:
-        "python -m paper_figures reported {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures reported {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule tradeoff:
@@ -91,7 +91,7 @@ rule tradeoff:
         "../../environment.yml"
     shell:
         "python -m paper_figures tradeoff {params.config}"
-        " --device {wildcards.device} 2>&1 | tee {log:q} >&2"
+        " --device {wildcards.device} 2>&1 | tee -i {log:q} >&2"
 
 
 rule inductive_bias:
@@ -108,7 +108,7 @@ rule inductive_bias:
     conda:
         "../../environment.yml"
     shell:
-        "python -m paper_figures inductive_bias {params.config} 2>&1 | tee {log:q} >&2"
+        "python -m paper_figures inductive_bias {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule sample_grids:
@@ -129,7 +129,7 @@ rule sample_grids:
         "../../environment.yml"
     shell:
         "python -m paper_figures sample_grids {params.config}"
-        " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
+        " --dataset {wildcards.dataset:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule loss_curves:
@@ -153,7 +153,7 @@ rule loss_curves:
         "../../environment.yml"
     shell:
         "python -m paper_figures loss_curves {params.config}"
-        " --dataset {wildcards.dataset:q} 2>&1 | tee {log:q} >&2"
+        " --dataset {wildcards.dataset:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule prior_densities:
@@ -179,4 +179,4 @@ rule prior_densities:
     shell:
         "python -m paper_figures prior_densities {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -23,7 +23,7 @@ rule classifier:
     shell:
         "python -m benchmark train {params.config}"
         " --dataset {wildcards.dataset:q} --model classifier"
-        " 2>&1 | tee {log:q} >&2"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule train:
@@ -49,4 +49,4 @@ rule train:
     shell:
         "python -m benchmark train {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --seed {wildcards.seed} 2>&1 | tee {log:q} >&2"
+        " --seed {wildcards.seed} 2>&1 | tee -i {log:q} >&2"

@@ -1,0 +1,1 @@
+"""Fuzzing of every reader of files that may come from others: `make fuzz`."""

@@ -325,6 +325,16 @@ def test_resources_of_ones_own_change_the_limit_only_if_they_name_gpus(folder, w
     assert planned.outputs == {f"results/other/{file}" for file in computed}
 
 
+def test_on_a_cluster_each_job_asks_for_the_gpus_that_it_uses(folder):
+    # The machine that plans has none. The preflight looks at a GPU: it needs one to look at.
+    write_config(folder / "tiny.yaml", {"run": "other", "device": "cuda", "timing.devices": "auto"})
+    gpus = plan(folder, "tiny.yaml", "--profile", REPOSITORY / "profiles/slurm").gpus
+    for job in ("data digits", "train digits vae 0", "evaluate digits real 0"):
+        assert gpus[job] == 1
+    assert gpus["time cuda digits vae"] == 1
+    assert gpus["time cpu digits vae"] == gpus["quality_table"] == 0
+
+
 # A dataset of one's own -------------------------------------------------------------------------
 
 

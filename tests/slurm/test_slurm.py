@@ -23,7 +23,12 @@ PATIENCE = 900  # seconds, on a busy machine
 # This Slurm keeps no accounts, which sacct would need, and may be asked often.
 ON_SLURM = ("--profile", REPOSITORY / "profiles/slurm", "--slurm-status-command", "squeue")
 ON_SLURM += ("--slurm-init-seconds-before-status-checks", "2")
-ONE = {"models.vae": MISSING}
+STATES = "digits/kaem_is/*/state-*.safetensors"
+LONG_TRAINING = {
+    "models.kaem_is.training": {"updates": 1500},
+    "models.vae": MISSING,
+    "checkpoint_seconds": 1,
+}
 ORIGIN = ("digest", "provenance", "wall_time_s")  # of a record, which differ by run
 KILLED = "rule_train_wildcards_digits_kaem_is_0"  # as the executor comments the job
 
@@ -126,18 +131,19 @@ def test_a_run_whose_node_dies_ends_as_one_on_this_machine(cluster, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()
-        write_config(folder / "tiny.yaml", {"models.kaem_is.training": {"updates": 1500}} | ONE)
+        write_config(folder / "tiny.yaml", LONG_TRAINING)
     started = snakemake(there, *ON_SLURM, "claims", **cluster.environment)
-    log = there / "results/tiny/logs/train/digits/kaem_is/0.log"
-    job = cluster.await_job(KILLED, lambda _: log.is_file() and "%" in log.read_text())
+    checkpoints = there / "results/tiny/checkpoints"
+    job = cluster.await_job(KILLED, lambda _: any(checkpoints.glob(STATES)))
     assert job["JobState"] == "RUNNING"
     cluster.do("kill", job["NodeList"])
-    weights = "results/tiny/weights/digits/kaem_is/seed0.safetensors"
-    assert not (there / weights).exists()
+    assert not (there / "results/tiny/weights/digits/kaem_is/seed0.safetensors").exists()
     cluster.await_job(KILLED, lambda job: job["Restarts"] == "1")
     cluster.do("boot", job["NodeList"])
     status, said = finish(started, there)
     assert status == 0, said
+    log = (there / "results/tiny/logs/train/digits/kaem_is/0.log").read_text()
+    assert "kaem_is · seed 0: goes on after update" in log
     status, said = finish(snakemake(here, "--cores", "2", "claims"), here)
     assert status == 0, said
 

@@ -11,7 +11,7 @@ RUN python3 -m venv /opt/kaem/venv \
     && /opt/kaem/venv/bin/python -m pip install --no-cache-dir --require-hashes \
         --requirement /opt/kaem/requirements.lock
 
-# Whoever runs it is not the owner of the image, nor root: caches go where everyone may write.
-ENV PATH=/opt/kaem/venv/bin:$PATH HOME=/tmp
+# Whoever runs it need be neither root nor known in the image: a name, and a home that all may write.
+ENV PATH=/opt/kaem/venv/bin:$PATH HOME=/tmp USER=kaem
 WORKDIR /kaem
 CMD ["snakemake", "--cores", "all", "--configfile", "config/demo.yaml"]

@@ -92,8 +92,8 @@ class Training:
         """Make the updates that are left; the keeper's latest state is where it begins.
 
         Raises:
-            TrainingError: the loss or a gradient is no longer finite, the model could not compute its
-                loss, or the GPU failed.
+            TrainingError: the loss or a gradient is no longer finite, the model could not compute
+                its loss, or the GPU failed.
         """
         state = keeper.latest() if keeper else None
         if state is None:

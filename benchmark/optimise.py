@@ -81,7 +81,9 @@ class Training:
     ):
         self.model, self.loss, self.title = model, loss, title
         self.updates, self.schedule = updates, schedule
-        self.streams = dict(streams or {}) | {"global": _GlobalStream()}
+        self.streams = dict(streams or {}) | {"global": _GlobalStream(torch)}
+        if next(model.parameters()).is_cuda:
+            self.streams["global_cuda"] = _GlobalStream(torch.cuda)
         self.optimiser = torch.optim.Adam(_groups(model, learning_rate), betas=tuple(betas))
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         self.update, self.seconds = 0, 0.0
@@ -223,13 +225,17 @@ class Training:
 
 
 class _GlobalStream:
-    """torch's global generators. Nothing here should draw from them; a library may."""
+    """A global generator, torch's or torch.cuda's. Nothing here should draw from it; a library
+    may."""
+
+    def __init__(self, owner):
+        self._owner = owner
 
     def get_state(self) -> Tensor:
-        return torch.get_rng_state()
+        return self._owner.get_rng_state()
 
     def set_state(self, state: Tensor) -> None:
-        torch.set_rng_state(state)
+        self._owner.set_rng_state(state)
 
 
 def _groups(model: nn.Module, learning_rate: float) -> list[dict]:

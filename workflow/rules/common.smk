@@ -76,11 +76,15 @@ def on_cluster():
     return workflow.remote_exec or workflow.global_resources["_nodes"].value is not None
 
 
+def finds_gpu():
+    """Whether "auto" means a GPU. No machine of a cluster speaks for the others: `device` does."""
+    return CONFIG.device == "cuda" if on_cluster() else shutil.which("nvidia-smi") is not None
+
+
 def training_gpus():
-    """GPUs that one training, sampling or evaluation job takes. "auto" means the one at hand: no
-    machine of a cluster speaks for the others, and none asks for a GPU there."""
-    found = CONFIG.device == "auto" and not on_cluster() and shutil.which("nvidia-smi")
-    return 1 if CONFIG.device == "cuda" or found else 0
+    """GPUs that one training, sampling or evaluation job takes."""
+    wants_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and finds_gpu())
+    return 1 if wants_gpu else 0
 
 
 def timing_gpus(wildcards):
@@ -125,7 +129,7 @@ def metrics_records():
 def timing_records():
     return expand(
         run_path(paths.TIMING_RECORD),
-        device=CONFIG.timing_devices,
+        device=CONFIG.timing_devices(finds_gpu()),
         dataset=CONFIG.datasets,
         model=CONFIG.models,
     )
@@ -164,7 +168,7 @@ def figures():
     ]
     if any(CONFIG.prior_grid(dataset) for dataset in CONFIG.datasets):
         names.append("inductive_bias")
-    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices]
+    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices(finds_gpu())]
     if CONFIG.inspected_models:
         names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
     names += [

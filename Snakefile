@@ -21,7 +21,8 @@ include: "workflow/rules/claims.smk"
 
 onerror:
     if on_cluster():
-        print("What failed, and the end of its log: python -m benchmark status", file=sys.stderr)
+        status = f"python -m benchmark status {RENDER_ARGUMENTS({})}"
+        print(f"What failed, and the end of its log: {status}", file=sys.stderr)
 
 
 # On a cluster, what only draws runs where Snakemake does: it takes seconds, a queue takes longer.

@@ -118,6 +118,7 @@ start() {
         command -v "$program" >/dev/null || fail "no $program: apt-get install slurm-wlm munge"
     done
     [ ! -e "$SLURM_CONF" ] || fail "$FOLDER is in use: stop that cluster first"
+    trap stop EXIT # unless all goes well
     mkdir -p "$FOLDER/state"
     chmod 755 "$FOLDER"
     configure
@@ -125,6 +126,7 @@ start() {
     slurmctld
     for node in "${NODES[@]}"; do boot "$node"; done
     await_nodes
+    trap - EXIT
     echo "SLURM_CONF=$SLURM_CONF"
 }
 

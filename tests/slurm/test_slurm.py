@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -38,13 +39,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def snakemake(folder: Path, *words, **environment) -> subprocess.Popen:
+@contextmanager
+def snakemake(folder: Path, *words, **environment) -> Iterator[subprocess.Popen]:
     """The workflow, run from a folder that holds tiny.yaml; what it says goes into terminal.txt."""
     command = [sys.executable, "-m", "snakemake", "-s", REPOSITORY / "Snakefile"]
     command += ["--directory", folder, "--configfile", folder / "tiny.yaml", *words]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("KAEM_")}
     with (folder / "terminal.txt").open("w") as terminal:
-        return subprocess.Popen(
+        started = subprocess.Popen(
             [str(word) for word in command],
             cwd=folder,
             env=kept | environment,
@@ -52,15 +54,16 @@ def snakemake(folder: Path, *words, **environment) -> subprocess.Popen:
             stdout=terminal,
             stderr=subprocess.STDOUT,
         )
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
 
 
 def finish(started: subprocess.Popen, folder: Path) -> tuple[int, str]:
     """(the exit status, what was said) of a run."""
-    try:
-        status = started.wait(PATIENCE)
-    finally:
-        started.kill()
-    return status, (folder / "terminal.txt").read_text()
+    return started.wait(PATIENCE), (folder / "terminal.txt").read_text()
 
 
 class Cluster:
@@ -132,19 +135,20 @@ def test_a_run_whose_node_dies_ends_as_one_on_this_machine(cluster, tmp_path):
     for folder in (here, there):
         folder.mkdir()
         write_config(folder / "tiny.yaml", LONG_TRAINING)
-    started = snakemake(there, *ON_SLURM, "claims", **cluster.environment)
-    checkpoints = there / "results/tiny/checkpoints"
-    job = cluster.await_job(KILLED, lambda _: any(checkpoints.glob(STATES)))
-    assert job["JobState"] == "RUNNING"
-    cluster.do("kill", job["NodeList"])
-    assert not (there / "results/tiny/weights/digits/kaem_is/seed0.safetensors").exists()
-    cluster.await_job(KILLED, lambda job: job["Restarts"] == "1")
-    cluster.do("boot", job["NodeList"])
-    status, said = finish(started, there)
+    with snakemake(there, *ON_SLURM, "claims", **cluster.environment) as started:
+        checkpoints = there / "results/tiny/checkpoints"
+        job = cluster.await_job(KILLED, lambda _: any(checkpoints.glob(STATES)))
+        assert job["JobState"] == "RUNNING"
+        cluster.do("kill", job["NodeList"])
+        assert not (there / "results/tiny/weights/digits/kaem_is/seed0.safetensors").exists()
+        cluster.await_job(KILLED, lambda job: job["Restarts"] == "1")
+        cluster.do("boot", job["NodeList"])
+        status, said = finish(started, there)
     assert status == 0, said
     log = (there / "results/tiny/logs/train/digits/kaem_is/0.log").read_text()
     assert "kaem_is · seed 0: goes on after update" in log
-    status, said = finish(snakemake(here, "--cores", "2", "claims"), here)
+    with snakemake(here, "--cores", "2", "claims") as started:
+        status, said = finish(started, here)
     assert status == 0, said
 
     expected = comparable(here)
@@ -160,11 +164,12 @@ def test_a_run_whose_node_dies_ends_as_one_on_this_machine(cluster, tmp_path):
 def test_jobs_ask_slurm_for_gpus_and_failures_say_where_to_look(cluster, tmp_path):
     # The cluster counts one GPU, which no program can use: the first step that looks for it fails.
     write_config(tmp_path / "tiny.yaml", {"device": "cuda"})
-    started = snakemake(tmp_path, *ON_SLURM, "--retries", "0", **cluster.environment)
-    status, said = finish(started, tmp_path)
+    with snakemake(tmp_path, *ON_SLURM, "--retries", "0", **cluster.environment) as started:
+        status, said = finish(started, tmp_path)
     assert status == 1, said
-    assert "the end of its log: python -m benchmark status" in said
+    assert "the end of its log: python -m benchmark status --config tiny.yaml" in said
     log = (tmp_path / "results/tiny/logs/data/digits.log").read_text()
     assert "device cuda: no GPU is visible here" in log
     (job,) = [job for job in cluster.jobs("rule_data_wildcards_digits") if "TresPerJob" in job]
     assert job["TresPerJob"] == "gres:gpu:1"
+    assert job["NodeList"] == "kaem1"  # the node that has it

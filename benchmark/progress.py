@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -74,10 +74,12 @@ def _line_reporter(title: str, total: int, begin: int):
         bar = "█" * filled + "░" * (BAR_CELLS - filled)
         end = f"took {now - started:.0f}s" if done == total else f"ETA {left:.0f}s"
         line = f"{title:<34} {bar} {100 * done // total:>3}%"
-        print(
-            " · ".join(filter(None, [line, format_values(values), end])),
-            file=sys.stderr,
-            flush=True,
-        )
+        # Slurm's SIGTERM also ends whatever reads these lines; the checkpoint is still to come.
+        with suppress(BrokenPipeError):
+            print(
+                " · ".join(filter(None, [line, format_values(values), end])),
+                file=sys.stderr,
+                flush=True,
+            )
 
     return report

@@ -1,6 +1,8 @@
 """Progress lines on standard error."""
 
 import io
+import os
+import sys
 import types
 
 import pytest
@@ -53,6 +55,18 @@ def test_auto_suits_standard_error(terminal, bar, clock, monkeypatch):  # noqa: 
     assert ("10/10" in stream.getvalue()) == bar
     assert ("100%" in stream.getvalue()) != bar
     assert "loss 0.5" in stream.getvalue()
+
+
+def test_a_training_outlives_whoever_reads_its_lines(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb", buffering=0) as raw:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, write_through=True))
+        with training_progress("digits · vae · seed 0", 1, "lines") as report:
+            report(1, {"loss": 1.0})
+        with pytest.raises(BrokenPipeError):
+            print("so it was broken", file=sys.stderr, flush=True)
+        monkeypatch.undo()
 
 
 def test_none_is_silent(capsys):

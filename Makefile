@@ -1,4 +1,5 @@
-# make demo | test | lint | bench | scaling | fuzz. Each sets itself up: .venv is created on first use and kept.
+# make demo | test | lint | bench | scaling | kills | fuzz. Each sets itself up: .venv is created on first
+# use and kept.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/bias.yaml config/tuning.yaml config/paper.yaml
 
-.PHONY: demo test lint bench scaling fuzz audit lock
+.PHONY: demo test lint bench scaling kills fuzz audit lock
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
@@ -15,7 +16,7 @@ demo: $(INSTALLED)
 	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/   Claims: results/demo/claims.md"
 
 test: $(INSTALLED)
-	python -m pytest
+	python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope
 
 lint: $(INSTALLED)
 	ruff check .
@@ -33,6 +34,10 @@ bench: $(INSTALLED)
 scaling: $(INSTALLED)
 	python -m benchmark.scaling
 	python -m paper_figures.scaling
+
+# Twenty kills of each model's training, and what became of it.
+kills: $(INSTALLED)
+	PYTHONPATH=. python tests/kills.py
 
 # Ten minutes: at least 10,000 spoilt files for every reader, counted in results/fuzz/fuzz.md.
 fuzz: $(INSTALLED)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from benchmark import paths
 from benchmark.config import Job
 from benchmark.errors import RecordError, Stopped, TrainingError
+from benchmark.files import remove_temporaries
 from benchmark.optimise import State, Training
 from benchmark.run_state import LOCK, Checkpoint, write_progress
 from benchmark.stopping import StopRequests
@@ -62,8 +63,7 @@ class Checkpoints:
             say(f"{self.title}: another process is training this; waiting for it to end")
             lock = self._acquire(timeout=-1)
         try:
-            for path in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-                path.unlink()
+            remove_temporaries(self.folder / "*")
             yield waited
         except TrainingError as error:
             raise TrainingError(f"{error}\n  {self._kept()}") from error

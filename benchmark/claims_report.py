@@ -9,8 +9,8 @@ import pandas as pd
 from benchmark import paths
 from benchmark.claims import NOT_RUN, VERDICTS, Verdict
 from benchmark.config import REAL, Config
+from benchmark.datasets import reference_splits
 from benchmark.errors import RecordError
-from benchmark.features import reference_splits
 from benchmark.files import atomic, write_json
 from benchmark.judge import DRIFT, judge_all
 from benchmark.results import Result, by_job, place, read_results

@@ -15,12 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def command() -> None:
-        config = config_from(options) if hasattr(options, "config") else None
+        config = config_from(options) if getattr(options, "config", None) else None
         if config is not None:
             fix_threads(config.threads)
-        from benchmark import steps  # imports torch, which takes seconds: not for a mere refusal
-
-        for line in options.run(steps, config, options):
+        for line in options.run(config, options):
             print(line)
 
     return exit_code(command)
@@ -34,7 +32,13 @@ def fix_threads(count: int) -> None:
         os.environ[f"{library}_NUM_THREADS"] = str(count)
 
 
-def _preflight(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+def _steps():
+    from benchmark import steps  # imports torch, which takes seconds: not for a mere refusal
+
+    return steps
+
+
+def _preflight(config: Config, options) -> list[str]:
     from benchmark.preflight import check_all, check_dataset
 
     if options.dataset:
@@ -42,51 +46,60 @@ def _preflight(steps, config: Config, options) -> list[str]:  # noqa: ARG001
     return check_all(config)
 
 
-def _train(steps, config: Config, options) -> list[str]:
-    return [steps.train(config, options.dataset, options.model, options.seed, options.progress)]
+def _train(config: Config, options) -> list[str]:
+    return [_steps().train(config, options.dataset, options.model, options.seed, options.progress)]
 
 
-def _sample(steps, config: Config, options) -> list[str]:
-    return [steps.sample(config, options.dataset, options.model, options.seed)]
+def _sample(config: Config, options) -> list[str]:
+    return [_steps().sample(config, options.dataset, options.model, options.seed)]
 
 
-def _evaluate(steps, config: Config, options) -> list[str]:
-    return [steps.evaluate(config, options.dataset, options.model, options.seed)]
+def _evaluate(config: Config, options) -> list[str]:
+    return [_steps().evaluate(config, options.dataset, options.model, options.seed)]
 
 
-def _inspect(steps, config: Config, options) -> list[str]:
-    return [steps.inspect(config, options.dataset, options.model, options.seed)]
+def _inspect(config: Config, options) -> list[str]:
+    return [_steps().inspect(config, options.dataset, options.model, options.seed)]
 
 
-def _power(steps, config: Config, options) -> list[str]:  # noqa: ARG001
-    return [steps.power(config)]
+def _power(config: Config, options) -> list[str]:  # noqa: ARG001
+    return [_steps().power(config)]
 
 
-def _time(steps, config: Config, options) -> list[str]:
+def _time(config: Config, options) -> list[str]:
     names = options.dataset, options.model, options.seed, options.device
-    return [steps.time_model(config, *names, trained=not options.untrained)]
+    return [_steps().time_model(config, *names, trained=not options.untrained)]
 
 
-def _publish(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+def _publish(config: Config, options) -> list[str]:  # noqa: ARG001
     from benchmark.publish import publish
 
     return [publish(config)]
 
 
-def _claims(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+def _claims(config: Config, options) -> list[str]:  # noqa: ARG001
     from benchmark.claims_report import report
 
     return [report(config)]
 
 
-def _plan(steps, config: Config, options) -> list[str]:  # noqa: ARG001
+def _plan(config: Config, options) -> list[str]:
     from benchmark.plan import plan
 
     words = ["--config", options.config, *(f"--set={pair}" for pair in options.set)]
     return [plan(config, words, options.budget, options.records)]
 
 
-def _compare(steps, config: None, options) -> list[str]:  # noqa: ARG001
+def _status(config: Config | None, options) -> list[str]:
+    from benchmark.status_report import show
+
+    if options.set and not config:
+        raise ConfigError("--set", ["say whose setting it is: --config FILE"])
+    show(config, options.config, watch=options.watch)
+    return []
+
+
+def _compare(config: None, options) -> list[str]:  # noqa: ARG001
     from benchmark.compare import compare
 
     return [compare(options.mine, options.published)]
@@ -139,6 +152,11 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument(
         "--records", metavar="FOLDER", help="whose costs are scaled (default: the run's own)"
     )
+    summary = "how far each run is, what stopped and what failed; also while it runs"
+    asked = commands.add_parser("status", help=summary, description=summary)
+    asked.set_defaults(run=_status)
+    add_config_arguments(asked, absent="every run in the results folder")
+    asked.add_argument("--watch", action="store_true", help="look again every other second")
     summary = "test the records of a rerun against others"
     compared = commands.add_parser("compare", help=summary, description=summary)
     compared.set_defaults(run=_compare)
@@ -147,14 +165,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """The arguments that name a configuration; `config_from` reads them."""
+def add_config_arguments(
+    parser: argparse.ArgumentParser, default: str | None = None, absent: str | None = None
+) -> None:
+    """The arguments that name a configuration; `config_from` reads them.
+
+    Args:
+        default: the file that is taken where none is given.
+        absent: what is meant instead where none is given; without both, one must be.
+    """
+    meant = default or absent
     parser.add_argument(
         "--config",
-        required=default is None,
+        required=meant is None,
         default=default,
         metavar="FILE",
-        help=f"default: {default}" if default else "e.g. config/demo.yaml",
+        help=f"default: {meant}" if meant else "e.g. config/demo.yaml",
     )
     parser.add_argument(
         "--set",

@@ -151,6 +151,13 @@ class Config:
         """
         return self.seeds[:1] if model == REAL else self.seeds
 
+    def timing_devices(self, gpu: bool) -> list[str]:
+        """The devices to time on; "auto" means the CPU, and the GPU where there is one."""
+        devices = self.timing["devices"]
+        if devices != "auto":
+            return devices
+        return ["cpu", "cuda"] if gpu else ["cpu"]
+
     @property
     def wording(self) -> dict:
         """What tables and figures say and no result depends on."""

@@ -73,6 +73,20 @@ class Facts:
         return sum(self.needed.values()) * channels * height * width
 
 
+def reference_splits(splits: dict[str, dict], name: str) -> list[str]:
+    """The splits that make a reference: "train" is the field's training set, of which this suite
+    holds back a validation split, so that one is counted in.
+
+    Args:
+        splits: the dataset's facts.
+        name: "train", "validation" or "test".
+    """
+    if name != "train":
+        return [name]
+    part = splits["train"]["part"]
+    return ["train", *(s for s in ("validation",) if splits.get(s, {}).get("part") == part)]
+
+
 @cache
 def known_datasets() -> dict[str, dict]:
     """The entries of `config/datasets.yaml`, by name."""

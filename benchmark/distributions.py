@@ -5,12 +5,13 @@ Nothing is downloaded unless it is asked for, and a download takes its place onl
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from benchmark.cifar import check_md5, read_batch
 from benchmark.datasets import Facts
@@ -49,15 +50,13 @@ def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
 
 
 def _digits(facts: Facts, root: Path, download: bool) -> Source:  # noqa: ARG001
-    import sklearn
-
     def read() -> Parts:
         from sklearn.datasets import load_digits
 
         bundle = load_digits()
         return {"all": Part(bundle.images.astype(np.uint8), bundle.target)}
 
-    return Source("scikit-learn", read, version=sklearn.__version__)
+    return Source("scikit-learn", read, version=version("scikit-learn"))
 
 
 # Bytes of the unpacked IDX files, the same for MNIST and Fashion-MNIST.
@@ -278,9 +277,29 @@ def _fetch(
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+        staging = root / f".{name}.fetching"
+        with FileLock(f"{staging}.lock"):
+            shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+            staging.mkdir()
+            try:
+                _fetch_into(staging, facts, root, missing, wanted, fetch)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+                Path(f"{staging}.lock").unlink()
     except OSError as error:
         raise DataError(f"{name}: cannot write to the data folder {root}: {error}") from error
+
+
+def _fetch_into(
+    staging: Path,
+    facts: Facts,
+    root: Path,
+    missing: Path,
+    wanted: list[str],
+    fetch: Callable[[Path], object],
+) -> None:
+    if missing.exists():
+        return  # another process fetched it meanwhile
     try:
         fetch(staging)
         for each in wanted:
@@ -289,12 +308,11 @@ def _fetch(
             (staging / each).replace(root / each)
     except Exception as error:  # of torchvision, of gdown, of a server
         raise DataError(
-            f"{name}: {missing} is missing and cannot be downloaded: {error}\n"
-            f"  It is {size}. With no network, put {', '.join(wanted)} or {name}.npz into {root} "
-            "by hand,\n  or set KAEM_DATA_ROOT to a torchvision root that has it."
+            f"{facts.name}: {missing} is missing and cannot be downloaded: {error}\n"
+            f"  It is {DOWNLOADS[facts.layout]}. With no network, put {', '.join(wanted)} or "
+            f"{facts.name}.npz into {root} by hand,\n  or set KAEM_DATA_ROOT to a torchvision root "
+            "that has it."
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def preflight_command(name: str) -> str:

@@ -10,6 +10,7 @@ from benchmark import paths
 from benchmark.classifier import build_classifier
 from benchmark.config import CLASSIFIER, REAL, Config
 from benchmark.data import Dataset
+from benchmark.datasets import reference_splits
 from benchmark.evidence import likelihood_metrics
 from benchmark.features import (
     ClassifierFeatures,
@@ -17,7 +18,6 @@ from benchmark.features import (
     Reference,
     extract,
     reference_features,
-    reference_splits,
 )
 from benchmark.files import file_digest
 from benchmark.inception import InceptionFeatures, find_weights

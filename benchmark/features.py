@@ -85,20 +85,6 @@ class Reference:
         return self.statistics.count
 
 
-def reference_splits(splits: dict[str, dict], name: str) -> list[str]:
-    """The splits that make a reference: "train" is the field's training set, of which this suite
-    holds back a validation split, so that one is counted in.
-
-    Args:
-        splits: the dataset's facts.
-        name: "train", "validation" or "test".
-    """
-    if name != "train":
-        return [name]
-    part = splits["train"]["part"]
-    return ["train", *(s for s in ("validation",) if splits.get(s, {}).get("part") == part)]
-
-
 def reference_features(
     dataset: Dataset, splits: list[str], extractor: Extractor, batch_size: int, cache: Path
 ) -> Reference:

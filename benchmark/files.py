@@ -54,6 +54,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(path: str | Path) -> None:
+    """Remove what writers of `path` left that were killed; to be called while nobody writes it."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+        temporary.unlink()
+
+
 def _sync_folder(folder: Path) -> None:
     """Without this a machine that goes down may forget that a file was put in its place."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -92,8 +92,8 @@ class Training:
         """Make the updates that are left; the keeper's latest state is where it begins.
 
         Raises:
-            TrainingError: the loss or a gradient is no longer finite, or the model could not
-                compute its loss.
+            TrainingError: the loss or a gradient is no longer finite, the model could not compute
+                its loss, or the GPU failed.
         """
         state = keeper.latest() if keeper else None
         if state is None:
@@ -104,7 +104,14 @@ class Training:
         self.model.train()
         with training_progress(self.title, self.updates, progress, self.update) as report:
             while self.update < self.updates:
-                self._make_update()
+                try:
+                    self._make_update()
+                except torch.AcceleratorError as error:
+                    reason = str(error).partition("\n")[0]
+                    raise TrainingError(
+                        f"{self.title}: the GPU failed in update {self.update + 1}: {reason}\n"
+                        "  See whether `nvidia-smi` still lists it, and run it again."
+                    ) from error
                 self.seconds = time.perf_counter() - started
                 if self._ends_stretch():
                     report(self.update, self.history.close_stretch(self.update, self.seconds))

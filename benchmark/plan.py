@@ -16,6 +16,7 @@ from benchmark.claims import Claim, claims
 from benchmark.claims_report import own_results
 from benchmark.config import CLASSIFIER, Config
 from benchmark.machine import measure
+from benchmark.progress import duration
 from benchmark.results import Result, by_job, place, read_results
 
 LEVELS = ("L1", "L2", "L3", "L4")
@@ -165,8 +166,4 @@ def _command(step: Step, words: list[str], timed_seed: int) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return "unknown" if seconds is None else duration(seconds)

@@ -50,6 +50,16 @@ def format_values(values: dict[str, float]) -> str:
     return " · ".join(f"{key} {values[key]:.4g}" for key in shown)
 
 
+def duration(seconds: float) -> str:
+    """ "48 s", "12 min", "3.4 h" or "2.1 d"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 36 else f"{hours / 24:.1f} d"
+
+
 def _line_reporter(title: str, total: int, begin: int):
     started = last = time.monotonic()
 

@@ -8,10 +8,12 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from benchmark.paths import ROOT
+
+if TYPE_CHECKING:  # importing it takes seconds, which who only reads records need not wait
+    import torch
 
 PACKAGES = (
     "torch",
@@ -25,8 +27,10 @@ PACKAGES = (
 SOURCE_FOLDERS = ("kaem", "baselines", "benchmark")
 
 
-def provenance(device: torch.device) -> dict:
+def provenance(device: "torch.device") -> dict:
     """The origin of a result computed on `device`, as a record stores it."""
+    import torch
+
     return {
         **source_state(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -4,9 +4,9 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
-import torch
 
 from benchmark.config import Job
 from benchmark.errors import RecordError
@@ -14,6 +14,9 @@ from benchmark.files import write_json
 from benchmark.foreign import parse_json, read_text
 from benchmark.provenance import provenance
 from benchmark.schema import load_schema, strict_validator
+
+if TYPE_CHECKING:
+    import torch
 
 
 def write_record(
@@ -23,7 +26,7 @@ def write_record(
     metrics: dict,
     *,
     seed: int,
-    device: torch.device,
+    device: "torch.device",
     wall_time_s: float,
     sample_count: int,
 ) -> dict:

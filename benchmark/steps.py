@@ -5,6 +5,7 @@ Every step takes a configuration and the names of one job, and finds its files t
 """
 
 import time
+from pathlib import Path
 
 import torch
 
@@ -14,12 +15,11 @@ from benchmark.classifier import accuracy, train_classifier
 from benchmark.config import CLASSIFIER, POWER_JOB, REAL, Config, Job
 from benchmark.data import Dataset
 from benchmark.errors import RecordError
-from benchmark.files import file_digest, write_arrays
+from benchmark.files import file_digest, remove_temporaries, write_arrays
 from benchmark.inputs import load_data, load_model, use_device
 from benchmark.provenance import available_cores, source_state
 from benchmark.records import read_record, write_record
 from benchmark.sample import draw_images, open_samples, real_images, save_samples
-from benchmark.speed import measure_speed
 from benchmark.stopping import StopRequests
 from benchmark.train import parameter_count, train_model
 from benchmark.weights import save_weights
@@ -43,6 +43,8 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
     stop = StopRequests()
     keeper = Checkpoints(job, seed, device, config.checkpoint_seconds, stop)
     with keeper.held() as waited, stop.noted():
+        for path in _training_files(job, seed):
+            remove_temporaries(path)
         if waited and _is_trained(job, seed):
             said = f"{keeper.title}: was trained by the other process"
         elif model == CLASSIFIER:
@@ -53,13 +55,18 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
     return said
 
 
-def _is_trained(job: Job, seed: int) -> bool:
-    """Whether all files of the training are there, and its record is of this job."""
+def _training_files(job: Job, seed: int) -> list[Path]:
+    """What a training writes, its record first."""
     files = (paths.TRAINING_RECORD, paths.WEIGHTS, paths.HISTORY, paths.DIAGNOSTICS)
     if job.model == CLASSIFIER:
         files = (paths.CLASSIFIER_RECORD, paths.CLASSIFIER)
     names = {"dataset": job.dataset, "model": job.model, "seed": seed}
-    record, *others = (paths.fill(pattern, job.run, **names) for pattern in files)
+    return [paths.fill(pattern, job.run, **names) for pattern in files]
+
+
+def _is_trained(job: Job, seed: int) -> bool:
+    """Whether all files of the training are there, and its record is of this job."""
+    record, *others = _training_files(job, seed)
     try:
         written = read_record(record)["config_hash"] == job.config_hash
     except RecordError:
@@ -232,6 +239,8 @@ def time_model(
     Args:
         trained: False times fresh weights, as the record then says; the cost is the same.
     """
+    from benchmark.speed import measure_speed
+
     device = use_device(device_name, available_cores())
     started = time.perf_counter()
 

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch._dynamo.exc import TorchDynamoException  # what torch.compile raises
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -101,7 +100,7 @@ def time_sampling(
                         why = f"a call would take {expected:,.0f} s or more"
                 except torch.OutOfMemoryError:
                     why = row["left_out"] = "out of memory"
-                except TorchDynamoException as error:
+                except _compile_error() as error:
                     why = row["left_out"] = f"torch.compile: {str(error).strip().splitlines()[0]}"
             else:
                 row["left_out"] = why
@@ -117,6 +116,13 @@ def _call(sample: Callable, size: int, device: torch.device, *, images: bool) ->
             return to_uint8(drawn) if images else drawn
 
     return call
+
+
+def _compile_error() -> type[Exception]:
+    """What torch.compile raises. Imported when something was raised: it takes a second or two."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return TorchDynamoException
 
 
 def _timed(call, device: torch.device, size: int, warmup, repetitions, seconds) -> dict:

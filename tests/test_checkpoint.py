@@ -12,11 +12,13 @@ import torch
 from filelock import FileLock
 from reference.configs import bars_dataset, tiny_config, write_config
 from reference.kills import (
-    SETTINGS,
+    UPDATES,
     begin,
     end,
     results,
+    settings,
     train_killed,
+    train_words,
     working_folder,
 )
 
@@ -31,23 +33,8 @@ from benchmark.stopping import StopRequests
 from benchmark.train import train_model
 
 CPU = torch.device("cpu")
-UPDATES = 16
 # In processes that are killed; `make kills` does it for all of them, and more often.
 KILLED = ["kaem_thermo", "pixel_ebm", "two_stage_vae", "classifier"]
-
-
-def settings(model: str, **top_level) -> dict:
-    chosen = {} if model == "classifier" else {f"models.{model}": SETTINGS[model]}
-    return chosen | {
-        "training.updates": UPDATES,
-        "classifier.updates": UPDATES,
-        "checkpoint_seconds": 0,
-        **top_level,
-    }
-
-
-def words(model: str, config) -> list[str]:
-    return ["train", "--dataset=digits", f"--model={model}", f"--config={config}"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,7 +130,7 @@ def uninterrupted(tmp_path_factory):
             with working_folder(folder):
                 config = write_config(folder / "tiny.yaml", settings(model))
                 started = time.perf_counter()
-                assert end(begin(words(model, config), folder / "log")) == 0
+                assert end(begin(train_words(model, config), folder / "log")) == 0
                 found[model] = results(folder / "results/tiny"), time.perf_counter() - started
         return found[model]
 
@@ -156,7 +143,7 @@ def test_killed_at_random_moments_it_ends_the_same(model, uninterrupted, tmp_pat
     monkeypatch.chdir(tmp_path)
     config = write_config(tmp_path / "tiny.yaml", settings(model))
     draws = random.Random(0)
-    train_killed(words(model, config), tmp_path / "log", seconds, draws, kills=3)
+    train_killed(train_words(model, config), tmp_path / "log", seconds, draws, kills=3)
     assert results(tmp_path / "results/tiny") == expected
 
 
@@ -165,7 +152,7 @@ def test_told_to_end_it_saves_its_state_and_says_so(number, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     never = {"checkpoint_seconds": 1000, "training.updates": 100}
     config = write_config(tmp_path / "tiny.yaml", settings("vae", **never))
-    pid = begin([*words("vae", config), "--progress=lines"], tmp_path / "log")
+    pid = begin([*train_words("vae", config), "--progress=lines"], tmp_path / "log")
     folder = tmp_path / "results/tiny/checkpoints/digits/vae"
     while not list(folder.glob("*/progress.json")):
         time.sleep(0.005)
@@ -178,13 +165,13 @@ def test_told_to_end_it_saves_its_state_and_says_so(number, tmp_path, monkeypatc
     assert not list((tmp_path / "results/tiny").glob("weights"))
     progress = read_progress(kept.parent)
     assert progress.checkpoint.update == progress.update == int(kept.stem.split("-")[1])
-    assert end(begin(words("vae", config), tmp_path / "log")) == 0
+    assert end(begin(train_words("vae", config), tmp_path / "log")) == 0
     assert f"goes on after update {progress.update}" in (tmp_path / "log").read_text()
     assert not folder.exists()
     # And the result is that of a training in one go.
     whole = tmp_path / "whole"
     with working_folder(whole):
-        assert end(begin(words("vae", config), tmp_path / "log")) == 0
+        assert end(begin(train_words("vae", config), tmp_path / "log")) == 0
     assert results(whole / "results/tiny") == results(tmp_path / "results/tiny")
 
 
@@ -192,12 +179,12 @@ def test_of_two_processes_one_trains_and_the_other_takes_its_result(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     config = write_config(tmp_path / "tiny.yaml", settings("vae", **{"training.updates": 100}))
     cli.main(["preflight", f"--config={config}"])  # the data are prepared once
-    first = begin(words("vae", config), tmp_path / "first")
+    first = begin(train_words("vae", config), tmp_path / "first")
     while not list(tmp_path.glob("results/tiny/checkpoints/digits/vae/*/progress.json")):
         time.sleep(0.005)
     os.kill(first, signal.SIGSTOP)
     (tmp_path / "second").touch()
-    second = begin(words("vae", config), tmp_path / "second")
+    second = begin(train_words("vae", config), tmp_path / "second")
     while "waiting for it to end" not in (tmp_path / "second").read_text():
         time.sleep(0.005)
     os.kill(first, signal.SIGCONT)
@@ -225,13 +212,13 @@ def interrupted(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "after_update", stopping)
-        assert cli.main(words("vae", config)) == 128 + signal.SIGTERM
+        assert cli.main(train_words("vae", config)) == 128 + signal.SIGTERM
     (folder,) = tmp_path.glob("results/tiny/checkpoints/digits/vae/*")
     assert [p.name for p in sorted(folder.glob("state-*"))] == [
         f"state-{update:09}.safetensors" for update in (12, 13)
     ]
     assert KEPT == 2
-    return words("vae", config), folder
+    return train_words("vae", config), folder
 
 
 def flip_a_bit(path) -> None:
@@ -354,6 +341,27 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(interrupted, monkeyp
     assert (folder / "state-000000015.safetensors").exists()
 
 
+def test_a_gpu_that_disappears_ends_the_training_and_keeps_its_state(
+    interrupted, uninterrupted, tmp_path, monkeypatch, capsys
+):
+    command, folder = interrupted
+    backward = torch.Tensor.backward
+
+    def lost(tensor, *arguments, **options):
+        if (folder / "state-000000014.safetensors").exists():
+            raise torch.AcceleratorError("CUDA error: GPU is lost\nCompile with TORCH_USE_CUDA_DSA")
+        backward(tensor, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", lost)
+        assert cli.main(command) == 1
+    said = capsys.readouterr().err
+    assert "the GPU failed in update 15: CUDA error: GPU is lost\n" in said
+    assert "state-000000014.safetensors" in said
+    assert cli.main(command) == 0
+    assert results(tmp_path / "results/tiny") == uninterrupted("vae")[0]
+
+
 def test_a_gradient_that_is_no_number_is_found_before_it_does_harm(monkeypatch):
     job = tiny_config(settings("vae")).training_job("digits", "vae")
     loss = benchmark.train.Training._make_update
@@ -376,7 +384,7 @@ def test_a_clock_that_jumps_changes_nothing(uninterrupted, tmp_path, monkeypatch
     config = write_config(tmp_path / "tiny.yaml", settings("vae"))
     jumps = iter(range(10_000))
     monkeypatch.setattr(time, "time", lambda: 1e9 * (-1) ** next(jumps))
-    assert cli.main(words("vae", config)) == 0
+    assert cli.main(train_words("vae", config)) == 0
     assert results(tmp_path / "results/tiny") == uninterrupted("vae")[0]
 
 
@@ -394,10 +402,21 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_training(
         make(self, *arguments, **options)
 
     monkeypatch.setattr(type(tmp_path), "mkdir", read_only)
-    assert cli.main(words("vae", config)) == 1
+    assert cli.main(train_words("vae", config)) == 1
     said = capsys.readouterr().err
     assert "Read-only file system" in said
     assert "make it writable" in said
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(interrupted, tmp_path):
+    command, folder = interrupted
+    weights = tmp_path / "results/tiny/weights/digits/vae"
+    weights.mkdir(parents=True)
+    left = [weights / ".seed0.safetensors.0123abcd.tmp", folder / ".state-000000014.x.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    assert cli.main(command) == 0
+    assert [path.name for path in weights.iterdir()] == ["seed0.safetensors"]
 
 
 # Keeping -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from benchmark import cli, paths
 from benchmark.records import read_record
 
 JOB_COMMANDS = ("train", "sample", "evaluate", "inspect", "time")
-COMMANDS = ("preflight", *JOB_COMMANDS, "power", "claims", "plan", "compare")
+COMMANDS = ("preflight", *JOB_COMMANDS, "power", "claims", "plan", "status", "compare")
 JOB = ["--dataset", "digits", "--model", "vae"]
 
 

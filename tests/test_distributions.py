@@ -4,7 +4,11 @@ import functools
 import gzip
 import hashlib
 import http.server
+import os
+import random
+import signal
 import threading
+import time
 import urllib.error
 import zipfile
 from pathlib import Path
@@ -230,11 +234,12 @@ class Server(http.server.BaseHTTPRequestHandler):
     """Serves files, and hangs up after `share` of each."""
 
     protocol_version = "HTTP/1.1"
-    files, share, chunked = {}, 1.0, False
+    files, share, chunked, seconds = {}, 1.0, False, 0.0
 
     def do_GET(self):
         content = self.files[self.path.strip("/")]
         sent = content[: int(self.share * len(content))]
+        time.sleep(self.seconds)
         self.send_response(200)
         if self.chunked:
             self.send_header("Transfer-Encoding", "chunked")
@@ -283,6 +288,27 @@ def test_a_download_that_is_cut_in_half_leaves_nothing_and_a_second_one_is_whole
     assert snapshot(tmp_path) == {}
     served.share = 1.0
     assert np.array_equal(fetch().read()["train"].images, generated((28, 28))["train"][0])
+
+
+def test_a_process_that_is_killed_while_it_downloads_leaves_nothing_that_the_next_one_takes(
+    tmp_path, served
+):
+    fetch = functools.partial(find_source, facts("torchvision.MNIST"), tmp_path, download=True)
+    draws = random.Random(0)
+    for _ in range(5):
+        served.seconds = 0.05  # of each file
+        pid = os.fork()
+        if not pid:
+            fetch()
+            os._exit(0)
+        time.sleep(draws.uniform(0, 0.2))
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+        with pytest.raises(DataError, match="is missing"):
+            find_source(facts("torchvision.MNIST"), tmp_path)
+    served.seconds = 0
+    assert np.array_equal(fetch().read()["train"].images, generated((28, 28))["train"][0])
+    assert {path.name for path in tmp_path.iterdir()} == {"MNIST"}
 
 
 # CelebA -----------------------------------------------------------------------------------------

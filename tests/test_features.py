@@ -15,12 +15,12 @@ from reference.frechet import classifier_features
 
 import benchmark.features
 from benchmark.classifier import Classifier
+from benchmark.datasets import reference_splits
 from benchmark.errors import DataError
 from benchmark.features import (
     ClassifierFeatures,
     extract,
     reference_features,
-    reference_splits,
 )
 from benchmark.frechet import statistics
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from reference.configs import CONFIG_FOLDER, RUN_CONFIGS, loaded_by, tiny_config
 
+from baselines.diffusion import Diffusion
 from baselines.vae import VAE
 from benchmark.config import load_config
 from benchmark.registry import MODELS, build
@@ -77,8 +78,11 @@ def test_every_committed_entry_builds(path):
             shapes[json.dumps([settings["architecture"], settings["model"], shape])] = shape
     for text, shape in shapes.items():
         name, settings, _ = json.loads(text)
+        model = build(name, settings, shape)
+        if isinstance(model, Diffusion):
+            model.steps = 1  # as good as a thousand for whether its network fits: they are alike
         with torch.no_grad():
-            image = build(name, settings, shape).sample(1, torch.Generator().manual_seed(0))
+            image = model.sample(1, torch.Generator().manual_seed(0))
         assert image.shape == (1, *shape)
 
 

@@ -1,14 +1,15 @@
 """Trainings in processes that can be killed at any moment, and what became of them."""
 
+import contextlib
 import csv
+import math
 import os
 import random
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 
 from benchmark import cli
 from benchmark.records import read_record
+from benchmark.registry import MODELS
 from reference.configs import MODEL_SETTINGS
 
 PERSISTENT = {"persistent": True}
@@ -30,7 +32,27 @@ SETTINGS["kaem_ula"] |= {"domain_update": {"every": 7}}
 SETTINGS["kaem_thermo"]["sampler"] |= {"respace_every": 5}
 
 
-@contextmanager
+ENTRIES = [*MODELS, "classifier"]
+UPDATES = 16
+
+
+def settings(model: str, **changes) -> dict:
+    """Changes of the tiny configuration for a training that is interrupted."""
+    chosen = {} if model == "classifier" else {f"models.{model}": SETTINGS[model]}
+    return chosen | {
+        "training.updates": UPDATES,
+        "classifier.updates": UPDATES,
+        "checkpoint_seconds": 0,
+        **changes,
+    }
+
+
+def train_words(model: str, config: Path) -> list[str]:
+    """The command that trains it."""
+    return ["train", "--dataset=digits", f"--model={model}", f"--config={config}"]
+
+
+@contextlib.contextmanager
 def working_folder(folder: Path) -> Iterator[None]:
     before = Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,24 +87,44 @@ def end(pid: int) -> int:
 
 
 def train_killed(
-    words: list[str], log: Path, longest: float, draws: random.Random, kills: int
+    words: list[str],
+    log: Path,
+    longest: float,
+    draws: random.Random,
+    kills: float = math.inf,
+    after_kill: Callable[[], None] = lambda: None,
 ) -> int:
-    """Train, killing the process after random times up to `longest` seconds and starting it again
-    by the same command, at most so many times; returns how often it was killed."""
+    """Train, killing the process and starting it again by the same command, at most so many times,
+    until it ends; returns how often it was killed.
+
+    Four kills of five come a random time, up to `longest` seconds, after the first update of the
+    process; the others that long after it began.
+    """
     done = 0
     while True:
-        pid = begin(words, log)
-        if done == kills:
-            code = end(pid)
-        else:
+        begun, pid = time.time(), begin(words, log)
+        if done < kills:
+            if draws.random() < 0.8:
+                _wait_for_an_update(pid, begun)
             time.sleep(draws.uniform(0, longest))
             os.kill(pid, signal.SIGKILL)
-            code = end(pid)
+        code = end(pid)
         if code == 0:
             return done
         if code != -signal.SIGKILL:
             raise AssertionError(f"{' '.join(words)}: exit code {code}\n{log.read_text()}")
         done += 1
+        after_kill()
+
+
+def _wait_for_an_update(pid: int, begun: float) -> None:
+    """Until a process that trains here has made one, or has ended."""
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        for path in Path("results").rglob("progress.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime > begun:
+                    return
+        time.sleep(0.002)
 
 
 def results(run: Path) -> dict:

@@ -6,7 +6,6 @@ torch-fidelity holds the network; its weights are the ones of the original Tenso
 
 import os
 import pickle
-import unittest.mock
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -23,6 +22,7 @@ from benchmark.pixels import to_rgb
 
 SIZE = "96 MB"
 LAYER = "2048"
+FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch looks for it at each call
 
 # What torch raises for a file that is damaged or holds something else than a network's state.
 UNLOADABLE = (
@@ -91,8 +91,14 @@ def _checked(path: Path, sha256: str) -> Path:
 @contextmanager
 def _tensors_alone() -> Iterator[None]:
     """torch.load with weights_only, for torch-fidelity, which would unpickle anything."""
-    with unittest.mock.patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
+    before = os.environ.get(FORCED)
+    os.environ[FORCED] = "1"
+    try:
         yield
+    finally:
+        del os.environ[FORCED]
+        if before is not None:
+            os.environ[FORCED] = before
 
 
 class InceptionFeatures:

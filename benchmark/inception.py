@@ -4,7 +4,10 @@ torch-fidelity holds the network; its weights are the ones of the original Tenso
 (Heusel et al. 2017, arXiv 1706.08500), converted. Without them there is no FID.
 """
 
+import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from benchmark.pixels import to_rgb
 
 SIZE = "96 MB"
 LAYER = "2048"
+FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch looks for it at each call
 
 # What torch raises for a file that is damaged or holds something else than a network's state.
 UNLOADABLE = (
@@ -84,6 +88,19 @@ def _checked(path: Path, sha256: str) -> Path:
     return path
 
 
+@contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """torch.load with weights_only, for torch-fidelity, which would unpickle anything."""
+    before = os.environ.get(FORCED)
+    os.environ[FORCED] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[FORCED]
+        if before is not None:
+            os.environ[FORCED] = before
+
+
 class InceptionFeatures:
     """The 2,048 features of torch-fidelity's Inception-v3.
 
@@ -102,11 +119,10 @@ class InceptionFeatures:
 
         self.digest = file_digest(path)
         try:
-            # torch-fidelity would unpickle anything: refuse what is more than tensors first.
-            torch.load(path, weights_only=True, map_location="cpu")
-            network = FeatureExtractorInceptionV3(
-                "inception-v3-compat", [LAYER], feature_extractor_weights_path=str(path)
-            )
+            with _tensors_alone():
+                network = FeatureExtractorInceptionV3(
+                    "inception-v3-compat", [LAYER], feature_extractor_weights_path=str(path)
+                )
         except UNLOADABLE as error:
             raise DataError(f"Inception weights: {path} cannot be loaded: {error}") from error
         self.network, self.device = network.to(device), device

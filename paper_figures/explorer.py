@@ -62,8 +62,8 @@ def _page(config: Config, found: dict, bases: int) -> bytes:
         }
         for dataset, models in found.items()
     ]
-    # "</script>" inside a text would end the script that holds it.
-    data = json.dumps({"run": config.run, "datasets": datasets}).replace("</", "<\\/")
+    # "</script>" inside a text would end the script that holds it, "<!--" would let it go on.
+    data = json.dumps({"run": config.run, "datasets": datasets}).replace("<", "\\u003c")
     return TEMPLATE.read_text().replace(PLACEHOLDER, data).encode()
 
 

@@ -1,5 +1,6 @@
 """A small part of `make fuzz`, and whether it would find what it looks for."""
 
+import threading
 import warnings
 from pathlib import Path
 
@@ -44,12 +45,19 @@ def test_a_faulty_reader_is_found(tmp_path, read, error):
         fuzz(Reader("faulty", st.binary(), read, (ValueError,)), 5, tmp_path)
 
 
-def test_a_reader_that_hangs_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("fuzz.run.LONGEST", 0.2)
+def computes_for_ever(_path: Path):
+    while True:
+        pass
 
-    def hangs(_path: Path):
-        while True:
-            pass
+
+def waits_for_ever(_path: Path):
+    threading.Event().wait()
+
+
+@pytest.mark.parametrize("hangs", [computes_for_ever, waits_for_ever])
+def test_a_reader_that_hangs_is_found(tmp_path, monkeypatch, hangs):
+    monkeypatch.setattr("fuzz.run.LONGEST", 0.2)
+    monkeypatch.setattr("fuzz.run.PATIENCE", 10)
 
     with pytest.raises(BaseException, match=r"more than 0\.2 s"):
         fuzz(Reader("hanging", st.binary(), hangs, (ValueError,)), 5, tmp_path)

@@ -114,7 +114,8 @@ def write_tiny(path: Path, changes: dict | None = None) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a full run, and what Snakemake said."""
-    folder = tmp_path_factory.mktemp("run")
+    folder = tmp_path_factory.mktemp("run") / HOSTILE_NAME
+    folder.mkdir()
     config = write_tiny(folder / "tiny.yaml")
     done = snakemake(folder, "--configfile", config)
     assert done.returncode == 0, done.stdout

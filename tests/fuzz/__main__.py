@@ -61,7 +61,7 @@ def _write(rows: list[dict]) -> None:
     table["Inputs"], table["Refused"], table["Accepted"] = (
         table[column].map("{:,}".format) for column in ("Inputs", "Refused", "Accepted")
     )
-    note = f"No input may take more than {LONGEST} s or {MEMORY / 2**30:.0f} GiB."
+    note = f"No input may take more than {LONGEST} s of the processor or {MEMORY / 2**30:.0f} GiB."
     texts = {
         "fuzz.json": json.dumps(rows, indent=2) + "\n",
         "fuzz.md": f"{table.to_markdown(index=False, disable_numparse=True)}\n\n{note}\n",

@@ -32,12 +32,13 @@ from benchmark.checkpoint import Checkpoints
 from benchmark.cifar import read_batch
 from benchmark.compare import compare
 from benchmark.config import Config, load_config
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, RecordError
 from benchmark.files import read_arrays, write_arrays
 from benchmark.history import History
 from benchmark.image_files import BrokenImageError, ImageFiles
 from benchmark.records import record_digest
 from benchmark.registry import MODELS, build
+from benchmark.run_state import PROGRESS, Checkpoint, read_progress, write_progress
 from benchmark.sample import open_samples, save_samples
 from benchmark.sources import npz_source
 from benchmark.stopping import StopRequests
@@ -98,6 +99,7 @@ def readers(folder: Path) -> list[Reader]:
         _dataset(folder),
         _weights(folder),
         _checkpoint(folder),
+        _progress(folder),
         _history(folder),
         _cifar(),
         _kaem(folder),
@@ -298,6 +300,24 @@ def _images() -> Reader:
         assert ImageFiles(["x"], lambda _: path.read_bytes(), (8, 8), "RGB", None)[0].shape
 
     return Reader("image file", spoilt_bytes(whole), read, (BrokenImageError,))
+
+
+def _progress(folder: Path) -> Reader:
+    place = folder / "training"
+    place.mkdir()
+    said = {"update": 3, "updates": 10, "rate": 0.5, "values": {"loss": 1.5}}
+    write_progress(place, checkpoint=Checkpoint(2, 1e9), **said)
+    whole = (place / PROGRESS).read_bytes()
+
+    def read(path: Path) -> None:
+        (place / PROGRESS).write_bytes(path.read_bytes())
+        found = read_progress(place)
+        if found is None:
+            raise RecordError("damaged")
+        assert found.seconds_left is None or found.seconds_left >= 0
+
+    trees = spoilt_tree([json.loads(whole)]).map(lambda tree: json.dumps(tree).encode())
+    return Reader("progress", spoilt_bytes([whole], JSON_TOKENS) | trees, read, (RecordError,))
 
 
 def _history(folder: Path) -> Reader:

@@ -4,6 +4,7 @@
 #   snakemake --cores all --configfile config/demo.yaml       the demo, every model, nine minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
 #   snakemake --cores all figures                             from the published records alone
+#   snakemake --profile profiles/slurm --configfile ...       on a cluster, see docs/cluster.md
 #   snakemake --report report.html --configfile ...           what is there, as one HTML file
 
 report: "workflow/report/workflow.rst"
@@ -16,6 +17,33 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/inspection.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/claims.smk"
+
+
+onerror:
+    if on_cluster():
+        print("What failed, and the end of its log: python -m benchmark status", file=sys.stderr)
+
+
+# On a cluster, what only draws runs where Snakemake does: it takes seconds, a queue takes longer.
+localrules:
+    all,
+    figures,
+    claims,
+    quality_table,
+    timing_table,
+    cost_table,
+    reported_table,
+    tradeoff,
+    inductive_bias,
+    sample_grids,
+    loss_curves,
+    prior_densities,
+    training_health,
+    prior_posterior,
+    traversals,
+    latents,
+    power_posteriors,
+    explorer,
 
 
 rule all:

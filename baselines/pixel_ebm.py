@@ -89,8 +89,19 @@ class PixelEBM(nn.Module):
         fresh = rand(n, self.image_shape, generator, like=start)
         anew = rand(n, (1, 1, 1), generator, like=start) < self.restart
         ends = self._run(torch.where(anew, fresh, start), self.steps, generator)
-        self.replay[rows] = (255 * ends).round().to(torch.uint8)
+        self._remember(rows, (255 * ends).round().to(torch.uint8))
         return ends
+
+    def _remember(self, rows: Tensor, images: Tensor) -> None:
+        """Put images (n, C, H, W) into rows (n,) of the buffer; of several for one row the last.
+
+        Written as they are, it would be any of them, as threads or a GPU take their turns.
+        """
+        number = torch.arange(len(rows), device=rows.device)
+        last = number.new_zeros(len(self.replay)).scatter_reduce(
+            0, rows, number, "amax", include_self=False
+        )
+        self.replay[rows] = images[last[rows]]
 
     def _remembered(self, n: int, generator: Generators) -> tuple[Tensor, Tensor]:
         """n rows of the buffer at random, (n,), and their images in [0, 1]."""

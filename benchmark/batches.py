@@ -61,7 +61,8 @@ class Batches:
         return self._permutation.split(self.batch_size)[place]
 
     def __str__(self) -> str:
-        epoch, place = divmod(max(self.taken - 1, 0), self.per_epoch)
+        """The batch that was taken last, in words."""
+        epoch, place = divmod(self.taken - 1, self.per_epoch)
         rows = ", ".join(str(row) for row in self._rows()[:NAMED].tolist())
         more = ", ..." if self.batch_size > NAMED else ""
         return f"batch {place + 1} of epoch {epoch + 1}, training images {rows}{more}"

@@ -16,10 +16,20 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> None:
         config = config_from(options) if getattr(options, "config", None) else None
+        if config is not None:
+            fix_threads(config.threads)
         for line in options.run(config, options):
             print(line)
 
     return exit_code(command)
+
+
+def fix_threads(count: int) -> None:
+    """Have linear algebra use so many threads in this process, whatever the environment says:
+    results depend on it in the last digits, and Snakemake's --cores must not. To be called before
+    numpy is imported; torch is told by `benchmark.inputs.use_device`."""
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = str(count)
 
 
 def _steps():

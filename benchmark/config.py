@@ -5,7 +5,6 @@ with its path and the nearest valid name. This module imports neither torch nor 
 the workflow can check a configuration before it starts anything.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,13 +151,12 @@ class Config:
         """
         return self.seeds[:1] if model == REAL else self.seeds
 
-    @property
-    def timing_devices(self) -> list[str]:
-        """The devices to time on; "auto" means the CPU, and the GPU when there is one."""
+    def timing_devices(self, gpu: bool) -> list[str]:
+        """The devices to time on; "auto" means the CPU, and the GPU where there is one."""
         devices = self.timing["devices"]
         if devices != "auto":
             return devices
-        return ["cpu", "cuda"] if shutil.which("nvidia-smi") else ["cpu"]
+        return ["cpu", "cuda"] if gpu else ["cpu"]
 
     @property
     def wording(self) -> dict:

@@ -31,6 +31,7 @@ class Extractor(Protocol):
 
     digest: str
     dimension: int
+    device: torch.device  # on which it computes
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
@@ -90,7 +91,8 @@ def reference_features(
     """Features of real images, computed once for all models and runs.
 
     They are kept under a name that carries a digest of the images, the splits, their number, the
-    extractor's weights, the batch size, and the version of torch-fidelity.
+    extractor's weights, the batch size, the version of torch-fidelity, and device and threads: what
+    a run finds here must be what it would have computed, to the last digit.
 
     Raises:
         DataError: they cannot be written.
@@ -104,6 +106,8 @@ def reference_features(
         "splits": [[split, len(dataset.images[split])] for split in splits],
         "extractor": extractor.digest,
         "batch_size": batch_size,
+        "device": extractor.device.type,
+        "threads": torch.get_num_threads(),
         "torch-fidelity": version("torch-fidelity"),
     }
     name = f"features-{dataset.name}-{splits[0]}-{count}-{settings_digest(content)}"

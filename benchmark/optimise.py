@@ -81,7 +81,9 @@ class Training:
     ):
         self.model, self.loss, self.title = model, loss, title
         self.updates, self.schedule = updates, schedule
-        self.streams = dict(streams or {}) | {"global": _GlobalStream()}
+        self.streams = dict(streams or {}) | {"global": _GlobalStream(torch)}
+        if next(model.parameters()).is_cuda:
+            self.streams["global_cuda"] = _GlobalStream(torch.cuda)
         self.optimiser = torch.optim.Adam(_groups(model, learning_rate), betas=tuple(betas))
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         self.update, self.seconds = 0, 0.0
@@ -92,8 +94,8 @@ class Training:
         """Make the updates that are left; the keeper's latest state is where it begins.
 
         Raises:
-            TrainingError: the loss or a gradient is no longer finite, or the model could not
-                compute its loss.
+            TrainingError: the loss or a gradient is no longer finite, the model could not compute
+                its loss, or the GPU failed.
         """
         state = keeper.latest() if keeper else None
         if state is None:
@@ -104,7 +106,14 @@ class Training:
         self.model.train()
         with training_progress(self.title, self.updates, progress, self.update) as report:
             while self.update < self.updates:
-                self._make_update()
+                try:
+                    self._make_update()
+                except torch.AcceleratorError as error:
+                    reason = str(error).partition("\n")[0]
+                    raise TrainingError(
+                        f"{self.title}: the GPU failed in update {self.update + 1}: {reason}\n"
+                        "  See whether `nvidia-smi` still lists it, and run it again."
+                    ) from error
                 self.seconds = time.perf_counter() - started
                 if self._ends_stretch():
                     report(self.update, self.history.close_stretch(self.update, self.seconds))
@@ -216,13 +225,17 @@ class Training:
 
 
 class _GlobalStream:
-    """torch's global generators. Nothing here should draw from them; a library may."""
+    """A global generator, torch's or torch.cuda's. Nothing here should draw from it; a library
+    may."""
+
+    def __init__(self, owner):
+        self._owner = owner
 
     def get_state(self) -> Tensor:
-        return torch.get_rng_state()
+        return self._owner.get_rng_state()
 
     def set_state(self, state: Tensor) -> None:
-        torch.set_rng_state(state)
+        self._owner.set_rng_state(state)
 
 
 def _groups(model: nn.Module, learning_rate: float) -> list[dict]:

@@ -4,6 +4,7 @@ Nothing of the workflow needs to run, and nothing is changed. This module import
 """
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def _other_steps(config: Config) -> dict[str, dict[str, Callable[[], bool]]]:
             add("inspect", (dataset, model, first), paths.INSPECTION_RECORD, job, seed=first)
         for model in config.models:
             job = config.timing_job(dataset, model)
-            for device in config.timing_devices:
+            for device in config.timing_devices(shutil.which("nvidia-smi") is not None):
                 names = device, dataset, model
                 add("time", names, paths.TIMING_RECORD, job, device=device)
     return steps

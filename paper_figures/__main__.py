@@ -5,12 +5,14 @@ import itertools
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmark.cli import add_config_arguments, config_from
 from benchmark.config import Config
 from benchmark.errors import BenchmarkError, exit_code
 from benchmark.paths import PUBLISHED
+from benchmark.provenance import available_cores
 from paper_figures import (
     cost,
     explorer,
@@ -50,13 +52,22 @@ RENDERERS = {
 
 
 def render_all(config: Config) -> None:
-    """Every table and figure of a run, from whatever records it has."""
+    """Every table and figure of a run, from whatever records it has, on all cores."""
     trained = [m for m in config.trained_models if config.is_kaem(m)]
     values = {"dataset": config.datasets, "model": trained, "device": DEVICES}
-    for name, (render, arguments) in RENDERERS.items():
-        for chosen in itertools.product(*(values[argument] for argument in arguments)):
-            print(" ".join([config.run, name, *chosen]), file=sys.stderr)
-            render(config, *chosen)
+    tasks = [
+        (name, chosen)
+        for name, (_, arguments) in RENDERERS.items()
+        for chosen in itertools.product(*(values[argument] for argument in arguments))
+    ]
+    with ProcessPoolExecutor(available_cores()) as pool:
+        for done in [pool.submit(_render, config, *task) for task in tasks]:
+            print(done.result(), file=sys.stderr, flush=True)
+
+
+def _render(config: Config, name: str, chosen: tuple[str, ...]) -> str:
+    RENDERERS[name][0](config, *chosen)
+    return " ".join([config.run, name, *chosen])
 
 
 def render_published() -> None:

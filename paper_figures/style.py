@@ -105,6 +105,9 @@ def save_figure(figure: Figure, config: Config, name: str) -> None:
 
 def write_figure(figure: Figure, run: str, name: str) -> None:
     """Write a figure as PDF and PNG; the same figure gives the same bytes."""
+    # One layout for both: finding it takes longer than drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         path = paths.fill(paths.FIGURE, run, figure=name, format=kind)
         with atomic(path) as temporary:

@@ -341,6 +341,27 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(interrupted, monkeyp
     assert (folder / "state-000000015.safetensors").exists()
 
 
+def test_a_gpu_that_disappears_ends_the_training_and_keeps_its_state(
+    interrupted, uninterrupted, tmp_path, monkeypatch, capsys
+):
+    command, folder = interrupted
+    backward = torch.Tensor.backward
+
+    def lost(tensor, *arguments, **options):
+        if (folder / "state-000000014.safetensors").exists():
+            raise torch.AcceleratorError("CUDA error: GPU is lost\nCompile with TORCH_USE_CUDA_DSA")
+        backward(tensor, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", lost)
+        assert cli.main(command) == 1
+    said = capsys.readouterr().err
+    assert "the GPU failed in update 15: CUDA error: GPU is lost\n" in said
+    assert "state-000000014.safetensors" in said
+    assert cli.main(command) == 0
+    assert results(tmp_path / "results/tiny") == uninterrupted("vae")[0]
+
+
 def test_a_gradient_that_is_no_number_is_found_before_it_does_harm(monkeypatch):
     job = tiny_config(settings("vae")).training_job("digits", "vae")
     loss = benchmark.train.Training._make_update

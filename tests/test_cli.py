@@ -363,3 +363,22 @@ def test_a_damaged_record_is_not_rendered(folder, capsys, monkeypatch):  # noqa:
     error = capsys.readouterr().err
     assert error.startswith(f"error: {record}: ")
     assert "edited or damaged" in error
+
+
+# Threads ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("environment", ["1", "7"])
+def test_linear_algebra_has_the_configurations_threads_whatever_the_environment_says(
+    monkeypatch, environment
+):
+    # Snakemake sets OMP_NUM_THREADS, to less where there are fewer cores.
+    monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", environment)
+    found = loaded_by(
+        "assert 'benchmark.cli' not in sys.modules; from benchmark.cli import fix_threads;"
+        "assert 'numpy' not in sys.modules; fix_threads(2); import numpy, scipy.linalg, torch;"
+        "from threadpoolctl import threadpool_info;"
+        "print(sorted({each['num_threads'] for each in threadpool_info()}))"
+    )
+    assert found == "[2]"

@@ -7,11 +7,12 @@ import math
 
 import pytest
 import torch
-from reference.configs import MODEL_SETTINGS, tiny_config
+from reference.configs import MODEL_SETTINGS, bars_dataset, tiny_config
 from reference.images import adam_losses, bars
 
 from benchmark.registry import MODELS, build
 from benchmark.timing import flops_per_image, time_sampling
+from benchmark.train import train_model
 
 IMAGE_SHAPE = (1, 8, 8)
 PASSES = 100
@@ -100,6 +101,17 @@ def test_a_seed_decides_weights_loss_and_samples(name, seeded):
         other_loss, other_images = results(*seeds)
         assert other_loss != loss
         assert not torch.equal(other_images, images)
+
+
+def test_training_twice_ends_in_the_same_weights(name):
+    changes = {f"models.{name}": MODEL_SETTINGS[name], "training.updates": 3}
+    job = tiny_config(changes).training_job("digits", name)
+    runs = [train_model(job, bars_dataset(), 0, torch.device("cpu"), "none") for _ in range(2)]
+    one, other = (run.model.state_dict() for run in runs)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert torch.equal(value, other[key]), key
+    assert runs[0].history.final() == runs[1].history.final()
 
 
 def test_without_a_generator_the_global_one_serves(name):

@@ -184,6 +184,22 @@ def test_another_version_of_torch_fidelity_computes_anew(reference, monkeypatch)
     assert again.seen == 80
 
 
+def test_another_number_of_threads_computes_anew(reference, monkeypatch):
+    reference(Pixels(64))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    again = Pixels(64)
+    reference(again)
+    assert again.seen == 80
+
+
+def test_another_device_computes_anew(reference):
+    reference(Pixels(64))
+    again = Pixels(64)
+    again.device = torch.device("cuda")
+    reference(again)
+    assert again.seen == 80
+
+
 def halved(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
@@ -296,7 +312,7 @@ WIDE, MANY = 256, 100_000
 class Wide:
     """Random features of 1 kB an image."""
 
-    digest, dimension = "wide", WIDE
+    digest, dimension, device = "wide", WIDE, CPU
 
     def __call__(self, images):
         return torch.randn(len(images), WIDE)

@@ -4,6 +4,7 @@ Snakemake runs as a process of its own, in a temporary folder.
 """
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -97,11 +98,24 @@ def snapshot(folder: Path) -> dict[str, str]:
     }
 
 
+# What a shell, a template or a page would read as its own: the full run has it, and works.
+HOSTILE_NAME = 'it\'s a "$(touch pwned)" {run}; touch pwned'
+HOSTILE_TEXTS = {
+    "note": "a; touch pwned\n$(touch pwned) `touch pwned` {params.config} {0} %s '\" </script>",
+    "models.kaem_is.label": "{wildcards.model} & co; touch pwned </script>",
+}
+
+
+def write_tiny(path: Path, changes: dict | None = None) -> Path:
+    """The configuration of the full run."""
+    return write_config(path, HOSTILE_TEXTS | (changes or {}))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a full run, and what Snakemake said."""
     folder = tmp_path_factory.mktemp("run")
-    config = write_config(folder / "tiny.yaml")
+    config = write_tiny(folder / "tiny.yaml")
     done = snakemake(folder, "--configfile", config)
     assert done.returncode == 0, done.stdout
     return folder, done.stdout
@@ -113,7 +127,7 @@ def folder(finished):
     folder = finished[0]
     before = snapshot(folder / "results")
     yield folder
-    write_config(folder / "tiny.yaml")
+    write_tiny(folder / "tiny.yaml")
     assert snapshot(folder / "results") == before
 
 
@@ -203,6 +217,38 @@ def test_one_gpu_is_the_default_limit(finished):
     assert limit == "1"
 
 
+# The same results, whatever runs beside them ----------------------------------------------------
+
+
+def without_times(path: Path):
+    """What a file holds of results: no times, and nothing about the machine and the day."""
+    if path.suffix == ".json" and path.parts[-2] != "tables":
+        record = json.loads(path.read_text())
+        for name in ("provenance", "wall_time_s", "digest"):
+            record.pop(name, None)
+        record.get("metrics", {}).pop("seconds_per_update", None)
+        return record
+    if path.suffix == ".csv" and "training" in path.parts:
+        with path.open() as handle:
+            return [{**row, "seconds": None} for row in csv.DictReader(handle)]
+    return path.read_bytes()
+
+
+def test_another_number_of_cores_and_another_order_of_hashes_change_no_result(finished, tmp_path):
+    write_tiny(tmp_path / "tiny.yaml")
+    names = ("tables/quality.md", "figures/samples_digits.png", "figures/prior_digits_kaem_is.png")
+    words = [f"results/tiny/{name}" for name in names]
+    words += ["--configfile", "tiny.yaml", "--cores", "1"]
+    done = snakemake(tmp_path, *words, PYTHONHASHSEED="1", OMP_NUM_THREADS="2")
+    assert done.returncode == 0, done.stdout
+    one, other = (folder / "results" / "tiny" for folder in (finished[0], tmp_path))
+    made = {name for name in snapshot(other) if not name.startswith("logs/")}
+    kinds = {name.partition("/")[0] for name in made}
+    assert kinds >= {"classifier", "weights", "training", "samples", "metrics", "tables", "figures"}
+    for name in sorted(made):
+        assert without_times(other / name) == without_times(one / name), name
+
+
 # What a second run does -------------------------------------------------------------------------
 
 
@@ -225,7 +271,7 @@ def test_the_report_holds_tables_figures_and_captions(folder, tmp_path):
 
 
 def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
-    write_config(folder / "tiny.yaml", {"models.vae.training.learning_rate": 0.02})
+    write_tiny(folder / "tiny.yaml", {"models.vae.training.learning_rate": 0.02})
     assert plan(folder, "tiny.yaml").jobs == {
         "train digits vae 0",
         "sample digits vae 0",
@@ -242,7 +288,7 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
 
 
 def test_a_changed_label_redoes_tables_and_figures_alone(folder):
-    write_config(folder / "tiny.yaml", {"models.vae.label": "A VAE"})
+    write_tiny(folder / "tiny.yaml", {"models.vae.label": "A VAE"})
     assert plan(folder, "tiny.yaml").jobs == {
         "quality_table",
         "timing_table",
@@ -259,7 +305,7 @@ def test_a_changed_label_redoes_tables_and_figures_alone(folder):
 
 
 def test_one_more_seed_keeps_what_there_is(folder):
-    write_config(folder / "tiny.yaml", {"seeds": [0, 1]})
+    write_tiny(folder / "tiny.yaml", {"seeds": [0, 1]})
     jobs = plan(folder, "tiny.yaml").jobs
     computed = {job for job in jobs if job.split()[0] in ("train", "sample", "evaluate", "time")}
     assert computed == {
@@ -276,7 +322,7 @@ RENDERED = (
 
 
 def test_a_restriction_given_with_config_computes_nothing_again(folder):
-    write_config(folder / "tiny.yaml", {"seeds": [0, 1], "datasets": ["digits", "mnist"]})
+    write_tiny(folder / "tiny.yaml", {"seeds": [0, 1], "datasets": ["digits", "mnist"]})
     jobs = plan(folder, "tiny.yaml", "--config", "datasets=[digits]", "seeds=[0]").jobs
     assert {job for job in jobs if not job.startswith(RENDERED)} == set()
 
@@ -317,7 +363,7 @@ def test_only_labelled_images_ask_for_a_classifier(tmp_path, classes):
 def test_resources_of_ones_own_change_the_limit_only_if_they_name_gpus(folder, words, gpus):
     # A timing takes all the GPUs there are, and with them the whole limit. Another run has
     # folders of its own: it computes everything again and would write nothing into this one's.
-    write_config(folder / "tiny.yaml", {"run": "other"})
+    write_tiny(folder / "tiny.yaml", {"run": "other"})
     planned = plan(folder, "tiny.yaml", "--resources", *words)
     assert planned.gpus["time cpu digits vae"] == gpus
     assert planned.gpus["train digits vae 0"] == 0  # device: cpu
@@ -419,6 +465,16 @@ def test_three_mistakes_are_listed_before_any_job(tmp_path):
         assert done.stdout.count(f"  - {line}") == 1
     assert "Traceback" not in done.stdout
     assert set(snapshot(tmp_path)) == {"tiny.yaml"}
+
+
+def test_what_a_shell_would_run_is_taken_for_a_name(tmp_path):
+    name = "-o {x} $(touch pwned) 'q; touch pwned.yaml"
+    write_config(tmp_path / name)
+    overrides = ["note=b; touch pwned $(touch pwned) {params} ' \"", "training={updates: 6}"]
+    words = ("results/tiny/data/digits.json", "--configfile", name, "--config", *overrides)
+    done = snakemake(tmp_path, *words)
+    assert done.returncode == 0, done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {name, "data", "results", ".snakemake"}
 
 
 def test_a_step_that_fails_ends_the_run_with_its_own_message(tmp_path):

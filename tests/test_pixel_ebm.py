@@ -190,9 +190,28 @@ def test_fresh_ends_are_kept_to_the_nearest_level(seeded):
     ends = model._negatives(10, seeded())
     kept = model.replay.double() / 255
     distances = (ends[:, None] - kept).abs().flatten(2).amax(2)
-    # Of two ends for one row the buffer has either.
+    # Of two ends for one row the buffer has the later one.
     assert (distances.min(0).values[model.replay.flatten(1).float().std(1) > 0] <= 0.002).all()
     assert (distances.min(1).values <= 0.002).sum() >= 5
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_of_several_ends_for_one_row_the_last_is_kept(threads, seeded):
+    # Written in parallel, any of them might be: the same seed then trained two models.
+    model = PixelEBM(Slope(1.0), (1, 28, 28), buffer_size=8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for seed in range(5):
+            rows = torch.randint(8, (500,), generator=seeded(seed))
+            images = torch.randint(256, (500, 1, 28, 28), generator=seeded(seed)).to(torch.uint8)
+            expected = model.replay.clone()
+            for row, image in zip(rows.tolist(), images, strict=True):
+                expected[row] = image
+            model._remember(rows, images)
+            assert torch.equal(model.replay, expected)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_buffer_is_saved_with_the_model(seeded):

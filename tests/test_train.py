@@ -1,6 +1,5 @@
 """Training: seeds, the order of the data, the history, and what is refused."""
 
-import csv
 import itertools
 import math
 
@@ -13,10 +12,9 @@ from torch import nn
 import benchmark.registry
 import benchmark.train
 from benchmark import cli
-from benchmark.batches import Batches
 from benchmark.errors import TrainingError
 from benchmark.history import History
-from benchmark.optimise import HISTORY_ROWS, SNAPSHOTS, Training
+from benchmark.optimise import SNAPSHOTS, Training
 from benchmark.pixels import to_float
 from benchmark.train import train_model
 from kaem.errors import KAEMError
@@ -105,38 +103,7 @@ def test_every_model_sees_the_same_batches_in_the_same_order(monkeypatch):
     assert all((training == image).flatten(1).all(1).any() for image in seen[0][0])
 
 
-# The order of the data --------------------------------------------------------------------------
-
-
-def test_each_epoch_is_a_new_permutation_without_its_remainder():
-    images = torch.arange(10)
-    stream = Batches(images, 3, "digits", 0, labels=images * 2)
-    batches = list(itertools.islice(stream, 6))
-    assert all(torch.equal(x, rows) and torch.equal(y, 2 * rows) for x, y, rows in batches)
-    assert all(len(rows) == 3 for _, _, rows in batches)
-    epochs = [torch.cat([rows for _, _, rows in part]) for part in (batches[:3], batches[3:])]
-    assert all(len(epoch.unique()) == 9 for epoch in epochs)
-    assert not torch.equal(*epochs)
-
-
-def test_the_order_follows_dataset_and_seed():
-    def first(dataset, seed):
-        return next(Batches(torch.arange(50), 50, dataset, seed))[0].tolist()
-
-    assert first("digits", 0) == first("digits", 0)
-    orders = [first("digits", 0), first("digits", 1), first("mnist", 0)]
-    assert len(set(map(tuple, orders))) == 3
-    assert sorted(orders[0]) == list(range(50))
-
-
-def test_without_labels_there_are_none():
-    assert next(Batches(torch.arange(4), 4, "digits", 0))[1] is None
-
-
-def test_the_rows_are_those_of_the_images():
-    images = torch.rand(10, 1, 2, 2)
-    for x, _, rows in itertools.islice(Batches(images, 3, "digits", 0), 6):
-        assert torch.equal(x, images[rows])
+# What is refused ---------------------------------------------------------------------------------
 
 
 def test_a_batch_larger_than_the_dataset_is_refused():
@@ -296,79 +263,7 @@ def test_only_the_chains_of_the_batch_move(model, monkeypatch):
     assert checked[-1] == 20
 
 
-# History and schedule ---------------------------------------------------------------------------
-
-
-def run(updates: int, schedule: str = "cosine", learning_rate: float = 0.1):
-    """Minimise a linear function whose logged loss is the update's number.
-
-    Adam moves the weight of a constant gradient by the learning rate itself.
-
-    Returns:
-        The history, and the learning rate of each update.
-    """
-    model = nn.Module()
-    model.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
-    positions = []
-
-    def loss():
-        positions.append(model.weight.item())
-        number = float(len(positions))
-        return model.weight - model.weight.detach() + number, {"square": number**2}
-
-    training = Training(
-        model,
-        loss,
-        updates=updates,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        title="",
-    )
-    training.run("none")
-    positions.append(model.weight.item())
-    return training.history, -np.diff(positions)
-
-
-@pytest.mark.parametrize("updates", [1, 7, HISTORY_ROWS, 3 * HISTORY_ROWS, 2 * HISTORY_ROWS + 50])
-def test_each_row_averages_the_updates_since_the_last(updates):
-    rows = run(updates)[0].rows
-    assert len(rows) == min(updates, HISTORY_ROWS)
-    ends = [row["update"] for row in rows]
-    assert ends[-1] == updates
-    seconds = [row["seconds"] for row in rows]
-    assert seconds == sorted(seconds)
-    for row, start in zip(rows, [0, *ends[:-1]], strict=True):
-        numbers = np.arange(start + 1, row["update"] + 1)
-        assert row["loss"] == pytest.approx(numbers.mean())
-        assert row["square"] == pytest.approx((numbers**2).mean())
-
-
-def test_final_values_are_of_the_last_twentieth():
-    updates = 5 * HISTORY_ROWS
-    numbers = np.arange(1, updates + 1)[-updates // 20 :]
-    final = run(updates)[0].final()
-    assert final == pytest.approx({"loss": numbers.mean(), "square": (numbers**2).mean()})
-    assert run(1)[0].final() == {"loss": 1.0, "square": 1.0}
-
-
-def test_a_history_is_written_as_csv(tmp_path):
-    history = run(7)[0]
-    history.write(tmp_path / "history.csv")
-    with (tmp_path / "history.csv").open() as handle:
-        rows = list(csv.DictReader(handle))
-    assert [list(row) for row in rows] == [["update", "seconds", "loss", "square"]] * 7
-    assert [float(row["square"]) for row in rows] == [row["square"] for row in history.rows]
-
-
-def test_the_learning_rate_falls_to_zero_along_a_cosine():
-    rates = run(50)[1]
-    expected = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(50) / 50))
-    np.testing.assert_allclose(rates, expected, rtol=1e-6)
-    assert rates[-1] < 1e-3 * rates[0]
-
-
-def test_the_learning_rate_can_be_constant():
-    np.testing.assert_allclose(run(50, "constant")[1], 0.1, rtol=1e-6)
+# Settings ----------------------------------------------------------------------------------------
 
 
 def test_training_uses_its_settings(monkeypatch):

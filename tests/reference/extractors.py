@@ -7,6 +7,8 @@ from torch import Tensor
 class Pixels:
     """The features of an image are its pixels; counts the images that it has seen."""
 
+    device = torch.device("cpu")
+
     def __init__(self, dimension: int, digest: str = "pixels"):
         self.dimension, self.digest, self.seen = dimension, digest, 0
 

@@ -1,5 +1,6 @@
 """Trainings in processes that can be killed at any moment, and what became of them."""
 
+import contextlib
 import csv
 import math
 import os
@@ -9,7 +10,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def train_words(model: str, config: Path) -> list[str]:
     return ["train", "--dataset=digits", f"--model={model}", f"--config={config}"]
 
 
-@contextmanager
+@contextlib.contextmanager
 def working_folder(folder: Path) -> Iterator[None]:
     before = Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,18 @@ def train_killed(
     kills: float = math.inf,
     after_kill: Callable[[], None] = lambda: None,
 ) -> int:
-    """Train, killing the process after a random time up to `longest` seconds and starting it again
-    by the same command, at most so many times, until it ends; returns how often it was killed."""
+    """Train, killing the process and starting it again by the same command, at most so many times,
+    until it ends; returns how often it was killed.
+
+    Four kills of five come a random time, up to `longest` seconds, after the first update of the
+    process; the others that long after it began.
+    """
     done = 0
     while True:
-        pid = begin(words, log)
+        begun, pid = time.time(), begin(words, log)
         if done < kills:
+            if draws.random() < 0.8:
+                _wait_for_an_update(pid, begun)
             time.sleep(draws.uniform(0, longest))
             os.kill(pid, signal.SIGKILL)
         code = end(pid)
@@ -109,6 +115,16 @@ def train_killed(
             raise AssertionError(f"{' '.join(words)}: exit code {code}\n{log.read_text()}")
         done += 1
         after_kill()
+
+
+def _wait_for_an_update(pid: int, begun: float) -> None:
+    """Until a process that trains here has made one, or has ended."""
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        for path in Path("results").rglob("progress.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime > begun:
+                    return
+        time.sleep(0.002)
 
 
 def results(run: Path) -> dict:

@@ -71,15 +71,34 @@ def has_inception(dataset):
     return wanted and paths.inception_weights(paths.data_root(CONFIG.data_root)).is_file()
 
 
+def on_cluster():
+    """Whether jobs run on other machines, which read these rules again and must agree with this."""
+    return workflow.remote_exec or workflow.global_resources["_nodes"].value is not None
+
+
+def finds_gpu():
+    """Whether "auto" means a GPU. No machine of a cluster speaks for the others: `device` does."""
+    return CONFIG.device == "cuda" if on_cluster() else shutil.which("nvidia-smi") is not None
+
+
 def training_gpus():
     """GPUs that one training, sampling or evaluation job takes."""
-    wants_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and shutil.which("nvidia-smi"))
+    wants_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and finds_gpu())
     return 1 if wants_gpu else 0
 
 
-def all_gpus():
-    """The workflow's whole limit of GPUs."""
+def timing_gpus(wildcards):
+    """The workflow's whole limit of GPUs; on a cluster, where a timing has a node of its own, those
+    that it uses."""
+    if on_cluster():
+        return int(wildcards.device == "cuda")
     return workflow.global_resources["gpu"].value
+
+
+def checking_gpus():
+    """GPUs that the check of what a run needs takes: it looks at one, and computes nothing on it,
+    so that jobs of one machine need not wait for it."""
+    return training_gpus() if on_cluster() else 0
 
 
 def all_cores():
@@ -110,7 +129,7 @@ def metrics_records():
 def timing_records():
     return expand(
         run_path(paths.TIMING_RECORD),
-        device=CONFIG.timing_devices,
+        device=CONFIG.timing_devices(finds_gpu()),
         dataset=CONFIG.datasets,
         model=CONFIG.models,
     )
@@ -149,7 +168,7 @@ def figures():
     ]
     if any(CONFIG.prior_grid(dataset) for dataset in CONFIG.datasets):
         names.append("inductive_bias")
-    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices]
+    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices(finds_gpu())]
     if CONFIG.inspected_models:
         names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
     names += [

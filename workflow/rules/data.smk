@@ -8,6 +8,8 @@ rule data:
         run=lambda wildcards, output: RENDER_ARGUMENTS(wildcards),
         config=JOB_ARGUMENTS,
         facts=lambda wildcards: CONFIG.facts(wildcards.dataset).settings,
+    resources:
+        gpu=checking_gpus(),
     log:
         run_path(paths.LOG, step="data/{dataset}"),
     conda:

@@ -58,7 +58,8 @@ rule evaluate:
 
 
 rule time:
-    # Takes every core and every GPU, so that nothing of this workflow runs beside it.
+    # Takes every core and every GPU, so that nothing of this workflow runs beside it; on a cluster
+    # a node of its own, for which profiles/slurm asks.
     input:
         lambda wildcards: trained_weights(wildcards, seed=CONFIG.seeds[0]),
     output:
@@ -71,7 +72,7 @@ rule time:
         ).config_hash,
     threads: all_cores()
     resources:
-        gpu=all_gpus(),
+        gpu=timing_gpus,
     log:
         run_path(paths.LOG, step="time/{device}/{dataset}/{model}"),
     conda:

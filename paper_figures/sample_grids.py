@@ -1,22 +1,26 @@
 """Figure `samples_<dataset>`: uncurated samples of every model beside real images."""
 
 import textwrap
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-from torch import Tensor
 
 from benchmark.config import REAL, Config
-from benchmark.sample import open_samples
 from paper_figures.records import samples_path
 from paper_figures.style import FULL, dataset_label, model_label, save_figure, use_style
 from paper_figures.traversals import tiled
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDE = 8  # images per side of a grid
 
 
 def render(config: Config, dataset: str) -> None:
     """Draw the first images of the first seed of each model that has any; nothing is picked."""
+    from benchmark.sample import open_samples  # imports torch: no other figure is to wait for that
+
     use_style()
     seed = config.seeds[0]
     paths = {
@@ -40,7 +44,7 @@ def render(config: Config, dataset: str) -> None:
     plt.close(figure)
 
 
-def mosaic(images: Tensor, side: int, gap: int = 1) -> np.ndarray:
+def mosaic(images: "Tensor", side: int, gap: int = 1) -> np.ndarray:
     """The first side^2 images, uint8 (n, C, H, W), as one picture with white lines between."""
     count, *shape = images.shape
     cells = np.full((side**2, *shape), 255, np.uint8)

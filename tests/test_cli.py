@@ -300,6 +300,19 @@ def test_as_a_process(tmp_path):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [
+        ("paper_figures.__main__", {"torch"}),
+        ("benchmark.status_report", {"torch", "matplotlib"}),
+        ("benchmark.steps", {"torch._dynamo", "torchvision", "sklearn", "scipy", "matplotlib"}),
+    ],
+)
+def test_no_job_waits_for_imports_that_it_does_not_use(module, slow):
+    # A run is a hundred processes: what one of them imports for nothing, all of them wait for.
+    assert loaded_by(f"import {module}; print({slow} & set(sys.modules))") == "set()"
+
+
 # Rendering --------------------------------------------------------------------------------------
 
 

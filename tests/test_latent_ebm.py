@@ -18,7 +18,7 @@ from torch.distributions import Normal
 
 from baselines.latent_ebm import LatentEBM
 from baselines.networks import mlp
-from benchmark.train import optimise
+from benchmark.optimise import Training
 
 ALPHA = 1e-4
 SIGMA = 0.5
@@ -216,15 +216,14 @@ def test_the_energy_learns_at_a_fifth_of_the_rate(seeded):
     model = LatentEBM.from_settings(SETTINGS | {"prior_steps": 5}, (1, 8, 8))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     x, generator = torch.rand(16, 1, 8, 8), seeded()
-    optimise(
+    Training(
         model,
         lambda: model.loss(x, generator),
         updates=1,
         learning_rate=0.01,
         schedule="constant",
         title="one update",
-        progress="none",
-    )
+    ).run("none")
     for name, parameter in model.named_parameters():
         rate = 0.002 if name.startswith("energy.") else 0.01
         moved = (parameter - before[name]).abs().max().item()

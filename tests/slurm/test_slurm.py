@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,8 +109,9 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(0o755)  # munge runs as a user of its own
+    temporary = Path(tempfile.gettempdir())
+    for above in (each for each in folder.parents if temporary in each.parents):
+        above.chmod(above.stat().st_mode | 0o011)  # munge runs as a user of its own
     running = Cluster(folder)
     yield running
     running.do("stop")

@@ -20,7 +20,7 @@ from benchmark.names import count_name, metric_name
 from benchmark.provenance import provenance
 from benchmark.records import write_record
 from benchmark.sample import save_samples
-from benchmark.train import History
+from benchmark.history import History
 from paper_figures import (
     cost,
     inductive_bias,

@@ -110,7 +110,7 @@ class Cluster:
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     temporary = Path(tempfile.gettempdir())
-    for above in (each for each in folder.parents if temporary in each.parents):
+    for above in (each for each in (folder, *folder.parents) if temporary in each.parents):
         above.chmod(above.stat().st_mode | 0o011)  # munge runs as a user of its own
     running = Cluster(folder)
     yield running

@@ -16,11 +16,11 @@ import benchmark.records
 from benchmark import paths
 from benchmark.config import REAL, Config
 from benchmark.errors import BenchmarkError, RecordError
+from benchmark.history import History
 from benchmark.names import count_name, metric_name
 from benchmark.provenance import provenance
 from benchmark.records import write_record
 from benchmark.sample import save_samples
-from benchmark.history import History
 from paper_figures import (
     cost,
     inductive_bias,

@@ -162,14 +162,22 @@ def _result_bytes(config: Config) -> int:
 
 
 def _model_problems(config: Config) -> list[str]:
-    """Models that cannot be built for a dataset, such as for image sides that they cannot halve."""
+    """Models that cannot be built for a dataset, such as for image sides that they cannot halve, or
+    whose likelihood takes more passes than the configuration has for it."""
     problems = []
     for dataset in config.datasets:
+        wanted = config.resolved(dataset)["evaluation"].get("likelihood", {}).get("passes")
         for model in config.trained_models:
             try:
-                _fresh(config, dataset, model)
+                fewest = getattr(_fresh(config, dataset, model), "fewest_passes", 0)
             except ValueError as error:
                 problems.append(f"{dataset} · {model}: {error}")
+                continue
+            if wanted is not None and wanted < fewest:
+                problems.append(
+                    f"{dataset} · {model}: evaluation.likelihood.passes is {wanted}; an estimate "
+                    f"of its likelihood takes at least {fewest}"
+                )
     return problems
 
 

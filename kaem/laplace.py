@@ -71,13 +71,12 @@ def laplace_importance(
         ValueError: too few passes for a fit and draws.
     """
     latents = math.prod(posterior.event_shape)
-    annealing, exploration, draws = _shares(passes, latents)
-    if min(annealing, exploration, draws) < FEWEST:
-        fewest = next(n for n in count(passes) if min(_shares(n, latents)) >= FEWEST)
+    if passes < fewest_passes(latents):
         raise ValueError(
             f"{passes} passes are too few to estimate log p(x) with {latents} latents; "
-            f"it takes at least {fewest}"
+            f"it takes at least {fewest_passes(latents)}"
         )
+    annealing, exploration, draws = _shares(passes, latents)
     z = posterior.prior_draws(len(posterior.x), generator)
     centre = _middle(posterior, z, annealing, exploration, generator)
     proposal = Proposal(
@@ -85,6 +84,11 @@ def laplace_importance(
     )
     log_weights = [_log_weight(posterior, proposal, generator) for _ in range(draws)]
     return evidence_from_weights(torch.stack(log_weights, dim=1))
+
+
+def fewest_passes(latents: int) -> int:
+    """Passes that a fit and draws take at least."""
+    return next(n for n in count(1) if min(_shares(n, latents)) >= FEWEST)
 
 
 def _shares(passes: int, latents: int) -> tuple[int, int, int]:

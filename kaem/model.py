@@ -18,7 +18,7 @@ from kaem.errors import KAEMError, NonFiniteError
 from kaem.generators import ImageShape, make_generator
 from kaem.health import HealthWatch
 from kaem.importance import ImportanceSampling, select_particles
-from kaem.laplace import laplace_importance
+from kaem.laplace import fewest_passes, laplace_importance
 from kaem.likelihood import (
     Evidence,
     log_constant,
@@ -329,6 +329,11 @@ class KAEM(nn.Module):
                 f"the loss is {loss.item()}, while data and parameters are finite: a likelihood or "
                 "a prior density has overflowed. Raise sigma or lower the learning rate."
             )
+
+    @property
+    def fewest_passes(self) -> int:
+        """Passes of the generator that `log_evidence` takes at least, for each datum."""
+        return fewest_passes(self.prior.q)
 
     def log_evidence(
         self, x: Tensor, passes: int, generator: torch.Generator | None = None

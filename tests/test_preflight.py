@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from reference.configs import FACES, changed, tiny_config
+from reference.configs import FACES, MISSING, changed, tiny_config
 
 from benchmark import paths
 from benchmark.config import Config
@@ -16,6 +16,7 @@ from benchmark.errors import DataError
 from benchmark.memory import training_bytes
 from benchmark.preflight import GPU_RESERVE, check_all, check_dataset
 from benchmark.registry import build
+from kaem.laplace import fewest_passes
 
 CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at once
 DIGITS = "digits: ready, 1257 train, 180 validation, 360 test"
@@ -132,6 +133,19 @@ def test_a_model_that_cannot_be_built_for_a_dataset_is_found_before_anything_tra
         assert f"odd · {model}: image sides must be multiples of 4, got (1, 30, 30)" in text
     assert "odd: neither" in text
     assert "digits" not in text
+
+
+def test_too_few_passes_for_a_likelihood_are_found_before_anything_trains():
+    def config(passes):
+        likelihood = {"split": "test", "images": 5, "passes": passes}
+        return tiny_config({"evaluation.likelihood": likelihood, "models.vae": MISSING})
+
+    fewest = fewest_passes(latents=3)
+    assert refused(config(fewest - 1)) == (
+        f"digits · kaem_is: evaluation.likelihood.passes is {fewest - 1}; an estimate of its "
+        f"likelihood takes at least {fewest}"
+    )
+    assert check_all(config(fewest))
 
 
 # Disk space -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,6 +146,30 @@ def test_killed_at_random_moments_it_ends_the_same(model, uninterrupted, tmp_pat
     draws = random.Random(0)
     train_killed(train_words(model, config), tmp_path / "log", seconds, draws, kills=3)
     assert results(tmp_path / "results/tiny") == expected
+
+
+@pytest.mark.parametrize("model", ["kaem_thermo", "ddpm"])
+def test_killed_while_it_writes_a_checkpoint_it_ends_the_same(
+    model, uninterrupted, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path / "tiny.yaml", settings(model))
+    sync = os.fsync
+
+    def killed(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.match(".state-000000009.*.tmp"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        assert end(begin(train_words(model, config), tmp_path / "log")) == -signal.SIGKILL
+    (left,) = tmp_path.glob("results/tiny/checkpoints/digits/*/*/.state-*.tmp")
+    assert end(begin(train_words(model, config), tmp_path / "log")) == 0
+    assert "goes on after update 8" in (tmp_path / "log").read_text()
+    assert not left.exists()
+    assert results(tmp_path / "results/tiny") == uninterrupted(model)[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,6 +1,7 @@
 """Errors that end a command with one clear message instead of a traceback."""
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -49,6 +50,10 @@ class RecordError(BenchmarkError):
     """A record, a weights file or a samples file is not what it should be."""
 
 
+class MissingError(RecordError):
+    """What a figure shows was not measured yet."""
+
+
 class _Terminated(BaseException):
     """SIGTERM has come."""
 
@@ -78,6 +83,9 @@ def exit_code(command: Callable[[], None]) -> int:
         return _fail("interrupted; nothing half-written was left", 128 + signal.SIGINT)
     except _Terminated:
         return _fail("terminated; nothing half-written was left", 128 + signal.SIGTERM)
+    except BrokenPipeError:  # as of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in STORAGE:
             raise

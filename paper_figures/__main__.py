@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmark.cli import add_config_arguments, config_from
 from benchmark.config import Config
-from benchmark.errors import BenchmarkError, exit_code
+from benchmark.errors import BenchmarkError, MissingError, exit_code
 from benchmark.paths import PUBLISHED
 from benchmark.provenance import available_cores
 from paper_figures import (
@@ -66,8 +66,12 @@ def render_all(config: Config) -> None:
 
 
 def _render(config: Config, name: str, chosen: tuple[str, ...]) -> str:
-    RENDERERS[name][0](config, *chosen)
-    return " ".join([config.run, name, *chosen])
+    title = " ".join([config.run, name, *chosen])
+    try:
+        RENDERERS[name][0](config, *chosen)
+    except MissingError as error:
+        return f"{title}: left out: {str(error).splitlines()[0]}"
+    return title
 
 
 def render_published() -> None:

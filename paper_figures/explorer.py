@@ -14,9 +14,9 @@ from PIL import Image
 
 from benchmark import paths
 from benchmark.config import Config
-from benchmark.errors import BenchmarkError
+from benchmark.errors import BenchmarkError, MissingError
 from benchmark.files import atomic
-from paper_figures.records import inspection
+from paper_figures.records import inspected_models, inspection
 from paper_figures.style import dataset_label, model_colours, model_label
 from paper_figures.traversals import tiled
 
@@ -30,14 +30,20 @@ def render(config: Config) -> None:
     """Write the page, with as many of the prior draws as fit into it.
 
     Raises:
-        BenchmarkError: no KAEM entry, not all of them were inspected, or too much for one page.
+        BenchmarkError: no KAEM entry, none of them inspected, or too much for one page.
     """
     if not config.inspected_models:
         raise BenchmarkError(f"{config.run}: no entry of the configuration is a KAEM to explore")
-    found = {
-        dataset: {model: inspection(config, dataset, model) for model in config.inspected_models}
-        for dataset in config.datasets
-    }
+    found, missing = {}, []
+    for dataset in config.datasets:
+        try:
+            models = inspected_models(config, dataset)
+        except MissingError as error:
+            missing.append(error)
+        else:
+            found[dataset] = {model: inspection(config, dataset, model) for model in models}
+    if not found:
+        raise missing[0]
     most = max(len(arrays["bases"]) for each in found.values() for _, arrays in each.values())
     for bases in range(most, 0, -1):
         page = _page(config, found, bases)

@@ -7,7 +7,7 @@ import numpy as np
 import seaborn as sns
 
 from benchmark.config import Config
-from paper_figures.records import inspection
+from paper_figures.records import inspected_models, inspection
 from paper_figures.style import (
     FULL,
     dataset_label,
@@ -24,9 +24,9 @@ SEEN = 1e-3  # of the largest density: below, a curve is drawn in grey
 
 
 def render(config: Config, dataset: str) -> None:
-    """One figure for each KAEM entry, first seed."""
+    """One figure for each KAEM entry that was inspected, first seed."""
     use_style()
-    for model in config.inspected_models:
+    for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
 

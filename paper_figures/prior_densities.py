@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 
 from benchmark.config import Config
-from benchmark.errors import BenchmarkError
+from benchmark.errors import MissingError
 from paper_figures import style
 from paper_figures.records import diagnostics
 from paper_figures.style import (
@@ -36,7 +36,7 @@ def render(config: Config, dataset: str, model: str) -> None:
     seed = config.seeds[0]
     arrays = diagnostics(config, dataset, model, seed)
     if "density_after" not in arrays:
-        raise BenchmarkError(f"{model} on {dataset}: no prior densities are stored for it")
+        raise MissingError(f"{model} on {dataset}: no prior densities are stored for it")
     # Trainings by earlier versions stored none in between.
     stages = [stage for stage in STAGES if f"density_{stage}" in arrays]
     curves = {stage: _curves(arrays[f"density_{stage}"]) for stage in stages}

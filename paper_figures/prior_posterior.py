@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 
 from benchmark.config import Config
 from paper_figures import style
-from paper_figures.records import inspection
+from paper_figures.records import inspected_models, inspection
 from paper_figures.style import (
     dataset_label,
     latent_panels,
@@ -19,9 +19,9 @@ BINS = 40
 
 
 def render(config: Config, dataset: str) -> None:
-    """One figure for each KAEM entry, first seed."""
+    """One figure for each KAEM entry that was inspected, first seed."""
     use_style()
-    for model in config.inspected_models:
+    for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark import paths
 from benchmark.config import POWER_JOB, REAL, Config, Job
-from benchmark.errors import RecordError
+from benchmark.errors import MissingError, RecordError
 from benchmark.files import file_digest, read_arrays
 from benchmark.foreign import LARGEST_TEXT, check_size
 from benchmark.names import METRIC, count_of
@@ -135,23 +135,47 @@ def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str
     return read_arrays(path, "diagnostics")
 
 
+def inspected_models(config: Config, dataset: str) -> list[str]:
+    """The entries of KAEM whose latents were looked into, of the first seed.
+
+    Raises:
+        MissingError: none were.
+    """
+    names = {"dataset": dataset, "seed": config.seeds[0]}
+    paths_of = {
+        model: paths.fill(paths.INSPECTION_RECORD, config.run, model=model, **names)
+        for model in config.inspected_models
+    }
+    found = [model for model, path in paths_of.items() if path.exists()]
+    if not found:
+        raise MissingError(
+            f"{config.run}: no latents of {dataset} were looked into\n"
+            f"  Run `python -m benchmark {_inspect(config, dataset, config.inspected_models[0])}` "
+            "with this configuration."
+        )
+    return found
+
+
 def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str, np.ndarray]]:
     """What was found in the first seed's latents: the record's metrics, and the arrays.
 
     Raises:
-        RecordError: nobody has looked yet, or at another model.
+        MissingError: nobody has looked yet; RecordError: at another model.
     """
-    seed = config.seeds[0]
-    command = f"inspect --dataset {dataset} --model {model} --seed {seed}"
-    job = config.inspection_job(dataset, model)
-    return _with_arrays(paths.INSPECTION_RECORD, paths.INSPECTION, config, job, command, seed=seed)
+    command, job = _inspect(config, dataset, model), config.inspection_job(dataset, model)
+    patterns = paths.INSPECTION_RECORD, paths.INSPECTION
+    return _with_arrays(*patterns, config, job, command, seed=config.seeds[0])
+
+
+def _inspect(config: Config, dataset: str, model: str) -> str:
+    return f"inspect --dataset {dataset} --model {model} --seed {config.seeds[0]}"
 
 
 def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
     """How the population and ULA sampled two modes: the record, and the arrays.
 
     Raises:
-        RecordError: they were not compared yet.
+        MissingError: they were not compared yet.
     """
     job = Job(config.run, **POWER_JOB)
     return _with_arrays(paths.POWER_RECORD, paths.POWER, config, job, "power")
@@ -198,7 +222,7 @@ def _with_arrays(
     advice = f"\n  Run `python -m benchmark {command}` with this configuration."
     if record is None:
         path = paths.fill(record_pattern, config.run, dataset=job.dataset, model=job.model, **names)
-        raise RecordError(f"{path}: is not there{advice}")
+        raise MissingError(f"{path}: is not there{advice}")
     path = paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **names)
     if not path.exists() or file_digest(path) != record["metrics"]["arrays_sha256"]:
         raise RecordError(f"{path}: is missing or not what its record describes{advice}")

@@ -4,16 +4,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmark.config import Config
-from paper_figures.records import inspection
+from paper_figures.records import inspected_models, inspection
 from paper_figures.style import FULL, dataset_label, model_label, save_figure, use_style
 
 GAP = 2  # pixels between images
 
 
 def render(config: Config, dataset: str) -> None:
-    """One figure for each KAEM entry, first seed and first prior draw."""
+    """One figure for each KAEM entry that was inspected, first seed and first prior draw."""
     use_style()
-    for model in config.inspected_models:
+    for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
 

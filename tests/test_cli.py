@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -382,3 +383,16 @@ def test_linear_algebra_has_the_configurations_threads_whatever_the_environment_
         "print(sorted({each['num_threads'] for each in threadpool_info()}))"
     )
     assert found == "[2]"
+
+
+def test_output_that_nobody_reads_any_more_ends_the_command_quietly():
+    lines = "def many():\n  for _ in range(100_000): print('line')\n"
+    code = f"import sys\nfrom benchmark.errors import exit_code\n{lines}sys.exit(exit_code(many))"
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE
+    ) as process:
+        os.close(reader)
+        os.close(writer)
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE

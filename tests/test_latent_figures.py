@@ -33,7 +33,8 @@ from paper_figures import (
     training_health,
     traversals,
 )
-from paper_figures.records import inspection
+from paper_figures.__main__ import _render
+from paper_figures.records import inspected_models, inspection
 
 MODELS = ("kaem_is", "kaem_thermo_univariate")
 CPU = torch.device("cpu")
@@ -152,6 +153,14 @@ def test_both_formats_are_written(run, module, arguments, name, monkeypatch):
     picture = plt.imread(find(paths.FIGURE, figure=name, format="png"))
     assert picture[..., :3].std() > 0.05  # something is drawn
     assert plt.get_fignums() == open_before
+
+
+def test_entries_that_were_not_inspected_are_left_out(run, monkeypatch):
+    wanted = ["kaem_ula", *MODELS]
+    monkeypatch.setattr(Config, "inspected_models", wanted)
+    assert inspected_models(run, "digits") == list(MODELS)
+    said = _render(run, "prior_densities", ("digits", "kaem_ula"))
+    assert said.endswith("left out: kaem_ula on digits: no prior densities are stored for it")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ has written its results, the folder goes.
 """
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from benchmark import paths
 from benchmark.config import Job
-from benchmark.errors import RecordError, Stopped, TrainingError
+from benchmark.errors import RecordError, Stopped, TrainingError, say
 from benchmark.files import remove_temporaries
 from benchmark.optimise import State, Training
 from benchmark.run_state import LOCK, Checkpoint, write_progress
@@ -194,9 +193,3 @@ class Checkpoints:
     def _depth(self) -> int:
         """Folders between that of the run and this one, the run's own included."""
         return len(Path(paths.CHECKPOINTS).parts) - len(Path(paths.RUN).parts)
-
-
-def say(message: str) -> None:
-    """To standard error, whoever may still listen there."""
-    with suppress(OSError):
-        print(message, file=sys.stderr, flush=True)

@@ -95,9 +95,14 @@ def exit_code(command: Callable[[], None]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # whoever listened may be gone
-        print(message, file=sys.stderr, flush=True)
+    say(message)
     return code
+
+
+def say(message: str) -> None:
+    """To standard error, whoever may still listen there."""
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager

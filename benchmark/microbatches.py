@@ -1,7 +1,6 @@
 """Going on with less memory: a batch through the networks in parts, with the same gradients."""
 
 import gc
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.errors import TrainingError
+from benchmark.errors import TrainingError, say
 
 Result = TypeVar("Result")
 
@@ -38,11 +37,9 @@ def with_less_memory(run: Callable[[int], Result], batch_size: int, title: str) 
                 "  Make the model smaller, or run it where there is more memory."
             )
         parts = min(2 * parts, batch_size)
-        print(
+        say(
             f"{title}: memory does not suffice ({reason}); going on with each batch in {parts} "
-            "parts: the same gradients, more slowly",
-            file=sys.stderr,
-            flush=True,
+            "parts: the same gradients, more slowly"
         )
 
 

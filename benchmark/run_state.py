@@ -3,7 +3,6 @@
 Written by the training and read by `python -m benchmark status`; this module imports no torch.
 """
 
-import json
 import math
 import os
 import platform
@@ -16,6 +15,7 @@ import jsonschema
 from filelock import FileLock, Timeout
 
 from benchmark.files import write_json
+from benchmark.foreign import parse_json, read_text
 from benchmark.schema import load_schema, strict_validator
 
 PROGRESS, LOCK = "progress.json", "lock"
@@ -98,9 +98,8 @@ def write_progress(
 def read_progress(folder: str | Path) -> Progress | None:
     """What `write_progress` wrote there; None where nothing did, and for a damaged file."""
     try:
-        with (Path(folder) / PROGRESS).open("rb") as handle:
-            found = json.loads(handle.read(LARGEST))
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(read_text(Path(folder) / PROGRESS, LARGEST))
+    except (OSError, ValueError):
         return None
     if not _validator().is_valid(found) or found["update"] > found["updates"]:
         return None

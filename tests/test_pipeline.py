@@ -26,6 +26,7 @@ from reference.configs import (
     RUN_CONFIGS,
     write_config,
 )
+from reference.records import without_times
 
 from benchmark.config import load_config
 from benchmark.records import read_record
@@ -221,14 +222,10 @@ def test_one_gpu_is_the_default_limit(finished):
 # The same results, whatever runs beside them ----------------------------------------------------
 
 
-def without_times(path: Path):
+def result_of(path: Path):
     """What a file holds of results: no times, and nothing about the machine and the day."""
     if path.suffix == ".json" and path.parts[-2] != "tables":
-        record = json.loads(path.read_text())
-        for name in ("provenance", "wall_time_s", "digest"):
-            record.pop(name, None)
-        record.get("metrics", {}).pop("seconds_per_update", None)
-        return record
+        return without_times(json.loads(path.read_text()))
     if path.suffix == ".csv":  # a loss history, or a table, which shows the training's time too
         with path.open() as handle:
             rows = list(csv.DictReader(handle))
@@ -250,7 +247,7 @@ def test_another_number_of_cores_and_another_order_of_hashes_change_no_result(fi
     kinds = {name.partition("/")[0] for name in made}
     assert kinds >= {"classifier", "weights", "training", "samples", "metrics", "tables", "figures"}
     for name in sorted(made):
-        assert without_times(other / name) == without_times(one / name), name
+        assert result_of(other / name) == result_of(one / name), name
 
 
 # What a second run does -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from benchmark import cli
 from benchmark.records import read_record
 from benchmark.registry import MODELS
 from reference.configs import MODEL_SETTINGS
+from reference.records import without_times
 
 PERSISTENT = {"persistent": True}
 # Everything that a model can carry from update to update: chains, a domain that moves, temperatures
@@ -143,11 +144,3 @@ def results(run: Path) -> dict:
         else:
             found[name] = without_times(read_record(path)) if path.suffix == ".json" else None
     return found
-
-
-def without_times(record: dict) -> dict:
-    """A record less what differs between two runs of the same: times, provenance, its digest."""
-    record = {k: v for k, v in record.items() if k not in ("wall_time_s", "provenance", "digest")}
-    times = ("seconds_per_update", "weights_sha256")
-    metrics = {k: v for k, v in record["metrics"].items() if k not in times}
-    return record | {"metrics": metrics}

@@ -149,3 +149,13 @@ def forge(path: Path, change, to: Path | None = None) -> Path:
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(record | {"digest": record_digest(record)}))
     return to
+
+
+def without_times(record: dict) -> dict:
+    """A record less what differs between two runs of the same: times, origin, its digest."""
+    left_out = ("wall_time_s", "provenance", "digest")
+    record = {key: value for key, value in record.items() if key not in left_out}
+    if "metrics" in record:
+        metrics = record["metrics"]
+        record["metrics"] = {k: v for k, v in metrics.items() if k != "seconds_per_update"}
+    return record

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from reference.configs import CONFIG_FOLDER, MISSING, write_config
+from reference.records import without_times
 
 from benchmark.records import read_record
 
@@ -31,7 +32,6 @@ LONG_TRAINING = {
     "models.vae": MISSING,
     "checkpoint_seconds": 1,
 }
-ORIGIN = ("digest", "provenance", "wall_time_s")  # of a record, which differ by run
 KILLED = "rule_train_wildcards_digits_kaem_is_0"  # as the executor comments the job
 
 pytestmark = pytest.mark.skipif(
@@ -124,9 +124,7 @@ def comparable(folder: Path) -> dict[str, object]:
         name = str(path.relative_to(folder))
         kind = path.relative_to(folder).parts[2]
         if kind in ("classifier", "training", "metrics") and path.suffix == ".json":
-            record = read_record(path)
-            record["metrics"].pop("seconds_per_update", None)
-            found[name] = {k: v for k, v in record.items() if k not in ORIGIN}
+            found[name] = without_times(read_record(path))
         elif kind in ("weights", "samples") and path.is_file():
             found[name] = sha256(path.read_bytes()).hexdigest()
     return found

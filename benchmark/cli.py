@@ -77,6 +77,12 @@ def _publish(config: Config, options) -> list[str]:  # noqa: ARG001
     return [publish(config)]
 
 
+def _restore(config: Config, options) -> list[str]:  # noqa: ARG001
+    from benchmark.publish import restore
+
+    return [restore(config)]
+
+
 def _claims(config: Config, options) -> list[str]:  # noqa: ARG001
     from benchmark.claims_report import report
 
@@ -88,6 +94,12 @@ def _plan(config: Config, options) -> list[str]:
 
     words = ["--config", options.config, *(f"--set={pair}" for pair in options.set)]
     return [plan(config, words, options.budget, options.records)]
+
+
+def _equal_time(config: Config, options) -> list[str]:
+    from benchmark.equal_time import equal_time
+
+    return [equal_time(config, options.budget, options.records)]
 
 
 def _status(config: Config | None, options) -> list[str]:
@@ -135,7 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     summary = f'draw images from a trained model, or "{REAL}" ones'
     command("sample", _sample, summary, job, seed, also=(REAL,))
     command("evaluate", _evaluate, "measure the drawn images", job, seed, also=(REAL,))
-    command("publish", _publish, f"copy the run's records to {PUBLISHED}, to be committed")
+    command("publish", _publish, f"copy a run's results to {PUBLISHED}, to be committed")
+    command("restore", _restore, f"copy what {PUBLISHED} has of a run back to its folder")
     command("inspect", _inspect, "look into the latents of a trained KAEM", job, seed)
     command("power", _power, "sample a posterior with two modes, with and without a population")
     timing = command("time", _time, "time sampling on one device", job, seed)
@@ -151,6 +164,12 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("--budget", type=_duration, required=True, help="e.g. 90s, 30m, 1h30m")
     planned.add_argument(
         "--records", metavar="FOLDER", help="whose costs are scaled (default: the run's own)"
+    )
+    summary = "a configuration in which every training takes equally long, as YAML"
+    equal = command("equal-time", _equal_time, summary)
+    equal.add_argument("--budget", type=_duration, required=True, help="of a training, e.g. 2m")
+    equal.add_argument(
+        "--records", metavar="FOLDER", help="whose times are taken (default: the run's own)"
     )
     summary = "how far each run is, what stopped and what failed; also while it runs"
     asked = commands.add_parser("status", help=summary, description=summary)

@@ -1,9 +1,11 @@
-"""`python -m benchmark publish`: copy a run's records to results/published/, to be committed.
+"""`python -m benchmark publish` and `restore`: a run's results, to and from results/published/.
 
-What is copied is small and is all that tables and figures need: every record, the loss histories
-and the arrays beside them, and the first images of each samples file. Weights and datasets are not.
+What is published is small: all that tables and figures need (every record, the loss histories and
+the arrays beside them, the first images of each samples file), and what it takes to draw and
+measure the images again: the classifiers, and small weights of the first seed.
 """
 
+import filecmp
 import shutil
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from benchmark.sample import open_samples, save_samples
 FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power")
 KINDS = (".json", ".csv", ".npz")
 SHOWN = 64  # images of each samples file
+LARGEST_WEIGHTS = 2 * 2**20  # bytes of a weights file that is published
 
 
 def publish(config: Config) -> str:
@@ -34,6 +37,7 @@ def publish(config: Config) -> str:
         for path in sorted((source / folder).rglob("*"))
         if path.suffix in KINDS
     ]
+    files += _small_weights(config)
     records = [path for path in files if path.suffix == ".json" and path.parts[-2] != "data"]
     for path in records:
         read_record(path)
@@ -52,6 +56,43 @@ def publish(config: Config) -> str:
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return f"published {len(records)} records of {source} in {target}"
+
+
+def restore(config: Config) -> str:
+    """Copy what was published of the run to its folder, where steps look for it; the samples of a
+    model are drawn again from its weights. Files that are there already stay.
+
+    Raises:
+        RecordError: nothing is published, or another file is in the way; then nothing was changed.
+    """
+    source, target = Path(paths.PUBLISHED) / config.run, paths.fill(paths.RUN, config.run)
+    files = [
+        path.relative_to(source)
+        for folder in (*FOLDERS, "weights")
+        for path in sorted((source / folder).rglob("*"))
+        if path.is_file()
+    ]
+    if not files:
+        raise RecordError(f"{source}: nothing is published there")
+    missing = [path for path in files if not (target / path).exists()]
+    for path in set(files).difference(missing):
+        if not filecmp.cmp(source / path, target / path, shallow=False):
+            raise RecordError(
+                f"{target / path}: is there already, and is not what was published"
+                f"\n  Move {target} away and restore again."
+            )
+    for path in missing:
+        with atomic(target / path) as temporary:
+            shutil.copyfile(source / path, temporary)
+    return f"restored {len(missing)} files of {source} in {target}"
+
+
+def _small_weights(config: Config) -> list[Path]:
+    """The classifiers, and the weights of the first seed."""
+    names = [{"dataset": d, "model": m} for d in config.datasets for m in config.trained_models]
+    found = [paths.fill(paths.CLASSIFIER, config.run, dataset=each) for each in config.datasets]
+    found += [paths.fill(paths.WEIGHTS, config.run, seed=config.seeds[0], **each) for each in names]
+    return [each for each in found if each.is_file() and each.stat().st_size <= LARGEST_WEIGHTS]
 
 
 def _copy_samples(config: Config, source: Path, target: Path) -> None:

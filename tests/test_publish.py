@@ -1,4 +1,4 @@
-"""Publishing a run: what is copied, what is refused, and that it renders the same."""
+"""Publishing a run and restoring it: what is copied, what is refused, that it renders the same."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from reference.configs import tiny_config
 from benchmark import paths
 from benchmark.config import Config
 from benchmark.errors import RecordError
-from benchmark.publish import SHOWN, publish
+from benchmark.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
 from benchmark.records import write_record
 from benchmark.sample import open_samples, save_samples
 from paper_figures import quality
@@ -40,19 +40,25 @@ def config(tmp_path, monkeypatch) -> Config:
     images = torch.randint(256, (SHOWN + 9, 1, 16, 16), dtype=torch.uint8)
     path = paths.fill(paths.SAMPLES, config.run, **names)
     save_samples(path, [images], images.shape, job)
-    weights = paths.fill(paths.WEIGHTS, config.run, **names)
-    weights.parent.mkdir(parents=True)
-    weights.write_bytes(b"large")
+    for model, size in (("vae", 9), ("latent_ebm", LARGEST_WEIGHTS + 1)):
+        weights = paths.fill(paths.WEIGHTS, config.run, **names | {"model": model})
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(b"w" * size)
+    classifier = paths.fill(paths.CLASSIFIER, config.run, dataset="digits")
+    classifier.parent.mkdir(parents=True)
+    classifier.write_bytes(b"classifier")
     return config
 
 
-def test_records_and_the_first_images_are_copied(config):
+def test_records_small_weights_and_the_first_images_are_copied(config):
     assert "published 1 records" in publish(config)
     found = {str(path.relative_to(TARGET)) for path in TARGET.rglob("*") if path.is_file()}
     assert found == {
+        "classifier/digits.safetensors",
         "config.yaml",
         "metrics/digits/vae/seed0.json",
         "samples/digits/vae/seed0.npz",
+        "weights/digits/vae/seed0.safetensors",
     }
     shown = open_samples(TARGET / "samples/digits/vae/seed0.npz")
     whole = open_samples("results/tiny/samples/digits/vae/seed0.npz")
@@ -98,3 +104,28 @@ def test_nothing_to_publish(config):
     with pytest.raises(RecordError, match="no records to publish"):
         publish(config)
     assert not TARGET.exists()
+
+
+def test_a_restored_run_has_what_was_published_but_for_the_samples(config):
+    publish(config)
+    shutil.rmtree("results/tiny")
+    assert "restored 3 files" in restore(config)
+    assert Path("results/tiny/weights/digits/vae/seed0.safetensors").read_bytes() == b"w" * 9
+    assert not Path("results/tiny/samples").exists()
+    assert "restored 0 files" in restore(config)
+
+
+def test_restoring_overwrites_nothing(config):
+    publish(config)
+    (TARGET / "weights/digits/vae/seed0.safetensors").unlink()
+    Path("results/tiny/classifier/digits.safetensors").write_bytes(b"mine")
+    Path("results/tiny/metrics/digits/vae/seed0.json").unlink()
+    with pytest.raises(RecordError, match="not what was published"):
+        restore(config)
+    assert Path("results/tiny/classifier/digits.safetensors").read_bytes() == b"mine"
+    assert not Path("results/tiny/metrics/digits/vae/seed0.json").exists()
+
+
+def test_nothing_to_restore(config):
+    with pytest.raises(RecordError, match="nothing is published"):
+        restore(config)

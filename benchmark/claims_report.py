@@ -1,4 +1,4 @@
-"""`python -m benchmark claims`: a run's records, checked against it, and the page of verdicts."""
+"""`python -m benchmark claims`: a run's records, checked against it, and the pages of verdicts."""
 
 from dataclasses import asdict
 from itertools import product
@@ -16,12 +16,13 @@ from benchmark.judge import DRIFT, judge_all
 from benchmark.results import Result, by_job, place, read_results
 from benchmark.statistics import CONFIDENCE
 
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 JOBS = {"training": "training_job", "metrics": "evaluation_job", "timing": "timing_job"}
 
 
 def report(config: Config) -> str:
-    """Judge every claim on the records of results/<run>, write claims.json and claims.md there, and
-    return the latter's text.
+    """Judge every claim on the records of results/<run>, write claims.json, claims.md and the short
+    verdicts.md there, and return the text of claims.md.
 
     Raises:
         RecordError: there are no records, or one is not what it should be.
@@ -39,8 +40,13 @@ def report(config: Config) -> str:
             "verdicts": [asdict(verdict) for verdict in verdicts],
         },
     )
-    with atomic(paths.fill(paths.CLAIMS, config.run, format="md")) as temporary:
-        Path(temporary).write_text(text)
+    pages = {
+        paths.fill(paths.CLAIMS, config.run, format="md"): text,
+        paths.fill(paths.VERDICTS, config.run): brief(config, verdicts),
+    }
+    for path, content in pages.items():
+        with atomic(path) as temporary:
+            temporary.write_text(content)
     return text
 
 
@@ -118,6 +124,31 @@ def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def brief(config: Config, verdicts: list[Verdict]) -> str:
+    """verdicts.md: the claims that records could judge, one row each, a column for each dataset."""
+    rows: dict[tuple, dict[str, str]] = {}
+    for verdict in verdicts:
+        if verdict.verdict != NOT_RUN:
+            where = DEVICES.get(verdict.device, "")
+            said = f"{verdict.claim.claim} {where and f'({where})'}".rstrip()
+            row = rows.setdefault((verdict.claim.id, where), {"What the paper claims": said})
+            row[config.facts(verdict.dataset).title] = _in_brief(verdict)
+    if not rows:
+        return "No claim could be judged on these records.\n"
+    shown = pd.DataFrame(rows.values()).fillna("not run")
+    return (
+        shown.to_markdown(index=False, disable_numparse=True)
+        + f"\n\nIn brackets the effect and its {CONFIDENCE:.0%} confidence interval.\n"
+    )
+
+
+def _in_brief(verdict: Verdict) -> str:
+    if verdict.effect is None:
+        return f"**{verdict.verdict}**"
+    interval = ", {:.2g} to {:.2g}".format(*verdict.interval) if verdict.interval else ""
+    return f"**{verdict.verdict}** ({verdict.claim.effect} {verdict.effect:.2g}{interval})"
+
+
 def _cells(config: Config, verdict: Verdict) -> dict[str, str]:
     claim = verdict.claim
     batch = f", batch {claim.batch_size}" if claim.batch_size else ""
@@ -138,8 +169,8 @@ def _cells(config: Config, verdict: Verdict) -> dict[str, str]:
 
 
 def _where(config: Config, verdict: Verdict) -> str:
-    device = {"cpu": ", CPU", "cuda": ", GPU"}.get(verdict.device, "")
-    return f"{config.facts(verdict.dataset).title}{device}"
+    device = DEVICES.get(verdict.device)
+    return config.facts(verdict.dataset).title + (f", {device}" if device else "")
 
 
 def _not_run(config: Config, verdicts: list[Verdict]) -> list[str]:

@@ -265,6 +265,33 @@ def test_what_is_missing_is_said(monkeypatch):
         assert f"- {claim.claim} " in Path("results/tiny/claims.md").read_text()
 
 
+def test_the_short_page_has_a_row_for_each_claim_that_was_judged(monkeypatch):
+    config = mnist_config(datasets=["mnist", "fashion_mnist"])
+    speed = replace(SPEED, id="speed", claim="KAEM is as fast.")
+    asked = [replace(QUALITY, datasets=["mnist", "fashion_mnist"]), speed]
+    monkeypatch.setattr(judge, "claims", lambda: asked)
+    write_both(config)
+    claims_report.report(config)
+    text = Path("results/tiny/verdicts.md").read_text()
+    assert speed.claim not in text
+    (row,) = (line for line in text.splitlines() if QUALITY.claim in line)
+    ours, theirs = (np.mean(side) for side in (OURS, THEIRS))
+    assert f"| **supported** (ratio {ours / theirs:.2g}, " in row
+    assert "Fashion-MNIST" not in text  # nothing was judged there
+    for model, median in (("kaem_ula", 2.0), ("vae", 90.0)):
+        write_timing(config, model, {4: median})
+    claims_report.report(config)
+    assert f"| {speed.claim} (CPU)" in Path("results/tiny/verdicts.md").read_text()
+
+
+def test_the_short_page_where_nothing_was_judged(monkeypatch):
+    monkeypatch.setattr(judge, "claims", lambda: [replace(QUALITY, datasets=["svhn"])])
+    config = mnist_config()
+    write_both(config)
+    claims_report.report(config)
+    assert "No claim could be judged" in Path("results/tiny/verdicts.md").read_text()
+
+
 # Records that are not what they should be -------------------------------------------------------
 
 

@@ -175,7 +175,7 @@ def expected_files() -> set[str]:
             for kind in ("csv", "md", "tex", "files.json")
         ),
         *(f"tables/reported.{kind}" for kind in ("csv", "md", "tex")),
-        *(f"claims.{kind}" for kind in ("json", "md")),
+        *("claims.json", "claims.md", "verdicts.md"),
         *(f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png")),
         *(f"logs/{log}.log" for log in logs),
     }

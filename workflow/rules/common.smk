@@ -155,7 +155,7 @@ def tables():
 
 
 def verdicts():
-    return expand(run_path(paths.CLAIMS), format=["json", "md"])
+    return [*expand(run_path(paths.CLAIMS), format=["json", "md"]), run_path(paths.VERDICTS)]
 
 
 def figures():

@@ -1,5 +1,5 @@
-# make demo | test | lint | bench | scaling | kills | fuzz. Each sets itself up: .venv is created on first
-# use and kept.
+# make demo | test | lint | bench | scaling | faults | kills | fuzz. Each sets itself up: .venv is created
+# on first use and kept.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/bias.yaml config/tuning.yaml config/paper.yaml
 
-.PHONY: demo test lint bench scaling kills fuzz audit lock
+.PHONY: demo test lint bench scaling faults kills fuzz audit lock
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
@@ -34,6 +34,10 @@ bench: $(INSTALLED)
 scaling: $(INSTALLED)
 	python -m benchmark.scaling
 	python -m paper_figures.scaling
+
+# Seconds; what each fault of the published code does to a number whose truth is known.
+faults: $(INSTALLED)
+	PYTHONPATH=. python tests/faults.py
 
 # Twenty kills of each model's training, and what became of it.
 kills: $(INSTALLED)

@@ -33,6 +33,7 @@ localrules:
     quality_table,
     timing_table,
     cost_table,
+    independence_table,
     reported_table,
     tradeoff,
     inductive_bias,

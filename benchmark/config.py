@@ -31,6 +31,7 @@ INSPECTION = {
     "bases": 4,  # prior draws from which single latents depart
     "positions": 15,  # of a latent that is moved
     "moved": 8,  # latents at most: those that matter most
+    "decoded": 2500,  # training images whose posterior draws are decoded and measured
 }
 
 # Comparing samplers on a posterior with two modes (`benchmark.power`), the same in every run.
@@ -241,6 +242,12 @@ class Config:
             if model in self.trained_models and self.is_kaem(model)
         ]
 
+    def measures_independence(self, dataset: str) -> bool:
+        """Whether inspecting a KAEM asks what the independence of its latents costs, which takes a
+        classifier and images enough."""
+        enough = self.facts(dataset).splits["train"]["count"] >= INSPECTION["decoded"]
+        return self.has_classifier(dataset) and enough
+
     def is_kaem(self, model: str) -> bool:
         """Whether an entry is a KAEM, of whichever sampler and prior."""
         return self.architecture(model).startswith("kaem")
@@ -260,7 +267,11 @@ class Config:
         references = self.resolved(dataset)["evaluation"]["references"]
         split = "test" if "test" in self.facts(dataset).splits else next(iter(references))
         training = self.training_job(dataset, model).config_hash
-        return Job(self.run, dataset, model, {"training": training, "split": split} | INSPECTION)
+        settings = {"training": training, "split": split} | INSPECTION
+        if self.measures_independence(dataset):
+            settings["classifier"] = self.training_job(dataset, CLASSIFIER).config_hash
+            settings["reference"] = next(iter(references))
+        return Job(self.run, dataset, model, settings)
 
     def timing_job(self, dataset: str, model: str) -> Job:
         """Timing the trained model."""

@@ -55,12 +55,8 @@ def _feature_spaces(
 ) -> tuple[list[Extractor], dict[str, str]]:
     """The spaces that samples are compared in, and what a record says of one that is missing."""
     spaces: list[Extractor] = []
-    facts = config.facts(dataset)
     if config.has_classifier(dataset):
-        job = config.training_job(dataset, CLASSIFIER)
-        path = paths.fill(paths.CLASSIFIER, config.run, dataset=dataset)
-        classifier = load_weights(path, build_classifier(job, facts.image_shape), job, device)
-        spaces.append(ClassifierFeatures(classifier, file_digest(path), device))
+        spaces.append(classifier_features(config, dataset, device))
     sha256 = config.inception_sha256(dataset)
     if sha256 is None:
         return spaces, {}
@@ -68,6 +64,23 @@ def _feature_spaces(
     if weights is None:
         return spaces, {"inception_missing": "no weights were there when this was measured"}
     return [*spaces, InceptionFeatures(weights, device)], {}
+
+
+def classifier_features(config: Config, dataset: str, device: torch.device) -> ClassifierFeatures:
+    """The features of the dataset's trained classifier."""
+    job = config.training_job(dataset, CLASSIFIER)
+    path = paths.fill(paths.CLASSIFIER, config.run, dataset=dataset)
+    fresh = build_classifier(job, config.facts(dataset).image_shape)
+    classifier = load_weights(path, fresh, job, device)
+    return ClassifierFeatures(classifier, file_digest(path), device)
+
+
+def reference_of(config: Config, data: Dataset, split: str, space: Extractor) -> Reference:
+    """A split's real images in a space of features."""
+    splits = reference_splits(config.facts(data.name).splits, split)
+    batch_size = config.resolved(data.name)["evaluation"]["batch_size"]
+    cache = paths.cache_root(config.data_root)
+    return reference_features(data, splits, space, batch_size, cache)
 
 
 def _reference_images(config: Config, data: Dataset, split: str) -> list[Tensor]:
@@ -84,9 +97,7 @@ def _compare(config: Config, data: Dataset, samples: Samples, space: Extractor) 
         batches = samples.batches(batch_size)
         drawn = extract(batches, len(samples), space, Path(scratch) / "features")
         for split, count in settings["references"].items():
-            splits = reference_splits(config.facts(data.name).splits, split)
-            cache = paths.cache_root(config.data_root)
-            reference = reference_features(data, splits, space, batch_size, cache)
+            reference = reference_of(config, data, split, space)
             measured = _named(drawn[:count], reference, space)
             metrics |= {metric_name(name, split, count): v for name, v in measured.items()}
     return metrics

@@ -20,9 +20,11 @@ from benchmark.inputs import load_data, load_model, use_device
 from benchmark.provenance import available_cores, source_state
 from benchmark.records import read_record, write_record
 from benchmark.sample import draw_images, open_samples, real_images, save_samples
+from benchmark.seeding import generator
 from benchmark.stopping import StopRequests
 from benchmark.train import parameter_count, train_model
 from benchmark.weights import save_weights
+from kaem.model import KAEM
 
 source_state()  # of the code that is loaded now
 
@@ -185,7 +187,10 @@ def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
     job = config.inspection_job(dataset, model)
     trained = load_model(config, dataset, model, seed, device)
     started = time.perf_counter()
-    arrays, metrics = inspect_model(trained, load_data(config, dataset), job, seed, device)
+    data = load_data(config, dataset)
+    arrays, metrics = inspect_model(trained, data, job, seed, device)
+    if config.measures_independence(dataset):
+        metrics["independence"] = _independence(config, trained, data, job, seed, device)
     names = {"dataset": dataset, "model": model, "seed": seed}
     path = paths.fill(paths.INSPECTION, config.run, **names)
     write_arrays(path, **arrays)
@@ -202,6 +207,23 @@ def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
     return (
         f"{dataset} · {model} · seed {seed}: R-hat below 1.1 for "
         f"{metrics['r_hat_mixed_share']:.0%} of the latents of single images"
+    )
+
+
+def _independence(
+    config: Config, trained: KAEM, data: Dataset, job: Job, seed: int, device: torch.device
+) -> dict[str, float]:
+    from benchmark.evaluate import classifier_features, reference_of
+    from benchmark.independence import independence
+
+    space = classifier_features(config, job.dataset, device)
+    return independence(
+        trained,
+        data.images["train"][: job.settings["decoded"]],
+        space,
+        reference_of(config, data, job.settings["reference"], space),
+        {name: job.settings[name] for name in ("annealing", "burn_in")},
+        generator("independence", job.dataset, job.model, seed, device=device),
     )
 
 

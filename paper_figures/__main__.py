@@ -16,6 +16,7 @@ from benchmark.provenance import available_cores
 from paper_figures import (
     cost,
     explorer,
+    independence,
     inductive_bias,
     latents,
     loss_curves,
@@ -36,6 +37,7 @@ RENDERERS = {
     "quality": (quality.render, ()),
     "timing": (timing.render, ()),
     "cost": (cost.render, ()),
+    "independence": (independence.render, ()),
     "reported": (reported.render, ()),
     "inductive_bias": (inductive_bias.render, ()),
     "tradeoff": (tradeoff.render, ("device",)),

@@ -12,7 +12,8 @@ A picture is copied to docs/images/<run>_<name>.png; the text after "|" describe
     <!-- end -->
 
 Run `python -m paper_figures.documents RUN ...` in the repository after the workflow; only the
-blocks of the named runs are renewed.
+blocks of the named runs are renewed. RUN may be "published", for what `snakemake --cores all
+figures` renders in results/published/.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from benchmark.files import atomic
 from benchmark.paths import ROOT
 
 BLOCK = re.compile(
-    r"(?P<begin><!-- begin: (?P<source>results/(?P<run>[\w-]+)/[^ |]+)(?: \| (?P<alt>.*?))? -->\n)"
+    r"(?P<begin><!-- begin: (?P<source>results/(?P<published>published/)?(?P<run>[\w-]+)/[^ |]+)"
+    r"(?: \| (?P<alt>.*?))? -->\n)"
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
@@ -40,7 +42,7 @@ def fill(document: Path, runs: list[str]) -> int:
 
     def block(match: re.Match) -> str:
         nonlocal count
-        if match["run"] not in runs:
+        if ("published" if match["published"] else match["run"]) not in runs:
             return match[0]
         count += 1
         return match["begin"] + _content(ROOT / match["source"], match, document) + match["end"]
@@ -60,9 +62,10 @@ def _content(source: Path, match: re.Match, document: Path) -> str:
         with atomic(copy) as temporary:
             shutil.copyfile(source, temporary)
     except OSError as error:
+        first = f"the workflow with the configuration of {match['run']}"
         raise BenchmarkError(
             f"{document.name} shows {match['source']}, which cannot be read: {error.strerror}\n"
-            f"  Run the workflow with the configuration of {match['run']} first."
+            f"  Run {'`snakemake --cores all figures`' if match['published'] else first} first."
         ) from error
     return f"![{match['alt']}]({os.path.relpath(copy, document.parent)})\n"
 

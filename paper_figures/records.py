@@ -167,6 +167,19 @@ def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str
     return _with_arrays(*patterns, config, job, command, seed=config.seeds[0])
 
 
+def independence_records(config: Config) -> pd.DataFrame:
+    """One row per KAEM of the first seed of which it was measured: dataset, model, seed, source,
+    file, and the distances of `benchmark.independence`."""
+    rows = []
+    for dataset in filter(config.measures_independence, config.datasets):
+        for model in config.inspected_models:
+            job = config.inspection_job(dataset, model)
+            record = _read(paths.INSPECTION_RECORD, config, job, seed=config.seeds[0])
+            if record:
+                rows.append(_names(record) | record["metrics"]["independence"])
+    return pd.DataFrame(rows)
+
+
 def _inspect(config: Config, dataset: str, model: str) -> str:
     return f"inspect --dataset {dataset} --model {model} --seed {config.seeds[0]}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -27,6 +28,7 @@ from benchmark.records import read_record
 from benchmark.registry import build
 from paper_figures import (
     explorer,
+    independence,
     latents,
     power_posteriors,
     prior_posterior,
@@ -47,6 +49,7 @@ FEW = {
     "bases": 2,
     "positions": 5,
     "moved": 2,
+    "decoded": 70,
 }
 # Renderer, its arguments, and the figures of one model, which is enough of each kind.
 FIGURES = [
@@ -73,6 +76,7 @@ def run(patched, tmp_path_factory):
     """A working directory with two trained and inspected models; its configuration."""
     patched.chdir(tmp_path_factory.mktemp("run"))
     config = tiny_config({f"models.{name}": MODEL_SETTINGS[name] for name in (*MODELS, "vae")})
+    benchmark.steps.train(config, "digits", "classifier", 0, "none")
     for model in MODELS:
         benchmark.steps.train(config, "digits", model, 0, "none")
         benchmark.steps.inspect(config, "digits", model, 0)
@@ -153,6 +157,16 @@ def test_both_formats_are_written(run, module, arguments, name, monkeypatch):
     picture = plt.imread(find(paths.FIGURE, figure=name, format="png"))
     assert picture[..., :3].std() > 0.05  # something is drawn
     assert plt.get_fignums() == open_before
+
+
+def test_the_table_of_independence_shows_the_records(run):
+    independence.render(run)
+    rows = pd.read_csv(find(paths.TABLE, table="independence", format="csv")).set_index("model")
+    assert list(rows.index) == list(MODELS)
+    for model in MODELS:
+        record = read_record(find(paths.INSPECTION_RECORD, model=model))
+        expected = record["metrics"]["independence"]
+        assert rows.loc[model, list(expected)].tolist() == pytest.approx(list(expected.values()))
 
 
 def test_entries_that_were_not_inspected_are_left_out(run, monkeypatch):

@@ -141,7 +141,8 @@ def renderer(name):
     return [os.path.relpath(REPOSITORY / f"paper_figures/{each}.py") for each in names]
 
 
-TABLES = {name: ["csv", "md", "tex", "files.json"] for name in ("quality", "timing", "cost")}
+RECORDED = ("quality", "timing", "cost", "independence")
+TABLES = {name: ["csv", "md", "tex", "files.json"] for name in RECORDED}
 TABLES["reported"] = ["csv", "md", "tex"]  # it rests on no record
 
 
@@ -151,7 +152,17 @@ def table_files(name):
 
 
 def tables():
-    return [path for name in TABLES for path in table_files(name)]
+    asked = [name for name in TABLES if name != "independence" or independence_records()]
+    return [path for name in asked for path in table_files(name)]
+
+
+def independence_records():
+    """Of looking into KAEM's latents, where it is asked what their independence costs."""
+    return expand(
+        run_path(paths.INSPECTION_RECORD, seed=CONFIG.seeds[0]),
+        dataset=[d for d in CONFIG.datasets if CONFIG.measures_independence(d)],
+        model=CONFIG.inspected_models,
+    )
 
 
 def verdicts():

@@ -7,6 +7,11 @@
 rule inspect:
     input:
         trained_weights,
+        classifier=lambda wildcards: (
+            run_path(paths.CLASSIFIER, **wildcards)
+            if CONFIG.measures_independence(wildcards.dataset)
+            else []
+        ),
     output:
         arrays=run_path(paths.INSPECTION),
         record=run_path(paths.INSPECTION_RECORD),
@@ -26,6 +31,23 @@ rule inspect:
         "python -m benchmark inspect {params.config}"
         " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
         " --seed {wildcards.seed} 2>&1 | tee -i {log:q} >&2"
+
+
+rule independence_table:
+    input:
+        independence_records(),
+        script=renderer("independence"),
+    output:
+        shown_table("independence"),
+    params:
+        config=RENDER_ARGUMENTS,
+        wording=CONFIG.wording,
+    log:
+        run_path(paths.LOG, step="independence_table"),
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m paper_figures independence {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule power:

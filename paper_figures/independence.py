@@ -1,0 +1,51 @@
+"""Table `independence`: what the independence of a KAEM's latents costs its samples."""
+
+import pandas as pd
+
+from benchmark.config import INSPECTION, Config
+from benchmark.errors import MissingError
+from paper_figures.records import independence_records, select, source_note
+from paper_figures.style import dataset_label, model_label, save_table
+
+COLUMNS = {
+    "fd_images": "Images themselves",
+    "fd_posterior": "Posterior draws",
+    "fd_shuffled": "Each latent shuffled",
+    "fd_prior": "Prior draws",
+}
+
+
+def render(config: Config) -> None:
+    """Write tables/independence.{csv,md,tex}, of the first seed; empty cells where not measured.
+
+    Raises:
+        MissingError: it was measured nowhere.
+    """
+    found = independence_records(config)
+    if not len(found):
+        raise MissingError(
+            f"{config.run}: nobody asked what the independence of the latents costs\n"
+            "  It takes a dataset with classes and enough images; then run the step `inspect`."
+        )
+    values, cells, files = [], [], []
+    for dataset in filter(config.measures_independence, config.datasets):
+        for model in config.inspected_models:
+            rows = select(found, dataset=dataset, model=model)
+            row = {name: rows[name].iloc[0] if len(rows) else None for name in COLUMNS}
+            values.append({"dataset": dataset, "model": model, **row})
+            cells.append(
+                {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
+                | {COLUMNS[k]: "" if v is None else f"{v:.1f}" for k, v in row.items()}
+            )
+            files.append({c: list(rows["file"]) for c in COLUMNS.values() if len(rows)})
+    frame = pd.DataFrame(values, columns=["dataset", "model", *COLUMNS])
+    notes = [config.note] if config.note else []
+    notes += [
+        f"FD-classifier of {INSPECTION['decoded']:,} images each, fewer than in the table of "
+        "quality; lower is better. Posterior draws: one of each of so many training images, "
+        "decoded. Each latent shuffled: the same draws with every latent in an order of its own, "
+        "which keeps its density and breaks all dependence. Prior draws: independent by "
+        "construction. The first seed.",
+        *source_note(found),
+    ]
+    save_table(frame, pd.DataFrame(cells), config, "independence", notes, files)

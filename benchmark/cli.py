@@ -71,10 +71,10 @@ def _time(config: Config, options) -> list[str]:
     return [_steps().time_model(config, *names, trained=not options.untrained)]
 
 
-def _publish(config: Config, options) -> list[str]:  # noqa: ARG001
+def _publish(config: Config, options) -> list[str]:
     from benchmark.publish import publish
 
-    return [publish(config)]
+    return [publish(config, weights=options.weights)]
 
 
 def _restore(config: Config, options) -> list[str]:  # noqa: ARG001
@@ -147,7 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     summary = f'draw images from a trained model, or "{REAL}" ones'
     command("sample", _sample, summary, job, seed, also=(REAL,))
     command("evaluate", _evaluate, "measure the drawn images", job, seed, also=(REAL,))
-    command("publish", _publish, f"copy a run's results to {PUBLISHED}, to be committed")
+    summary = f"copy a run's results to {PUBLISHED}, to be committed"
+    published = command("publish", _publish, summary)
+    published.add_argument(
+        "--weights", action="store_true", help="also the classifiers and the first seed's weights"
+    )
     command("restore", _restore, f"copy what {PUBLISHED} has of a run back to its folder")
     command("inspect", _inspect, "look into the latents of a trained KAEM", job, seed)
     command("power", _power, "sample a posterior with two modes, with and without a population")

@@ -1,8 +1,8 @@
 """`python -m benchmark publish` and `restore`: a run's results, to and from results/published/.
 
 What is published is small: all that tables and figures need (every record, the loss histories and
-the arrays beside them, the first images of each samples file), and what it takes to draw and
-measure the images again: the classifiers, and small weights of the first seed.
+the arrays beside them, the first images of each samples file) and, where it is asked for, what it
+takes to draw and measure the images again: the classifiers, and small weights of the first seed.
 """
 
 import filecmp
@@ -24,8 +24,11 @@ SHOWN = 64  # images of each samples file
 LARGEST_WEIGHTS = 2 * 2**20  # bytes of a weights file that is published
 
 
-def publish(config: Config) -> str:
+def publish(config: Config, *, weights: bool = False) -> str:
     """Copy the run's files; those of an earlier publication of the run are replaced.
+
+    Args:
+        weights: also those of the classifiers and of the first seed.
 
     Raises:
         RecordError: a record is damaged, or there is none; then nothing was changed.
@@ -37,7 +40,7 @@ def publish(config: Config) -> str:
         for path in sorted((source / folder).rglob("*"))
         if path.suffix in KINDS
     ]
-    files += _small_weights(config)
+    files += _small_weights(config) if weights else []
     records = [path for path in files if path.suffix == ".json" and path.parts[-2] != "data"]
     for path in records:
         read_record(path)

@@ -480,13 +480,14 @@ def test_inductive_bias(monkeypatch):
     drawn = []
     monkeypatch.setattr(inductive_bias.sns, "heatmap", lambda cells, **_: drawn.append(cells))
     inductive_bias.render(config)
-    (cells,) = drawn
-    assert cells.loc["rbf"].to_dict() == {"gaussian": 1.0, "uniform": 11.0}
-    assert cells.loc["fourier", "gaussian"] == 21.0
-    assert np.isnan(cells.loc["fourier", "uniform"])
+    cells, recall = drawn
+    assert cells.loc["RBF"].to_dict() == {"Gaussian": 1.0, "uniform": 11.0}
+    assert cells.loc["Fourier", "Gaussian"] == 21.0
+    assert np.isnan(cells.loc["Fourier", "uniform"])
+    assert recall.shape == cells.shape
     # A run in which only one of the two varies has no grid.
     inductive_bias.render(make_config())
-    assert len(drawn) == 1
+    assert len(drawn) == 2
 
 
 @pytest.mark.parametrize("render", [quality.render, timing.render, cost.render])

@@ -51,15 +51,15 @@ def config(tmp_path, monkeypatch) -> Config:
 
 
 def test_records_small_weights_and_the_first_images_are_copied(config):
-    assert "published 1 records" in publish(config)
-    found = {str(path.relative_to(TARGET)) for path in TARGET.rglob("*") if path.is_file()}
-    assert found == {
-        "classifier/digits.safetensors",
-        "config.yaml",
-        "metrics/digits/vae/seed0.json",
-        "samples/digits/vae/seed0.npz",
-        "weights/digits/vae/seed0.safetensors",
-    }
+    small = {"classifier/digits.safetensors", "weights/digits/vae/seed0.safetensors"}
+    for weights in (True, False):
+        assert "published 1 records" in publish(config, weights=weights)
+        found = {str(path.relative_to(TARGET)) for path in TARGET.rglob("*") if path.is_file()}
+        assert found == (small if weights else set()) | {
+            "config.yaml",
+            "metrics/digits/vae/seed0.json",
+            "samples/digits/vae/seed0.npz",
+        }
     shown = open_samples(TARGET / "samples/digits/vae/seed0.npz")
     whole = open_samples("results/tiny/samples/digits/vae/seed0.npz")
     assert torch.equal(shown.first(1000), whole.first(SHOWN))
@@ -107,7 +107,7 @@ def test_nothing_to_publish(config):
 
 
 def test_a_restored_run_has_what_was_published_but_for_the_samples(config):
-    publish(config)
+    publish(config, weights=True)
     shutil.rmtree("results/tiny")
     assert "restored 3 files" in restore(config)
     assert Path("results/tiny/weights/digits/vae/seed0.safetensors").read_bytes() == b"w" * 9
@@ -116,7 +116,7 @@ def test_a_restored_run_has_what_was_published_but_for_the_samples(config):
 
 
 def test_restoring_overwrites_nothing(config):
-    publish(config)
+    publish(config, weights=True)
     (TARGET / "weights/digits/vae/seed0.safetensors").unlink()
     Path("results/tiny/classifier/digits.safetensors").write_bytes(b"mine")
     Path("results/tiny/metrics/digits/vae/seed0.json").unlink()

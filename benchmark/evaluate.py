@@ -53,17 +53,21 @@ def measure(
 def _feature_spaces(
     config: Config, dataset: str, device: torch.device
 ) -> tuple[list[Extractor], dict[str, str]]:
-    """The spaces that samples are compared in, and what a record says of one that is missing."""
+    """The spaces that samples are compared in, and what a record says of them: which classifier
+    it was, and that Inception is missing."""
     spaces: list[Extractor] = []
+    said = {}
     if config.has_classifier(dataset):
         spaces.append(classifier_features(config, dataset, device))
+        said["classifier_sha256"] = spaces[0].digest
     sha256 = config.inception_sha256(dataset)
     if sha256 is None:
-        return spaces, {}
+        return spaces, said
     weights = find_weights(paths.data_root(config.data_root), sha256)
     if weights is None:
-        return spaces, {"inception_missing": "no weights were there when this was measured"}
-    return [*spaces, InceptionFeatures(weights, device)], {}
+        said["inception_missing"] = "no weights were there when this was measured"
+        return spaces, said
+    return [*spaces, InceptionFeatures(weights, device)], said
 
 
 def classifier_features(config: Config, dataset: str, device: torch.device) -> ClassifierFeatures:

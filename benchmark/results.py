@@ -23,7 +23,11 @@ PLACES = {
     "timing": paths.TIMING_RECORD,
     "classifier": paths.CLASSIFIER_RECORD,
 }
-NO_RESULT = ("reference_count", "inception_missing")  # beside the results of a metrics record
+NO_RESULT = (
+    "reference_count",
+    "classifier_sha256",
+    "inception_missing",
+)  # beside the results of a metrics record
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def read_results(folder: str | Path, wanted: set[Path] | None = None) -> list[Re
     _check_settings(found)
     _check_repetitions([r for r in found if r.record["kind"] in ("training", "metrics")])
     _check_weights(folder, found)
+    _check_classifiers(found)
     return found
 
 
@@ -219,6 +224,23 @@ def _check_repetitions(results: list[Result]) -> None:
                 f"{result.path}: has the same values as {seen[key]}: one measurement, shown twice"
             )
         seen[key] = result.path
+
+
+def _check_classifiers(results: list[Result]) -> None:
+    """The images of a dataset were compared in the features of one classifier; records of earlier
+    versions of the code do not say of which."""
+    seen: dict[str, tuple[str, Path]] = {}
+    keys = {"classifier": "weights_sha256", "metrics": "classifier_sha256"}
+    for result in results:
+        digest = result.metrics.get(keys.get(result.job[0], ""))
+        if digest is None:
+            continue
+        first, path = seen.setdefault(result.job[1], (digest, result.path))
+        if digest != first:
+            raise RecordError(
+                f"{result.path}: another classifier than that of {path}: distances in the features "
+                "of two classifiers are not comparable\n  Run `evaluate` again with one of them."
+            )
 
 
 def _check_weights(folder: Path, results: list[Result]) -> None:

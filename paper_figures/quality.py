@@ -211,4 +211,19 @@ def _notes(
         kinds = [METRIC.fullmatch(metric)["name"] for metric in quality["metric"]]
         fewest = quality["images"][[is_distance(kind) for kind in kinds]].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
-    return notes + source_note(quality, training)
+    return notes + _classifier_note(quality) + source_note(quality, training)
+
+
+def _classifier_note(quality: pd.DataFrame) -> list[str]:
+    """A line where some rows do not say which classifier they were measured with, and others do."""
+    if not len(quality):
+        return []
+    unknown = quality[quality["classifier"].isna()]
+    models = sorted(set(zip(unknown["dataset"], unknown["model"], strict=True)))
+    if not models or len(unknown) == len(quality):
+        return []
+    named = ", ".join(f"{model} on {dataset}" for dataset, model in models)
+    return [
+        "Records of earlier versions of the code do not say which classifier they were measured "
+        f"with, perhaps another training of the same one: {named}."
+    ]

@@ -41,8 +41,8 @@ def training_records(config: Config) -> pd.DataFrame:
 
 
 def quality_records(config: Config) -> pd.DataFrame:
-    """One row per metric value: dataset, model, seed, metric, value, source, file, and images,
-    the smaller number of drawn and real ones."""
+    """One row per metric value: dataset, model, seed, metric, value, source, file, images (the
+    smaller number of drawn and real ones), and classifier, the digest of its weights."""
     rows = []
     for dataset, model, seed in _jobs(config, [REAL, *config.evaluated_models]):
         job = config.evaluation_job(dataset, model)
@@ -55,7 +55,8 @@ def quality_records(config: Config) -> pd.DataFrame:
                     drawn = count_of(found["count"])
                     # A likelihood may be of a split that nothing is compared with.
                     images = min(drawn, values.get(f"reference_count_{found['split']}", drawn))
-                    rows.append(_names(record) | {"metric": name, "value": value, "images": images})
+                    found_with = {"images": images, "classifier": values.get("classifier_sha256")}
+                    rows.append(_names(record) | {"metric": name, "value": value} | found_with)
     return pd.DataFrame(rows)
 
 

@@ -141,6 +141,7 @@ def test_it_does_not_depend_on_the_batch_size(batch_size):
     save_classifier(config)
     expected = measured(config, drawn())
     found = measured(config_of(evaluation__batch_size=batch_size), drawn())
+    assert found.pop("classifier_sha256") == expected.pop("classifier_sha256")
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -321,6 +322,8 @@ def test_both_spaces_are_measured_side_by_side(pixels_for_inception):
     # Pixels that are always 0 leave roots of rounding errors.
     assert found["fid_test_40"] == pytest.approx(expected, rel=1e-4)
     assert "fd_classifier_test_40" in found
+    path = paths.fill(paths.CLASSIFIER, config.run, dataset="digits")
+    assert found["classifier_sha256"] == file_digest(path)
 
 
 def test_without_weights_the_record_says_so(tmp_path):

@@ -490,6 +490,18 @@ def test_inductive_bias(monkeypatch):
     assert len(drawn) == 2
 
 
+def test_records_that_do_not_say_their_classifier_are_named_beside_others():
+    config = make_config()
+    write_quality(config, "vae", 0, 5.0)
+    quality.render(config)
+    assert "which classifier" not in find(paths.TABLE, table="quality", format="md").read_text()
+    write_quality(config, "kaem_is", 0, 6.0, classifier_sha256="a" * 64)
+    quality.render(config)
+    text = find(paths.TABLE, table="quality", format="md").read_text()
+    assert "do not say which classifier" in text
+    assert "vae on digits." in text
+
+
 @pytest.mark.parametrize("render", [quality.render, timing.render, cost.render])
 def test_every_number_names_the_records_it_rests_on(render):
     config = make_config()

@@ -173,6 +173,20 @@ def test_two_seeds_with_the_same_weights():
         read()
 
 
+def test_distances_by_two_classifiers_do_not_mix(records):
+    def measured_with(digit: str):
+        return lambda record: record["metrics"].update(classifier_sha256=digit * 64)
+
+    second = records["metrics"].with_name("seed1.json")
+    forge(records["metrics"], measured_with("a"))
+    assert len(read()) == 13  # the others do not say
+    forge(second, measured_with("a"))
+    assert len(read()) == 13
+    forge(second, measured_with("b"))
+    with pytest.raises(RecordError, match=r"seed1.json: another classifier than that of .*seed0"):
+        read()
+
+
 def test_seeds_of_other_settings_do_not_mix(records):
     second = records["training"].with_name("seed1.json")
     forge(second, lambda record: record.update(config_hash="0" * 16))

@@ -1,4 +1,4 @@
-"""The settings that were tuned are those of the best published trial, and both sides had as many."""
+"""The tuned settings are those of the best published trial, and both sides had as many trials."""
 
 import pytest
 

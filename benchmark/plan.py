@@ -112,6 +112,11 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
             commands = [_command(step, words, config.seeds[0]) for step in levels[best]]
             title = f"# {claim.id} on {dataset}, {best}, {_time(known[best])}"
             recipes.append("\n".join([title, *commands]))
+    if recipes and recorded == Path(paths.PUBLISHED) / config.run:
+        restore = shlex.join(["python", "-m", "benchmark", "restore", *words])
+        recipes.insert(
+            0, f"# What was published, weights included, where the steps look\n{restore}"
+        )
     end = [shlex.join(["python", "-m", "benchmark", "claims", *words])]
     if recorded != own:
         end.append(shlex.join(["python", "-m", "benchmark", "compare", str(own), str(recorded)]))

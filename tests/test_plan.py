@@ -99,6 +99,12 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
     assert plan.plan(CONFIG, [], 400.0, "theirs").endswith(
         "python -m benchmark claims\npython -m benchmark compare results/tiny theirs\n```"
     )
+    # What is published has weights, which come first.
+    Path("results/published").mkdir()
+    Path("theirs").rename("results/published/tiny")
+    published = plan.plan(CONFIG, [], 400.0, "results/published/tiny")
+    commands = [line for line in published.splitlines() if line.startswith("python")]
+    assert commands[0] == "python -m benchmark restore"
     with pytest.raises(RecordError, match="results/tiny: no records are there"):
         plan.plan(CONFIG, [], 400.0)
 

@@ -31,7 +31,9 @@ INSPECTION = {
     "bases": 4,  # prior draws from which single latents depart
     "positions": 15,  # of a latent that is moved
     "moved": 8,  # latents at most: those that matter most
-    "decoded": 2500,  # training images whose posterior draws are decoded and measured
+    "decoded": 2048,  # training images whose posterior draws are decoded and measured
+    "decoded_annealing": 300,  # a chain alone has to find the mode that its image lies in
+    "decoded_burn_in": 100,
 }
 
 # Comparing samplers on a posterior with two modes (`benchmark.power`), the same in every run.

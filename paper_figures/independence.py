@@ -16,7 +16,7 @@ COLUMNS = {
 
 
 def render(config: Config) -> None:
-    """Write tables/independence.{csv,md,tex}, of the first seed; empty cells where not measured.
+    """Write tables/independence.{csv,md,tex}, of the first seed; a row for what was measured.
 
     Raises:
         MissingError: it was measured nowhere.
@@ -31,13 +31,15 @@ def render(config: Config) -> None:
     for dataset in filter(config.measures_independence, config.datasets):
         for model in config.inspected_models:
             rows = select(found, dataset=dataset, model=model)
-            row = {name: rows[name].iloc[0] if len(rows) else None for name in COLUMNS}
+            if not len(rows):
+                continue
+            row = {name: rows[name].iloc[0] for name in COLUMNS}
             values.append({"dataset": dataset, "model": model, **row})
             cells.append(
                 {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
-                | {COLUMNS[k]: "" if v is None else f"{v:.1f}" for k, v in row.items()}
+                | {COLUMNS[k]: f"{v:.1f}" for k, v in row.items()}
             )
-            files.append({c: list(rows["file"]) for c in COLUMNS.values() if len(rows)})
+            files.append(dict.fromkeys(COLUMNS.values(), list(rows["file"])))
     frame = pd.DataFrame(values, columns=["dataset", "model", *COLUMNS])
     notes = [config.note] if config.note else []
     notes += [

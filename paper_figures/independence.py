@@ -39,7 +39,7 @@ def render(config: Config) -> None:
                 {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
                 | {COLUMNS[k]: f"{v:.1f}" for k, v in row.items()}
             )
-            files.append(dict.fromkeys(COLUMNS.values(), list(rows["file"])))
+            files.append({column: list(rows["file"]) for column in COLUMNS.values()})
     frame = pd.DataFrame(values, columns=["dataset", "model", *COLUMNS])
     notes = [config.note] if config.note else []
     notes += [

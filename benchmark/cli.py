@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     published.add_argument(
         "--weights", action="store_true", help="also the classifiers and the first seed's weights"
     )
-    command("restore", _restore, f"copy what {PUBLISHED} has of a run back to its folder")
+    command("restore", _restore, f"copy a run's weights from {PUBLISHED} to where the steps look")
     command("inspect", _inspect, "look into the latents of a trained KAEM", job, seed)
     command("power", _power, "sample a posterior with two modes, with and without a population")
     timing = command("time", _time, "time sampling on one device", job, seed)

@@ -114,9 +114,7 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
             recipes.append("\n".join([title, *commands]))
     if recipes and recorded == Path(paths.PUBLISHED) / config.run:
         restore = shlex.join(["python", "-m", "benchmark", "restore", *words])
-        recipes.insert(
-            0, f"# What was published, weights included, where the steps look\n{restore}"
-        )
+        recipes.insert(0, f"# The published weights, where the steps look for them\n{restore}")
     end = [shlex.join(["python", "-m", "benchmark", "claims", *words])]
     if recorded != own:
         end.append(shlex.join(["python", "-m", "benchmark", "compare", str(own), str(recorded)]))

@@ -1,4 +1,4 @@
-"""`python -m benchmark publish` and `restore`: a run's results, to and from results/published/.
+"""`python -m benchmark publish`: a run's results, to be committed; `restore`: its weights, back.
 
 What is published is small: all that tables and figures need (every record, the loss histories and
 the arrays beside them, the first images of each samples file) and, where it is asked for, what it
@@ -62,21 +62,22 @@ def publish(config: Config, *, weights: bool = False) -> str:
 
 
 def restore(config: Config) -> str:
-    """Copy what was published of the run to its folder, where steps look for it; the samples of a
-    model are drawn again from its weights. Files that are there already stay.
+    """Copy the published weights of the run, and of its classifiers, to where the steps look for
+    them. Files that are there already stay.
 
     Raises:
-        RecordError: nothing is published, or another file is in the way; then nothing was changed.
+        RecordError: no weights are published, or another file is in the way; then nothing was
+            changed.
     """
     source, target = Path(paths.PUBLISHED) / config.run, paths.fill(paths.RUN, config.run)
     files = [
         path.relative_to(source)
-        for folder in (*FOLDERS, "weights")
+        for folder in ("classifier", "weights")
         for path in sorted((source / folder).rglob("*"))
         if path.is_file()
     ]
-    if not files:
-        raise RecordError(f"{source}: nothing is published there")
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise RecordError(f"{source}: no weights are published there")
     missing = [path for path in files if not (target / path).exists()]
     for path in set(files).difference(missing):
         if not filecmp.cmp(source / path, target / path, shallow=False):

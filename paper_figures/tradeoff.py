@@ -1,6 +1,7 @@
 """Figure `tradeoff_<device>`: sample quality against the time that a sample takes, by dataset."""
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmark.config import REAL, Config
 from paper_figures.records import quality_records, select, timing_records, values_of
@@ -109,3 +110,13 @@ def _finish(axis, config: Config, dataset: str, points, name, batch_size) -> Non
     axis.set_yscale("log")
     axis.set_xlabel(f"ms per image, in batches of {batch_size:,}")
     axis.set_ylabel(f"{DISTANCES[name]}, lower is better")
+    for scale in (axis.xaxis, axis.yaxis):
+        _plain_ticks(scale)
+
+
+def _plain_ticks(scale) -> None:
+    """Numbers without powers of ten, which overlap where an axis spans a decade or less."""
+    low, high = scale.get_view_interval()
+    scale.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_formatter(NullFormatter())

@@ -106,26 +106,28 @@ def test_nothing_to_publish(config):
     assert not TARGET.exists()
 
 
-def test_a_restored_run_has_what_was_published_but_for_the_samples(config):
+def test_weights_are_restored_and_no_measurements(config):
     publish(config, weights=True)
     shutil.rmtree("results/tiny")
-    assert "restored 3 files" in restore(config)
-    assert Path("results/tiny/weights/digits/vae/seed0.safetensors").read_bytes() == b"w" * 9
-    assert not Path("results/tiny/samples").exists()
+    assert "restored 2 files" in restore(config)
+    found = {str(p) for p in Path("results/tiny").rglob("*") if p.is_file()}
+    weights = "results/tiny/weights/digits/vae/seed0.safetensors"
+    assert found == {weights, "results/tiny/classifier/digits.safetensors"}
+    assert Path(weights).read_bytes() == b"w" * 9
     assert "restored 0 files" in restore(config)
 
 
 def test_restoring_overwrites_nothing(config):
     publish(config, weights=True)
-    (TARGET / "weights/digits/vae/seed0.safetensors").unlink()
     Path("results/tiny/classifier/digits.safetensors").write_bytes(b"mine")
-    Path("results/tiny/metrics/digits/vae/seed0.json").unlink()
+    Path("results/tiny/weights/digits/vae/seed0.safetensors").unlink()
     with pytest.raises(RecordError, match="not what was published"):
         restore(config)
     assert Path("results/tiny/classifier/digits.safetensors").read_bytes() == b"mine"
-    assert not Path("results/tiny/metrics/digits/vae/seed0.json").exists()
+    assert not Path("results/tiny/weights/digits/vae/seed0.safetensors").exists()
 
 
 def test_nothing_to_restore(config):
-    with pytest.raises(RecordError, match="nothing is published"):
+    publish(config)
+    with pytest.raises(RecordError, match="no weights are published"):
         restore(config)

@@ -46,6 +46,7 @@ def render(config: Config, device: str) -> None:
                 color="0.4",
             )
         _finish(axis, config, dataset, points, name, batch_size)
+    _scale([axis for axis in axes.flat if axis.get_xscale() == "log"])
     for axis in axes.flat[len(config.datasets) :]:
         axis.set_visible(False)
     if handles:
@@ -110,8 +111,15 @@ def _finish(axis, config: Config, dataset: str, points, name, batch_size) -> Non
     axis.set_yscale("log")
     axis.set_xlabel(f"ms per image, in batches of {batch_size:,}")
     axis.set_ylabel(f"{DISTANCES[name]}, lower is better")
-    for scale in (axis.xaxis, axis.yaxis):
-        _plain_ticks(scale)
+
+
+def _scale(measured: list) -> None:
+    """One range of times for all panels, lest a spread of noise look like one of speed."""
+    ends = [axis.get_xlim() for axis in measured]
+    for axis in measured:
+        axis.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
+        _plain_ticks(axis.xaxis)
+        _plain_ticks(axis.yaxis)
 
 
 def _plain_ticks(scale) -> None:

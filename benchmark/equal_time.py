@@ -38,9 +38,7 @@ def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
     missing = [model for model in config.trained_models if model not in costs]
     if missing:
         raise RecordError(f"{recorded}: no training of {', '.join(missing)} is recorded")
-    values = json.loads(
-        json.dumps(config.values)
-    )  # YAML's aliases are one dict, a copy of each here
+    values = json.loads(json.dumps(config.values))  # where YAML had aliases, a dict for each
     values["run"] = RUN
     values["note"] = (
         f"{duration(budget)} of training for every model, by the seconds that an update took in "

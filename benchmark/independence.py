@@ -12,12 +12,11 @@ from torch import Tensor
 
 from benchmark.features import Extractor, Reference
 from benchmark.frechet import frechet_distance, statistics
+from benchmark.inspection import BATCH_SIZE
 from benchmark.pixels import to_float, to_uint8
 from benchmark.posterior_draws import draw_posterior
 from kaem.model import KAEM
 from kaem.posterior import FeaturePosterior
-
-BATCH_SIZE = 100  # images whose posteriors are drawn side by side
 
 
 def independence(

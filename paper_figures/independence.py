@@ -4,7 +4,7 @@ import pandas as pd
 
 from benchmark.config import INSPECTION, Config
 from benchmark.errors import MissingError
-from paper_figures.records import independence_records, select, source_note
+from paper_figures.records import independence_records, source_note
 from paper_figures.style import dataset_label, model_label, save_table
 
 COLUMNS = {
@@ -27,20 +27,14 @@ def render(config: Config) -> None:
             f"{config.run}: nobody asked what the independence of the latents costs\n"
             "  It takes a dataset with classes and enough images; then run the step `inspect`."
         )
-    values, cells, files = [], [], []
-    for dataset in filter(config.measures_independence, config.datasets):
-        for model in config.inspected_models:
-            rows = select(found, dataset=dataset, model=model)
-            if not len(rows):
-                continue
-            row = {name: rows[name].iloc[0] for name in COLUMNS}
-            values.append({"dataset": dataset, "model": model, **row})
-            cells.append(
-                {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
-                | {COLUMNS[k]: f"{v:.1f}" for k, v in row.items()}
-            )
-            files.append({column: list(rows["file"]) for column in COLUMNS.values()})
-    frame = pd.DataFrame(values, columns=["dataset", "model", *COLUMNS])
+    cells, files = [], []
+    for row in found.to_dict("records"):
+        dataset, model = row["dataset"], row["model"]
+        cells.append(
+            {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
+            | {column: f"{row[name]:.1f}" for name, column in COLUMNS.items()}
+        )
+        files.append({column: [row["file"]] for column in COLUMNS.values()})
     notes = [config.note] if config.note else []
     notes += [
         f"FD-classifier of {INSPECTION['decoded']:,} images each, fewer than in the table of "
@@ -50,4 +44,5 @@ def render(config: Config) -> None:
         "construction. The first seed.",
         *source_note(found),
     ]
+    frame = found[["dataset", "model", *COLUMNS]]
     save_table(frame, pd.DataFrame(cells), config, "independence", notes, files)

@@ -17,7 +17,7 @@ from reference.faulty import (
     select_particles_softmax_twice,
 )
 from reference.faulty_metrics import frechet_infinity_of_nested_subsets, to_uint8_truncating
-from reference.gradient_bias import Case, measure
+from reference.gradient_bias import Case, measure, shown_bias
 from reference.posterior import ExactPosterior, toy_data, toy_model
 from scipy import stats
 
@@ -57,9 +57,7 @@ def resampled_weights() -> tuple:
     case = Case("", "", ImportanceSampling(proposals=1000, ess_threshold=0.0))
 
     def bias() -> str:
-        row = measure(model, exact, case, repetitions=200)
-        seen = row["bias"] > 2 * row["noise"]
-        return f"{row['bias']:.1%}" if seen else f"< {2 * row['noise']:.1%}"
+        return shown_bias(measure(model, exact, case, repetitions=200))
 
     ours = bias()
     with patch("kaem.model.select_particles", select_particles_softmax_twice):

@@ -58,18 +58,19 @@ def _gradients(model: KAEM, x: Tensor, sampler, repetitions: int) -> Tensor:
     return torch.stack(rows)
 
 
+def shown_bias(row) -> str:
+    """Of a row of `measure`; a bias that its noise could hide is only bounded."""
+    seen = row["bias"] > 2 * row["noise"]
+    return f"{row['bias']:.1%}" if seen else f"< {2 * row['noise']:.1%}"
+
+
 def as_markdown(table: pd.DataFrame) -> str:
-    """The table as the documents show it; a bias that its noise could hide is only bounded."""
-
-    def bias(row) -> str:
-        seen = row["bias"] > 2 * row["noise"]
-        return f"{row['bias']:.1%}" if seen else f"< {2 * row['noise']:.1%}"
-
+    """The table as the documents show it."""
     cells = pd.DataFrame(
         {
             "Sampler": table["sampler"],
             "Setting": table["setting"],
-            "Bias": table.apply(bias, axis=1),
+            "Bias": table.apply(shown_bias, axis=1),
             "± noise": table["noise"].map("{:.1%}".format),
             "Error of one update": table["error"].map("{:.0%}".format),
         }

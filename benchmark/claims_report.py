@@ -13,10 +13,10 @@ from benchmark.datasets import reference_splits
 from benchmark.errors import RecordError
 from benchmark.files import atomic, write_json
 from benchmark.judge import DRIFT, judge_all
+from benchmark.names import DEVICE_LABELS
 from benchmark.results import Result, by_job, place, read_results
 from benchmark.statistics import CONFIDENCE
 
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 JOBS = {"training": "training_job", "metrics": "evaluation_job", "timing": "timing_job"}
 
 
@@ -129,7 +129,7 @@ def brief(config: Config, verdicts: list[Verdict]) -> str:
     rows: dict[tuple, dict[str, str]] = {}
     for verdict in verdicts:
         if verdict.verdict != NOT_RUN:
-            where = DEVICES.get(verdict.device, "")
+            where = DEVICE_LABELS.get(verdict.device, "")
             said = f"{verdict.claim.claim} {where and f'({where})'}".rstrip()
             row = rows.setdefault((verdict.claim.id, where), {"What the paper claims": said})
             row[config.facts(verdict.dataset).title] = _in_brief(verdict)
@@ -169,7 +169,7 @@ def _cells(config: Config, verdict: Verdict) -> dict[str, str]:
 
 
 def _where(config: Config, verdict: Verdict) -> str:
-    device = DEVICES.get(verdict.device)
+    device = DEVICE_LABELS.get(verdict.device)
     return config.facts(verdict.dataset).title + (f", {device}" if device else "")
 
 

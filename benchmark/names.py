@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 
+DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}  # what a device is called in tables and figures
+
 # <metric>_<reference>_<images>
 METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>\d+k?)")
 

@@ -12,7 +12,8 @@ from matplotlib.ticker import NullFormatter
 
 from benchmark import paths
 from benchmark.errors import RecordError, exit_code
-from paper_figures.style import DEVICE_LABELS, FULL, use_style, write_figure, write_table
+from benchmark.names import DEVICE_LABELS
+from paper_figures.style import FULL, use_style, write_figure, write_table
 
 RUN = "scaling"
 UPPER = 3  # values at the upper end, where the fixed cost counts least

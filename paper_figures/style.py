@@ -35,8 +35,6 @@ LABELS = {
     **{f"ddim_{steps}": f"DDIM-{steps}" for steps in (10, 20, 50, 100)},
 }
 
-DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}
-
 FULL = 7.0  # inches, both columns of a two-column paper
 
 PRIOR_BEFORE = "0.6"

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from benchmark.config import Config
+from benchmark.names import DEVICE_LABELS
 from paper_figures.records import DEVICES, select, source_note, timing_records
-from paper_figures.style import DEVICE_LABELS, dataset_label, model_label, save_table
+from paper_figures.style import dataset_label, model_label, save_table
 
 COLUMNS = [
     "dataset",

@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmark.config import REAL, Config
+from benchmark.names import DEVICE_LABELS
 from paper_figures.records import quality_records, select, timing_records, values_of
 from paper_figures.style import (
-    DEVICE_LABELS,
     FULL,
     dataset_label,
     model_colours,

@@ -24,16 +24,14 @@ OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb912
 INSPECTION = {
     "images": 400,
     "chains": 2,  # of the posterior of each image, from independent prior draws
-    "annealing": 60,  # passes from the prior to the posterior
-    "burn_in": 30,
-    "kept": 90,
+    "annealing": 300,  # passes from the prior to the posterior: to find the mode of each image
+    "burn_in": 100,
+    "kept": 400,
     "sobol_draws": 1000,
     "bases": 4,  # prior draws from which single latents depart
     "positions": 15,  # of a latent that is moved
     "moved": 8,  # latents at most: those that matter most
     "decoded": 2048,  # training images whose posterior draws are decoded and measured
-    "decoded_annealing": 300,  # a chain alone has to find the mode that its image lies in
-    "decoded_burn_in": 100,
 }
 
 # Comparing samplers on a posterior with two modes (`benchmark.power`), the same in every run.

@@ -222,7 +222,7 @@ def _independence(
         data.images["train"][: job.settings["decoded"]],
         space,
         reference_of(config, data, job.settings["reference"], space),
-        {name: job.settings[f"decoded_{name}"] for name in ("annealing", "burn_in")},
+        {name: job.settings[name] for name in ("annealing", "burn_in")},
         generator("independence", job.dataset, job.model, seed, device=device),
     )
 

@@ -50,8 +50,6 @@ FEW = {
     "positions": 5,
     "moved": 2,
     "decoded": 70,
-    "decoded_annealing": 10,
-    "decoded_burn_in": 5,
 }
 # Renderer, its arguments, and the figures of one model, which is enough of each kind.
 FIGURES = [

@@ -1,4 +1,4 @@
-"""The tuned settings are those of the best published trial, and both sides had as many trials."""
+"""The tuned settings are those of the best published trial, and all sides had as many trials."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from benchmark.paths import ROOT
 from benchmark.records import read_record
 
 TUNING, CPU = (load_config(ROOT / f"config/{name}.yaml") for name in ("tuning", "cpu"))
-TUNED = ("kaem_ula", "vae")
+TUNED = ("kaem_ula", "vae", "latent_ebm")
 FOLDER = ROOT / "results/published/tuning/metrics/mnist"
 
 

@@ -211,19 +211,27 @@ def _notes(
         kinds = [METRIC.fullmatch(metric)["name"] for metric in quality["metric"]]
         fewest = quality["images"][[is_distance(kind) for kind in kinds]].min()
         notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
-    return notes + _classifier_note(quality) + source_note(quality, training)
+    return notes + _classifier_note(config, quality) + source_note(quality, training)
 
 
-def _classifier_note(quality: pd.DataFrame) -> list[str]:
-    """A line where some rows do not say which classifier they were measured with, and others do."""
+def _classifier_note(config: Config, quality: pd.DataFrame) -> list[str]:
+    """A line where some rows do not say which classifier they were measured with, and others do.
+
+    It names whichever rows are fewer.
+    """
     if not len(quality):
         return []
-    unknown = quality[quality["classifier"].isna()]
-    models = sorted(set(zip(unknown["dataset"], unknown["model"], strict=True)))
-    if not models or len(unknown) == len(quality):
+    rows = quality.groupby(["dataset", "model"], sort=False)["classifier"]
+    says = rows.agg(lambda digests: digests.notna().all())
+    silent, others = list(says[~says].index), list(says[says].index)
+    if not silent or not others:
         return []
-    named = ", ".join(f"{model} on {dataset}" for dataset, model in models)
+    if len(silent) <= len(others):
+        who, fewer = "The records of these rows", silent
+    else:
+        who, fewer = "The records of all rows but these", others
+    names = [f"{model_label(config, m)} ({dataset_label(config, d)})" for d, m in fewer]
     return [
-        "Records of earlier versions of the code do not say which classifier they were measured "
-        f"with, perhaps another training of the same one: {named}."
+        f"{who}, made by an earlier version of the code, do not say which classifier they were "
+        f"measured with, perhaps another training of the same one: {', '.join(names)}."
     ]

@@ -498,8 +498,15 @@ def test_records_that_do_not_say_their_classifier_are_named_beside_others():
     write_quality(config, "kaem_is", 0, 6.0, classifier_sha256="a" * 64)
     quality.render(config)
     text = find(paths.TABLE, table="quality", format="md").read_text()
+    assert "The records of these rows" in text
     assert "do not say which classifier" in text
-    assert "vae on digits." in text
+    assert "of the same one: VAE (" in text
+    # The shorter list: the one row that says it, of three.
+    write_quality(config, "real", 0, 1.0)
+    quality.render(config)
+    text = find(paths.TABLE, table="quality", format="md").read_text()
+    assert "The records of all rows but these" in text
+    assert "of the same one: KAEM-IS (" in text
 
 
 @pytest.mark.parametrize("render", [quality.render, timing.render, cost.render])

@@ -17,6 +17,7 @@ from benchmark.progress import duration
 from benchmark.results import by_job, read_results
 
 RUN = "equal_time"
+HEAD = ("run", "note")  # what a run says of itself, first in its file
 
 
 def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
@@ -39,11 +40,8 @@ def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
     if missing:
         raise RecordError(f"{recorded}: no training of {', '.join(missing)} is recorded")
     values = json.loads(json.dumps(config.values))  # where YAML had aliases, a dict for each
-    values["run"] = RUN
-    values["note"] = (
-        f"{duration(budget)} of training for every model, by the seconds that an update took in "
-        f"{config.run}: as many updates as fit."
-    )
+    note = f"{duration(budget)} of training for every model: as many updates as fit."
+    values = {"run": RUN, "note": note} | {k: v for k, v in values.items() if k not in HEAD}
     for model in config.trained_models:
         updates = max(1, round(budget / statistics.median(costs[model])))
         values["models"][model].setdefault("training", {})["updates"] = updates
@@ -51,5 +49,5 @@ def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
         f"# {config.run}, with {duration(budget)} of training for every model. Written by\n"
         f"# `python -m benchmark equal-time`, which knows what an update costs from {recorded}.\n"
         f"#\n#   snakemake --cores all --configfile config/{RUN}.yaml\n"
-        + yaml.safe_dump(values, sort_keys=False)
+        + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
     )

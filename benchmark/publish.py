@@ -21,7 +21,7 @@ from benchmark.sample import open_samples, save_samples
 FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power")
 KINDS = (".json", ".csv", ".npz")
 SHOWN = 64  # images of each samples file
-LARGEST_WEIGHTS = 2 * 2**20  # bytes of a weights file that is published
+LARGEST_WEIGHTS = 4 * 2**20  # bytes of a weights file that is published
 
 
 def publish(config: Config, *, weights: bool = False) -> str:

@@ -17,6 +17,7 @@ from paper_figures.style import (
 
 DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
 MOST_COLUMNS = 2
+MARGIN = 0.03  # of the axis of times on either side, beyond matplotlib's
 MARKERS = {"kaem": "o", "vae": "s", "ebm": "^", "diffusion": "D"}
 
 
@@ -115,9 +116,14 @@ def _finish(axis, config: Config, dataset: str, points, name, batch_size) -> Non
 
 def _scale(measured: list) -> None:
     """One range of times for all panels, lest a spread of noise look like one of speed."""
-    ends = [axis.get_xlim() for axis in measured]
+    if not measured:
+        return
+    lows, highs = zip(*(axis.get_xlim() for axis in measured), strict=True)
+    low, high = min(lows), max(highs)
+    # Of the whole range: the margin of a panel with a small one would cut its markers.
+    margin = (high / low) ** MARGIN
     for axis in measured:
-        axis.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
+        axis.set_xlim(low / margin, high * margin)
         _plain_ticks(axis.xaxis)
         _plain_ticks(axis.yaxis)
 

@@ -17,7 +17,6 @@ from benchmark.progress import duration
 from benchmark.results import by_job, read_results
 
 RUN = "equal_time"
-HEAD = ("run", "note")  # what a run says of itself, first in its file
 
 
 def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
@@ -41,7 +40,8 @@ def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
         raise RecordError(f"{recorded}: no training of {', '.join(missing)} is recorded")
     values = json.loads(json.dumps(config.values))  # where YAML had aliases, a dict for each
     note = f"{duration(budget)} of training for every model: as many updates as fit."
-    values = {"run": RUN, "note": note} | {k: v for k, v in values.items() if k not in HEAD}
+    said = {"run": RUN, "note": note}
+    values = said | values | said  # first in the file, and instead of the given run's
     for model in config.trained_models:
         updates = max(1, round(budget / statistics.median(costs[model])))
         values["models"][model].setdefault("training", {})["updates"] = updates

@@ -21,7 +21,7 @@ from benchmark.sample import open_samples, save_samples
 FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power")
 KINDS = (".json", ".csv", ".npz")
 SHOWN = 64  # images of each samples file
-LARGEST_WEIGHTS = 4 * 2**20  # bytes of a weights file that is published
+LARGEST_WEIGHTS = 4 * 2**20  # bytes of a model's weights that are published
 
 
 def publish(config: Config, *, weights: bool = False) -> str:
@@ -92,11 +92,13 @@ def restore(config: Config) -> str:
 
 
 def _small_weights(config: Config) -> list[Path]:
-    """The classifiers, and the weights of the first seed."""
+    """The classifiers, without which nothing can be measured again, and the first seed's weights,
+    where they are small."""
     names = [{"dataset": d, "model": m} for d in config.datasets for m in config.trained_models]
     found = [paths.fill(paths.CLASSIFIER, config.run, dataset=each) for each in config.datasets]
-    found += [paths.fill(paths.WEIGHTS, config.run, seed=config.seeds[0], **each) for each in names]
-    return [each for each in found if each.is_file() and each.stat().st_size <= LARGEST_WEIGHTS]
+    weights = [paths.fill(paths.WEIGHTS, config.run, seed=config.seeds[0], **n) for n in names]
+    found += [w for w in weights if w.is_file() and w.stat().st_size <= LARGEST_WEIGHTS]
+    return [each for each in found if each.is_file()]
 
 
 def _copy_samples(config: Config, source: Path, target: Path) -> None:

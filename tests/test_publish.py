@@ -46,7 +46,7 @@ def config(tmp_path, monkeypatch) -> Config:
         weights.write_bytes(b"w" * size)
     classifier = paths.fill(paths.CLASSIFIER, config.run, dataset="digits")
     classifier.parent.mkdir(parents=True)
-    classifier.write_bytes(b"classifier")
+    classifier.write_bytes(b"c" * (LARGEST_WEIGHTS + 1))  # of any size
     return config
 
 

@@ -1,15 +1,18 @@
 """`python -m benchmark compare MINE PUBLISHED`: do the records of a rerun agree with others?
 
-Each metric of each model is tested twice: for a difference (Welch's t-test) and for equivalence
-within a stated margin (two one-sided tests). What varies between training seeds and what varies
-between samples of one model are told apart where records give a standard error. Times of different
-machines are never set beside each other: only the ratio to one model timed on the same machine is.
+Each metric of each model is tested twice: for a difference (a t-test) and for equivalence within a
+stated margin (two one-sided tests). A rerun with the same seeds starts from the same weights and
+sees the same batches, so each seed is set against its twin. What varies between training seeds and
+what varies between samples of one model are told apart where records give a standard error. Times
+of different machines are never set beside each other: only the ratio to one model timed on the same
+machine is.
 """
 
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +31,16 @@ UNTESTED = re.compile(
     r"nats(_error)?|bits_per_dimension_error|.*_se"
 )  # bits say it, or an error of another
 REFERENCE = "vae"  # to whose times others are compared, where it was timed
+
+
+class Side(NamedTuple):
+    """One metric on one side."""
+
+    values: list[float]
+    """One of each seed."""
+    errors: list[float] | None
+    """Their standard errors of sampling, where the records give them."""
+
 
 Pair = tuple[list[Result], list[Result]]
 Said = dict[str, list[str]]
@@ -49,12 +62,13 @@ def compare(mine: str | Path, published: str | Path) -> str:
     quality = [row for job, pair in pairs.items() for row in _quality(job, pair, said)]
     parts = [
         f"Mine: {mine}. Published: {published}.",
-        f"Tested at {ALPHA:.0%} each: different (Welch), equivalent (two one-sided tests) within "
+        f"Tested at {ALPHA:.0%} each: different (t-test), equivalent (two one-sided tests) within "
         f"{RELATIVE_MARGIN:.0%} of the published mean of a distance, or {ABSOLUTE_MARGIN} of a "
-        "share or of bits per dimension. Nothing is corrected for the number of tests: one in "
-        f"{1 / ALPHA:.0f} finds a difference where there is none. With one training seed on a side "
-        "only the sampling error is known, where it is recorded: such a difference may be one of "
-        "seeds.",
+        "share or of bits per dimension; equal is the same to every digit. Seeds that both sides "
+        "have are compared in pairs, other seeds by their means (Welch). Nothing is corrected for "
+        f"the number of tests: one in {1 / ALPHA:.0f} finds a difference where there is none. With "
+        "one training seed on a side only the sampling error is known, where it is recorded: such "
+        "a difference may be one of training.",
         _table(quality) or "No metric of samples is on both sides.",
         "Speed, as ratios of the times of two models on one machine, mine beside published; the "
         f"{CONFIDENCE:.0%} interval of their ratio has its ends {DRIFT - 1:.0%} further out: no "
@@ -105,6 +119,7 @@ def _quality(job: tuple, pair: Pair, said: Said) -> Iterator[dict]:
     kind, dataset, model, _ = job
     if kind != "metrics":
         return
+    twins = _twins(pair)
     names = [set.intersection(*(set(r.metrics) for r in results)) for results in pair]
     for name in sorted(names[0] ^ names[1]):
         if METRIC.fullmatch(name):
@@ -112,11 +127,27 @@ def _quality(job: tuple, pair: Pair, said: Said) -> Iterator[dict]:
     for name in sorted(names[0] & names[1]):
         found = METRIC.fullmatch(name)
         if found and not UNTESTED.fullmatch(found["name"]):
-            values = [[r.metrics[name] for r in results] for results in pair]
-            errors = [_sampling_errors(name, results) for results in pair]
+            sides = [_measured(name, results) for results in pair]
+            matched = [_measured(name, results) for results in twins] if twins else None
             yield {"Dataset": dataset, "Model": model, "Metric": name} | _tested(
-                found["name"], values, errors
+                found["name"], sides, matched
             )
+
+
+def _twins(pair: Pair) -> Pair | None:
+    """The results of the seeds that both sides have, seed by seed.
+
+    None where there are none, or where one such pair would stand for several seeds of each side.
+    """
+    sides = [{result.seed: result for result in results} for results in pair]
+    common = sorted(sides[0].keys() & sides[1].keys())
+    if not common or (len(common) == 1 and min(map(len, pair)) > 1):
+        return None
+    return tuple([side[seed] for seed in common] for side in sides)
+
+
+def _measured(name: str, results: list[Result]) -> Side:
+    return Side([r.metrics[name] for r in results], _sampling_errors(name, results))
 
 
 def _sampling_errors(name: str, results: list[Result]) -> list[float] | None:
@@ -128,38 +159,44 @@ def _sampling_errors(name: str, results: list[Result]) -> list[float] | None:
     return None
 
 
-def _tested(metric: str, values: list[list[float]], errors: list[list[float] | None]) -> dict:
-    means = [float(np.mean(each)) for each in values]
+def _tested(metric: str, sides: list[Side], twins: list[Side] | None) -> dict:
+    used = twins or sides
+    means = [float(np.mean(side.values)) for side in used]
     relative = is_distance(metric) or metric.startswith(("fd_", "kid_"))
     margin = RELATIVE_MARGIN * abs(means[1]) if relative else ABSOLUTE_MARGIN
-    counts = " and ".join(str(len(each)) for each in values)
-    if min(map(len, values)) > 1:
-        estimates, basis = [mean_estimate(each) for each in values], f"{counts} seeds"
-    elif None not in errors:
-        estimates = [
-            Estimate(mean, math.hypot(*each) / len(each))
-            for mean, each in zip(means, errors, strict=True)
-        ]
-        basis = f"sampling error alone, {counts} seeds"
-    else:
-        estimates, basis = [Estimate(mean, math.inf) for mean in means], f"none: {counts} seeds"
-    difference = estimates[0] - estimates[1]
+    difference, basis = _difference(used, paired=twins is not None)
     low, high = difference.interval()
+    equal = twins is not None and twins[0].values == twins[1].values
     return {
         "Mine": f"{means[0]:.4g}",
         "Published": f"{means[1]:.4g}",
         "Difference": f"{difference.value:+.3g}",
         "Interval": f"{low:.3g} to {high:.3g}" if math.isfinite(low) else "",
         "Margin": f"{margin:.3g}",
-        "Finding": _finding(difference, margin),
+        "Finding": "equal" if equal else _finding(difference, margin),
         "Rests on": basis,
-        "SD of training": _apart(
-            [_training_sd(*each) for each in zip(values, errors, strict=True)]
-        ),
+        "SD of training": _apart([_training_sd(side.values, side.errors) for side in sides]),
         "SD of sampling": _apart(
-            [each and math.hypot(*each) / len(each) ** 0.5 for each in errors]
+            [side.errors and math.hypot(*side.errors) / len(side.errors) ** 0.5 for side in sides]
         ),
     }
+
+
+def _difference(sides: list[Side], *, paired: bool) -> tuple[Estimate, str]:
+    """Mine less published, and what its standard error rests on."""
+    mine, published = sides
+    counts = " and ".join(str(len(side.values)) for side in sides)
+    if min(len(side.values) for side in sides) > 1:
+        if paired:
+            each = np.subtract(mine.values, published.values).tolist()
+            return mean_estimate(each), f"{len(each)} pairs of seeds"
+        return mean_estimate(mine.values) - mean_estimate(published.values), f"{counts} seeds"
+    basis = "one seed of both" if paired else f"{counts} seeds"
+    means = [float(np.mean(side.values)) for side in sides]
+    if None in (mine.errors, published.errors):
+        return Estimate(means[0] - means[1], math.inf), f"none: {basis}"
+    errors = [math.hypot(*side.errors) / len(side.errors) for side in sides]
+    return Estimate(means[0] - means[1], math.hypot(*errors)), f"sampling error alone, {basis}"
 
 
 def _finding(difference: Estimate, margin: float) -> str:

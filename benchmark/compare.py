@@ -89,21 +89,22 @@ def _pairs(sides: list[dict], said: Said) -> Iterator[tuple[tuple, Pair]]:
         kind, dataset, model, device = job
         if kind == "classifier":
             continue
-        name = " ".join(filter(None, (dataset, model, kind, device)))
+        what, name = " ".join(filter(None, (kind, device))), f"{dataset} {model}"
         pair = tuple(side.get(job, []) for side in sides)
         hashes = {_identity(result) for results in pair for result in results}
         digests = [{result.record["digest"] for result in results} for results in pair]
         seeds = [{result.seed for result in results} for results in pair]
         if not all(pair):
-            said.setdefault(f"{'Published' if pair[1] else 'Mine'} alone", []).append(name)
+            said.setdefault(f"{'Published' if pair[1] else 'Mine'} alone, {what}", []).append(name)
         elif len(hashes) > 1:
-            said.setdefault("Not compared, for the settings differ", []).append(name)
+            said.setdefault(f"Not compared, for the settings differ, {what}", []).append(name)
         elif digests[0] & digests[1]:
-            said.setdefault("Not compared, for a record is a copy, not a rerun", []).append(name)
+            why = f"Not compared, for a record is a copy, not a rerun, {what}"
+            said.setdefault(why, []).append(name)
         else:
             for owner, more in (("Mine", seeds[0] - seeds[1]), ("Published", seeds[1] - seeds[0])):
                 for seed in sorted(more) if kind != "timing" else ():
-                    said.setdefault(f"{owner} alone", []).append(f"{name} seed {seed}")
+                    said.setdefault(f"{owner} alone, {what}", []).append(f"{name} seed {seed}")
             yield job, pair
 
 

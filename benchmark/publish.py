@@ -3,6 +3,9 @@
 What is published is small: all that tables and figures need (every record, the loss histories and
 the arrays beside them, the first images of each samples file) and, where it is asked for, what it
 takes to draw and measure the images again: the classifiers, and small weights of the first seed.
+
+Records of the same configuration that were made again, on another machine say, may lie in a folder
+`repeat/` of the run. They are published with it, and `snakemake figures` compares them.
 """
 
 import filecmp
@@ -18,7 +21,8 @@ from benchmark.files import atomic
 from benchmark.records import read_record
 from benchmark.sample import open_samples, save_samples
 
-FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power")
+REPEAT = "repeat"  # the records of a rerun
+FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power", REPEAT)
 KINDS = (".json", ".csv", ".npz")
 SHOWN = 64  # images of each samples file
 LARGEST_WEIGHTS = 4 * 2**20  # bytes of a model's weights that are published

@@ -9,10 +9,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmark.cli import add_config_arguments, config_from
+from benchmark.compare import compare
 from benchmark.config import Config
 from benchmark.errors import BenchmarkError, MissingError, exit_code
+from benchmark.files import atomic
 from benchmark.paths import PUBLISHED
 from benchmark.provenance import available_cores
+from benchmark.publish import REPEAT
 from paper_figures import (
     cost,
     explorer,
@@ -77,8 +80,11 @@ def _render(config: Config, name: str, chosen: tuple[str, ...]) -> str:
 
 
 def render_published() -> None:
-    """`render_all` and the claims for every run of results/published/, in processes of their own:
-    the folder of the results is fixed as `benchmark.paths` is loaded."""
+    """`render_all`, the claims and the comparison with a rerun for every run of results/published/.
+
+    The first two in processes of their own: the folder of the results is fixed as `benchmark.paths`
+    is loaded.
+    """
     folder = Path(PUBLISHED)
     configs = sorted(folder.glob("*/config.yaml"))
     if not configs:
@@ -92,6 +98,14 @@ def render_published() -> None:
             )
             if done.returncode:  # the command itself has said why
                 raise BenchmarkError(f"{path}: not everything could be rendered")
+        render_comparison(path.parent)
+
+
+def render_comparison(run: Path) -> None:
+    """Write compare.md: a published run beside its rerun, where it has one."""
+    if (run / REPEAT).is_dir():
+        with atomic(run / "compare.md") as temporary:
+            temporary.write_text(compare(run / REPEAT, run) + "\n")
 
 
 def main() -> int:

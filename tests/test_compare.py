@@ -209,9 +209,9 @@ def test_missing_partial_foreign_and_copied_records_are_said(capsys):
     Path("results/tiny/metrics/mnist/kaem_ula").rename("theirs/metrics/mnist/kaem_ula")
     rows, text = compared(capsys, mine, theirs)
     assert set(rows) == {("vae", FD)}
-    assert "- Mine alone: mnist vae metrics seed 2" in text
-    assert "- Published alone: mnist kaem_is metrics" in text
-    assert "- Not compared, for a record is a copy, not a rerun: mnist kaem_ula metrics" in text
+    assert "- Mine alone, metrics: mnist vae seed 2" in text
+    assert "- Published alone, metrics: mnist kaem_is" in text
+    assert "for a record is a copy, not a rerun, metrics: mnist kaem_ula" in text
 
 
 def test_other_settings_are_not_compared(capsys):
@@ -222,6 +222,6 @@ def test_other_settings_are_not_compared(capsys):
     assert cli.main(["compare", str(mine), "theirs"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: mine and theirs have no comparable records in common")
-    assert "for the settings differ: mnist vae metrics" in said
+    assert "for the settings differ, metrics: mnist vae" in said
     assert cli.main(["compare", "mine", "nowhere"]) == 1
     assert "nowhere: no records are there" in capsys.readouterr().err

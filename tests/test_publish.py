@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from reference.configs import tiny_config
+from reference.records import forge
 
 from benchmark import paths
 from benchmark.config import Config
@@ -16,6 +17,7 @@ from benchmark.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
 from benchmark.records import write_record
 from benchmark.sample import open_samples, save_samples
 from paper_figures import quality
+from paper_figures.__main__ import render_comparison
 
 CPU = torch.device("cpu")
 TARGET = Path("results/published/tiny")
@@ -77,6 +79,20 @@ def test_what_is_published_renders_the_same(config, monkeypatch):
     again = Config(yaml.safe_load((TARGET / "config.yaml").read_text()), "published")
     quality.render(again)
     assert (TARGET / "tables/quality.csv").read_text() == here
+
+
+def test_a_rerun_is_published_with_the_run_and_compared_with_it(config):
+    publish(config)
+    render_comparison(TARGET)
+    assert not (TARGET / "compare.md").exists()
+    rerun = Path("results/tiny/repeat")
+    shutil.copytree("results/tiny/metrics", rerun / "metrics")
+    forge(rerun / "metrics/digits/vae/seed0.json", lambda r: r.update(wall_time_s=2.0))
+    publish(config)
+    render_comparison(TARGET)
+    row = next(r for r in (TARGET / "compare.md").read_text().splitlines() if "fd_class" in r)
+    assert " equal " in row
+    assert "one seed of both" in row
 
 
 def test_an_earlier_publication_is_replaced(config):

@@ -30,6 +30,10 @@ ERRORS = {"infinity_": "infinity_se_", "bits_per_dimension_": "bits_per_dimensio
 UNTESTED = re.compile(
     r"nats(_error)?|bits_per_dimension_error|.*_se"
 )  # bits say it, or an error of another
+OTHER_CLASSIFIER = (
+    "Measured with another training of the classifier, by which its features differ as well "
+    "(`benchmark restore` brings the published one)"
+)
 REFERENCE = "vae"  # to whose times others are compared, where it was timed
 
 
@@ -125,6 +129,9 @@ def _quality(job: tuple, pair: Pair, said: Said) -> Iterator[dict]:
     for name in sorted(names[0] ^ names[1]):
         if METRIC.fullmatch(name):
             said.setdefault("Not measured on both sides", []).append(f"{dataset} {model} {name}")
+    classifiers = [{r.metrics.get("classifier_sha256") for r in each} - {None} for each in pair]
+    if all(classifiers) and classifiers[0] != classifiers[1]:
+        said.setdefault(OTHER_CLASSIFIER, []).append(f"{dataset} {model}")
     for name in sorted(names[0] & names[1]):
         found = METRIC.fullmatch(name)
         if found and not UNTESTED.fullmatch(found["name"]):

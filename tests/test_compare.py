@@ -214,6 +214,19 @@ def test_missing_partial_foreign_and_copied_records_are_said(capsys):
     assert "for a record is a copy, not a rerun, metrics: mnist kaem_ula" in text
 
 
+@pytest.mark.parametrize(("theirs", "said"), [("a", False), ("b", True), (None, False)])
+def test_another_classifier_is_said(theirs, said, capsys):
+    folders = [folder_of(name, write_seeds, MINE) for name in ("mine", "theirs")]
+    for folder, digit in zip(folders, ("a", theirs), strict=True):
+        for path in folder.rglob("seed*.json"):
+            if digit:
+                forge(path, lambda r, d=digit: r["metrics"].update(classifier_sha256=d * 64))
+            forge(path, lambda r, f=folder: r.update(wall_time_s=float(len(f.name))))
+    _, text = compared(capsys, *folders)
+    assert ("another training of the classifier" in text) == said
+    assert not said or text.rstrip().endswith(": mnist vae")
+
+
 def test_other_settings_are_not_compared(capsys):
     mine = folder_of("mine", write_seeds, MINE)
     shutil.copytree("mine", "theirs")

@@ -212,7 +212,7 @@ def _finding(difference: Estimate, margin: float) -> str:
         return "not tested: its error is not known"
     different = difference.p_different() < ALPHA
     equivalent = difference.p_equivalent(margin) < ALPHA
-    words = {(True, True): "different, by less than the margin", (True, False): "different"}
+    words = {(True, True): "equivalent, though different", (True, False): "different"}
     return words.get((different, equivalent), "equivalent" if equivalent else "undecided")
 
 

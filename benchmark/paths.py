@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent  # of the repository
 
 RESULTS = os.environ.get("KAEM_RESULTS", "results")
 PUBLISHED = "results/published"
+REPEAT = "repeat"  # in a run's folder, the records of a rerun
 
 RUN = RESULTS + "/{run}"
 

@@ -18,10 +18,10 @@ from benchmark import paths
 from benchmark.config import REAL, Config
 from benchmark.errors import RecordError
 from benchmark.files import atomic
+from benchmark.paths import REPEAT
 from benchmark.records import read_record
 from benchmark.sample import open_samples, save_samples
 
-REPEAT = "repeat"  # the records of a rerun
 FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power", REPEAT)
 KINDS = (".json", ".csv", ".npz")
 SHOWN = 64  # images of each samples file

@@ -9,13 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmark.cli import add_config_arguments, config_from
-from benchmark.compare import compare
 from benchmark.config import Config
 from benchmark.errors import BenchmarkError, MissingError, exit_code
 from benchmark.files import atomic
-from benchmark.paths import PUBLISHED
+from benchmark.paths import PUBLISHED, REPEAT
 from benchmark.provenance import available_cores
-from benchmark.publish import REPEAT
 from paper_figures import (
     cost,
     explorer,
@@ -104,6 +102,8 @@ def render_published() -> None:
 def render_comparison(run: Path) -> None:
     """Write compare.md: a published run beside its rerun, where it has one."""
     if (run / REPEAT).is_dir():
+        from benchmark.compare import compare  # loads torch, for which no other rendering waits
+
         with atomic(run / "compare.md") as temporary:
             temporary.write_text(compare(run / REPEAT, run) + "\n")
 

@@ -192,19 +192,25 @@ def _tested(metric: str, sides: list[Side], twins: list[Side] | None) -> dict:
 
 def _difference(sides: list[Side], *, paired: bool) -> tuple[Estimate, str]:
     """Mine less published, and what its standard error rests on."""
-    mine, published = sides
-    counts = " and ".join(str(len(side.values)) for side in sides)
-    if min(len(side.values) for side in sides) > 1:
-        if paired:
-            each = np.subtract(mine.values, published.values).tolist()
-            return mean_estimate(each), f"{len(each)} pairs of seeds"
-        return mean_estimate(mine.values) - mean_estimate(published.values), f"{counts} seeds"
-    basis = "one seed of both" if paired else f"{counts} seeds"
-    means = [float(np.mean(side.values)) for side in sides]
-    if None in (mine.errors, published.errors):
-        return Estimate(means[0] - means[1], math.inf), f"none: {basis}"
-    errors = [math.hypot(*side.errors) / len(side.errors) for side in sides]
-    return Estimate(means[0] - means[1], math.hypot(*errors)), f"sampling error alone, {basis}"
+    several = min(len(side.values) for side in sides) > 1
+    if several and paired:
+        each = np.subtract(*(side.values for side in sides)).tolist()
+        return mean_estimate(each), f"{len(each)} pairs of seeds"
+    basis = f"{' and '.join(str(len(side.values)) for side in sides)} seeds"
+    if several:
+        estimates = [mean_estimate(side.values) for side in sides]
+    else:
+        known = all(side.errors for side in sides)
+        estimates = [
+            Estimate(
+                float(np.mean(side.values)),
+                math.hypot(*side.errors) / len(side.errors) if known else math.inf,
+            )
+            for side in sides
+        ]
+        basis = "one seed of both" if paired else basis
+        basis = f"{'sampling error alone,' if known else 'none:'} {basis}"
+    return estimates[0] - estimates[1], basis
 
 
 def _finding(difference: Estimate, margin: float) -> str:

@@ -83,7 +83,7 @@ def test_other_seeds_are_tested_for_difference_and_equivalence(published, findin
         stats.ttest_ind([m + s for m in MINE], published, equal_var=False, alternative=side)
         for s, side in ((margin, "greater"), (-margin, "less"))
     ]
-    assert (max(t.pvalue for t in inside) < 0.05) == (finding.startswith("equivalent"))
+    assert (max(t.pvalue for t in inside) < 0.05) == finding.startswith("equivalent")
     assert float(row["Difference"]) == pytest.approx(sum(MINE) / 3 - sum(published) / 3, rel=0.01)
 
 
@@ -116,7 +116,7 @@ def test_the_same_seeds_are_compared_in_pairs(shifts, finding, capsys):
             stats.ttest_1samp(shifts, -s, alternative=side).pvalue
             for s, side in ((margin, "greater"), (-margin, "less"))
         ]
-        assert (max(inside) < 0.05) == (finding.startswith("equivalent"))
+        assert (max(inside) < 0.05) == finding.startswith("equivalent")
         interval = stats.ttest_rel(rerun, SPREAD).confidence_interval()
         assert row["Interval"] == f"{interval.low:.3g} to {interval.high:.3g}"
 

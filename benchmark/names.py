@@ -25,6 +25,11 @@ def count_of(name: str) -> int:
     return 1000 * int(name[:-1]) if name.endswith("k") else int(name)
 
 
+def rate_text(per_second: float) -> str:
+    """ "32,047", "7.2" or "0.13": a rate to read; slow ones keep two digits, not "0"."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 def settings_digest(values) -> str:
     """16 hex digits over plain values, which change with any of them."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -17,6 +17,7 @@ from benchmark.data import Dataset
 from benchmark.errors import RecordError
 from benchmark.files import file_digest, remove_temporaries, write_arrays
 from benchmark.inputs import load_data, load_model, use_device
+from benchmark.names import rate_text
 from benchmark.provenance import available_cores, source_state
 from benchmark.records import read_record, write_record
 from benchmark.sample import draw_images, open_samples, real_images, save_samples
@@ -283,4 +284,4 @@ def time_model(
         sample_count=sum(row["batch_size"] * row.get("repetitions", 0) for row in rows),
     )
     fastest = max(row.get("images_per_second", 0) for row in rows if row["part"] == "images")
-    return f"{dataset} · {model} · {device_name}: up to {fastest:,.0f} images/s"
+    return f"{dataset} · {model} · {device_name}: up to {rate_text(fastest)} images/s"

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from benchmark.config import Config
-from benchmark.names import DEVICE_LABELS
+from benchmark.names import DEVICE_LABELS, rate_text
 from paper_figures.records import DEVICES, select, source_note, timing_records
 from paper_figures.style import dataset_label, model_label, save_table
 
@@ -81,7 +81,7 @@ def _cells(device: str, rows: pd.DataFrame) -> dict[str, str]:
     return {
         latency: f"{images['median']:.3g} {spread}{mark}",
         latents: "" if prior is None or prior["left_out"] else f"{prior['median']:.3g}",
-        rate: f"{images['images_per_second']:,.0f}",
+        rate: rate_text(images["images_per_second"]),
     }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmark.names import METRIC, count_name, count_of, metric_name
+from benchmark.names import METRIC, count_name, count_of, metric_name, rate_text
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,10 @@ def test_the_name_itself():
 @pytest.mark.parametrize("other", ["fid", "reference_count_train", "fid_train_", "fid_real_50k"])
 def test_what_is_no_metric_is_not_taken_for_one(other):
     assert METRIC.fullmatch(other) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(32047.4, "32,047"), (10.0, "10"), (7.16, "7.2"), (0.13, "0.13")]
+)
+def test_a_slow_rate_keeps_its_digits(rate, text):
+    assert rate_text(rate) == text

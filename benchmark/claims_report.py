@@ -12,7 +12,7 @@ from benchmark.config import REAL, Config
 from benchmark.datasets import reference_splits
 from benchmark.errors import RecordError
 from benchmark.files import atomic, write_json
-from benchmark.judge import DRIFT, judge_all
+from benchmark.judge import APART, DRIFT, judge_all
 from benchmark.names import DEVICE_LABELS
 from benchmark.results import Result, by_job, place, read_results
 from benchmark.statistics import CONFIDENCE
@@ -112,9 +112,10 @@ def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
     parts.append(
         f"Effect: the ratio or difference of the two values and its {CONFIDENCE:.0%} confidence "
         "interval, over training seeds; of latencies, over repetitions on one machine. That of a "
-        f"time has its ends {DRIFT - 1:.0%} further out: no machine is equally fast all day. Cost: "
-        "recorded seconds of everything that the verdict rests on, training included. Values, "
-        "files and digests are in claims.json; docs/claims.md has the rules."
+        f"time has its ends {DRIFT - 1:.0%} further out, that of latencies not timed in turns a "
+        f"factor of {APART:g}: no machine is equally fast all day. Cost: recorded "
+        "seconds of everything that the verdict rests on, training included. Values, files and "
+        "digests are in claims.json; docs/claims.md has the rules."
     )
     noted = dict.fromkeys(f"- {_where(config, v)}, {note}" for v in reached for note in v.notes)
     parts += ["\n".join(noted)] if noted else []

@@ -67,8 +67,9 @@ def _power(config: Config, options) -> list[str]:  # noqa: ARG001
 
 
 def _time(config: Config, options) -> list[str]:
-    names = options.dataset, options.model, options.seed, options.device
-    return [_steps().time_model(config, *names, trained=not options.untrained)]
+    models = list(dict.fromkeys(options.models or config.models))
+    names = options.dataset, models, options.seed, options.device
+    return _steps().time_models(config, *names, trained=not options.untrained)
 
 
 def _publish(config: Config, options) -> list[str]:
@@ -123,8 +124,9 @@ def _parser() -> argparse.ArgumentParser:
 
     common = argparse.ArgumentParser(add_help=False)
     add_config_arguments(common)
-    job = argparse.ArgumentParser(add_help=False)
-    job.add_argument("--dataset", required=True)
+    dataset = argparse.ArgumentParser(add_help=False)
+    dataset.add_argument("--dataset", required=True)
+    job = argparse.ArgumentParser(add_help=False, parents=[dataset])
     job.add_argument("--model", required=True, help="an entry under `models` of the configuration")
     seed = argparse.ArgumentParser(add_help=False)
     seed.add_argument("--seed", type=_seed, default=0)
@@ -155,7 +157,14 @@ def _parser() -> argparse.ArgumentParser:
     command("restore", _restore, f"copy a run's weights from {PUBLISHED} to where the steps look")
     command("inspect", _inspect, "look into the latents of a trained KAEM", job, seed)
     command("power", _power, "sample a posterior with two modes, with and without a population")
-    timing = command("time", _time, "time sampling on one device", job, seed)
+    timing = command("time", _time, "time sampling on one device, in turns", dataset, seed)
+    timing.add_argument(
+        "--model",
+        action="append",
+        dest="models",
+        metavar="MODEL",
+        help="an entry under `models` of the configuration; may be given again (default: all)",
+    )
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     timing.add_argument(
         "--untrained", action="store_true", help="time fresh weights: the cost is the same"
@@ -260,15 +269,19 @@ def _duration(text: str) -> float:
 
 
 def _check_names(config: Config, options: argparse.Namespace) -> None:
-    """Refuse a dataset that nobody knows and a model that the configuration does not have."""
+    """Refuse a dataset that nobody knows and models that the configuration does not have."""
     problems = []
     dataset, model = getattr(options, "dataset", None), getattr(options, "model", None)
+    asked = getattr(options, "models", None) or ([] if model is None else [model])
     if dataset is not None and dataset not in config.known_datasets:
         known = ", ".join(config.known_datasets)
         problems.append(f"--dataset {dataset}: unknown; known: {known}")
     models = [*config.models, *getattr(options, "also", ())]
-    if model is not None and model not in models:
-        problems.append(f"--model {model}: not in models: {', '.join(models)}")
+    problems += [
+        f"--model {each}: not in models: {', '.join(models)}"
+        for each in asked
+        if each not in models
+    ]
     labelled = dataset not in config.known_datasets or config.has_classifier(dataset)
     if (
         getattr(options, "run", None) is _inspect

@@ -109,7 +109,7 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
             }
         )
         if best != "L0":
-            commands = [_command(step, words, config.seeds[0]) for step in levels[best]]
+            commands = list(_commands(levels[best], words, config.seeds[0]))
             title = f"# {claim.id} on {dataset}, {best}, {_time(known[best])}"
             recipes.append("\n".join([title, *commands]))
     if recipes and recorded == Path(paths.PUBLISHED) / config.run:
@@ -160,12 +160,21 @@ def _settled_by(config: Config, claim: Claim) -> str:
     return "more seeds" if len(config.seeds) < (claim.seeds or 1) else claim.evidence
 
 
-def _command(step: Step, words: list[str], timed_seed: int) -> str:
-    command, dataset, entry, where = step
-    seed = timed_seed if command == "time" else where
-    last = ["--seed", str(seed), *(["--device", where] if command == "time" else [])]
-    named = ["--dataset", dataset, "--model", entry, *(last if entry != CLASSIFIER else [])]
-    return shlex.join(["python", "-m", "benchmark", command, *words, *named])
+def _commands(steps: list[Step], words: list[str], timed_seed: int) -> Iterator[str]:
+    """What makes the steps, one after the other; what is timed on one device takes turns."""
+    start = ["python", "-m", "benchmark"]
+    turns: dict[tuple[str, int | str], list[str]] = {}
+    for command, dataset, entry, where in steps:
+        if command == "time":
+            turns.setdefault((dataset, where), []).append(entry)
+            continue
+        named = ["--dataset", dataset, "--model", entry]
+        named += ["--seed", str(where)] if entry != CLASSIFIER else []
+        yield shlex.join([*start, command, *words, *named])
+    for (dataset, device), entries in turns.items():
+        named = [f"--model={entry}" for entry in entries]
+        last = ["--seed", str(timed_seed), "--device", device]
+        yield shlex.join([*start, "time", *words, "--dataset", dataset, *named, *last])
 
 
 def _time(seconds: float | None) -> str:

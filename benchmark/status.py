@@ -156,9 +156,14 @@ def _other_steps(config: Config) -> dict[str, dict[str, Callable[[], bool]]]:
     }
     first = config.seeds[0]
 
-    def add(kind: str, names: tuple, pattern: str, job: Job, **named) -> None:
-        path = paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **named)
-        steps[kind]["/".join(map(str, (kind, *names)))] = lambda: _has_settings(path, job)
+    def add(kind: str, names: tuple, pattern: str, *jobs: Job, **named) -> None:
+        files = [
+            (paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **named), job)
+            for job in jobs
+        ]
+        steps[kind]["/".join(map(str, (kind, *names)))] = lambda: all(
+            _has_settings(path, job) for path, job in files
+        )
 
     for dataset in config.datasets:
         checked = paths.fill(paths.DATA, config.run, dataset=dataset)
@@ -173,11 +178,9 @@ def _other_steps(config: Config) -> dict[str, dict[str, Callable[[], bool]]]:
         for model in config.inspected_models:
             job = config.inspection_job(dataset, model)
             add("inspect", (dataset, model, first), paths.INSPECTION_RECORD, job, seed=first)
-        for model in config.models:
-            job = config.timing_job(dataset, model)
-            for device in config.timing_devices(shutil.which("nvidia-smi") is not None):
-                names = device, dataset, model
-                add("time", names, paths.TIMING_RECORD, job, device=device)
+        for device in config.timing_devices(shutil.which("nvidia-smi") is not None):
+            jobs = [config.timing_job(dataset, model) for model in config.models]
+            add("time", (device, dataset), paths.TIMING_RECORD, *jobs, device=device)
     return steps
 
 

@@ -254,34 +254,43 @@ def power(config: Config) -> str:
     )
 
 
-def time_model(
-    config: Config, dataset: str, model: str, seed: int, device_name: str, *, trained: bool = True
-) -> str:
-    """Time the sampling of one model on one device and write the record.
+def time_models(
+    config: Config,
+    dataset: str,
+    models: list[str],
+    seed: int,
+    device_name: str,
+    *,
+    trained: bool = True,
+) -> list[str]:
+    """Time the sampling of models on one device, in turns, and write a record of each.
 
     Args:
-        trained: False times fresh weights, as the record then says; the cost is the same.
+        trained: False times fresh weights, as the records then say; the cost is the same.
     """
     from benchmark.speed import measure_speed
 
     device = use_device(device_name, available_cores())
-    started = time.perf_counter()
 
-    def load() -> torch.nn.Module:
+    def load(model: str) -> torch.nn.Module:
         return load_model(config, dataset, model, seed, device, trained=trained)
 
-    metrics = {"trained": trained} | measure_speed(load, config.timing, device)
-    rows = metrics["sampling"]
-    names = {"device": device_name, "dataset": dataset, "model": model}
-    write_record(
-        paths.fill(paths.TIMING_RECORD, config.run, **names),
-        "timing",
-        config.timing_job(dataset, model),
-        metrics,
-        seed=seed,
-        device=device,
-        wall_time_s=time.perf_counter() - started,
-        sample_count=sum(row["batch_size"] * row.get("repetitions", 0) for row in rows),
-    )
-    fastest = max(row.get("images_per_second", 0) for row in rows if row["part"] == "images")
-    return f"{dataset} · {model} · {device_name}: up to {rate_text(fastest)} images/s"
+    said = []
+    title = f"{dataset} · {device_name} · timing"
+    found = measure_speed(load, models, config.timing, device, title)
+    for model, (metrics, seconds) in found.items():
+        rows = metrics["sampling"]
+        names = {"device": device_name, "dataset": dataset, "model": model}
+        write_record(
+            paths.fill(paths.TIMING_RECORD, config.run, **names),
+            "timing",
+            config.timing_job(dataset, model),
+            {"trained": trained} | metrics,
+            seed=seed,
+            device=device,
+            wall_time_s=seconds,
+            sample_count=sum(row["batch_size"] * row.get("repetitions", 0) for row in rows),
+        )
+        fastest = max(row.get("images_per_second", 0) for row in rows if row["part"] == "images")
+        said.append(f"{dataset} · {model} · {device_name}: up to {rate_text(fastest)} images/s")
+    return said

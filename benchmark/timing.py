@@ -1,10 +1,12 @@
 """Latency and throughput of sampling.
 
 Each repetition is one call, from random numbers to uint8 images on the device (or, for "latents",
-to what the decoder is given), with the device synchronised at both ends. Weights may be untrained:
-the cost does not depend on them.
+to what the decoder is given), with the device synchronised at both ends. Models that are to be
+compared take turns, so that whatever else slows the machine slows them alike. Weights may be
+untrained: the cost does not depend on them.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -20,6 +22,7 @@ from benchmark.pixels import to_uint8
 Call = Callable[[], object]
 
 FEWEST = 3  # timed calls, for samplers of a thousand steps that take minutes each
+TURNS = 10  # in which a model's repetitions are made; fewer where each is longer than its turn
 
 # Options of torch.compile; None leaves the code as it is.
 MODES = {
@@ -63,7 +66,7 @@ def flops_per_image(model: torch.nn.Module, device: torch.device) -> int:
 
 
 def time_sampling(
-    model: torch.nn.Module,
+    models: dict[str, torch.nn.Module],
     device: torch.device,
     *,
     mode: str,
@@ -72,39 +75,47 @@ def time_sampling(
     repetitions: int,
     seconds: float,
     longest_call: float,
-) -> Iterator[dict]:
-    """Time both parts of sampling at each batch size, in a mode that the model is set to.
+) -> Iterator[dict[str, tuple[dict, float]]]:
+    """Time both parts of sampling at each batch size, in a mode that the models are set to.
 
     Args:
+        models: by entry; they take turns at each batch size.
         longest_call: seconds; batch sizes of which a call would take longer are left out, as are
             those that the device's memory does not hold.
 
     Yields:
-        What `time_calls` returns with {"mode", "part", "batch_size", "images_per_second",
-        "peak_memory_bytes"}, the rate being the batch size over the median latency, the memory that
-        of the device and None on a CPU; or {"mode", "part", "batch_size", "left_out": why}.
+        Of each part and batch size, entry -> a row and the seconds that it took, for the entries
+        that have the part. A row is what `Series.found` says with {"mode", "part", "batch_size",
+        "images_per_second"}, the rate being the batch size over the median latency; or {"mode",
+        "part", "batch_size", "left_out": why}.
     """
+    limits = {"warmup": warmup, "repetitions": repetitions, "seconds": seconds}
     for part, method in PARTS.items():
-        sample = getattr(model, method, None)
-        if sample is None:
-            continue
-        why = None
+        samplers = {entry: getattr(model, method, None) for entry, model in models.items()}
+        samplers = {entry: sampler for entry, sampler in samplers.items() if sampler is not None}
+        left_out: dict[str, str] = {}
         for size, larger in pairwise([*sorted(batch_sizes), max(batch_sizes)]):
-            row = {"mode": mode, "part": part, "batch_size": size}
-            if why is None:
-                call = _call(sample, size, device, images=part == "images")
-                try:
-                    row |= _timed(call, device, size, warmup, repetitions, seconds)
-                    expected = row["latency_ms"]["median"] / 1e3 * larger / size
+            series = {
+                entry: Series(_call(sampler, size, device, images=part == "images"), device)
+                for entry, sampler in samplers.items()
+                if entry not in left_out
+            }
+            run_in_turns(list(series.values()), **limits)
+            left_out |= {entry: each.failed for entry, each in series.items() if each.failed}
+            rows = {}
+            for entry in samplers:
+                row = {"mode": mode, "part": part, "batch_size": size}
+                if entry in left_out:
+                    row["left_out"] = left_out[entry]
+                else:
+                    row |= series[entry].found()
+                    median = row["latency_ms"]["median"] / 1e3
+                    row["images_per_second"] = size / median
+                    expected = median * larger / size
                     if expected > longest_call:
-                        why = f"a call would take {expected:,.0f} s or more"
-                except torch.OutOfMemoryError:
-                    why = row["left_out"] = "out of memory"
-                except _compile_error() as error:
-                    why = row["left_out"] = f"torch.compile: {str(error).strip().splitlines()[0]}"
-            else:
-                row["left_out"] = why
-            yield row
+                        left_out[entry] = f"a call would take {expected:,.0f} s or more"
+                rows[entry] = row, series[entry].seconds if entry in series else 0.0
+            yield rows
 
 
 def _call(sample: Callable, size: int, device: torch.device, *, images: bool) -> Call:
@@ -125,49 +136,113 @@ def _compile_error() -> type[Exception]:
     return TorchDynamoException
 
 
-def _timed(call, device: torch.device, size: int, warmup, repetitions, seconds) -> dict:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    found = time_calls(call, device, warmup=warmup, repetitions=repetitions, seconds=seconds)
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    rate = 1e3 * size / found["latency_ms"]["median"]
-    return found | {"images_per_second": rate, "peak_memory_bytes": peak}
+class Series:
+    """The timed calls of one kind, made in several bursts.
+
+    Attributes:
+        failed: why there are none, as when memory does not hold them.
+        seconds: that all calls took, untimed ones included.
+    """
+
+    def __init__(self, call: Call, device: torch.device):
+        self._call, self._device = call, device
+        self._warmed, self._times = 0, []
+        self._joules, self._metered, self._peak = 0.0, 0, None
+        self.failed: str | None = None
+        self.seconds = 0.0
+
+    def warm(self, warmup: int, seconds: float) -> None:
+        """So many untimed calls; fewer when `seconds` pass first, but one if any."""
+        end = time.perf_counter() + seconds
+        while self._warmed < warmup and (self._warmed < 1 or time.perf_counter() < end):
+            if self._once() is None:
+                return
+            self._warmed += 1
+
+    def burst(self, repetitions: int, seconds: float) -> bool:
+        """One turn, of at least a call; whether more are due.
+
+        Args:
+            repetitions, seconds: of all turns, as for `run_in_turns`.
+        """
+        already, meter = len(self._times), EnergyMeter(self._device)
+        most = min(already + math.ceil(repetitions / TURNS), repetitions)
+        end = time.perf_counter() + min(seconds / TURNS, seconds - sum(self._times))
+        while len(self._times) < most:
+            if len(self._times) > already and time.perf_counter() >= end:
+                break
+            passed = self._once()
+            if passed is None:
+                return False
+            self._times.append(passed)
+        joules = meter.joules()
+        if joules is not None:
+            self._joules += joules
+            self._metered += len(self._times) - already
+        late = sum(self._times) >= seconds and len(self._times) >= FEWEST
+        return len(self._times) < repetitions and not late
+
+    def found(self) -> dict:
+        """{"warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"}, "joules",
+        "peak_memory_bytes"}.
+
+        The energy is that of a call, None where the device has no counter or every burst was too
+        short for it; the memory is the GPU's at its peak, beyond what was taken before (the weights
+        of all models among it), None on a CPU.
+        """
+        milliseconds = 1e3 * np.array(self._times)
+        q25, median, q75, p95 = (float(q) for q in np.percentile(milliseconds, [25, 50, 75, 95]))
+        return {
+            "warmup": self._warmed,
+            "repetitions": len(self._times),
+            "latency_ms": {"median": median, "q25": q25, "q75": q75, "p95": p95},
+            "joules": self._joules / self._metered if self._metered else None,
+            "peak_memory_bytes": self._peak,
+        }
+
+    def _once(self) -> float | None:
+        """Seconds of one call; None where it failed."""
+        on_gpu = self._device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self._device)
+            before = torch.cuda.memory_allocated(self._device)
+        try:
+            passed = _seconds(self._call, self._device)
+        except torch.OutOfMemoryError:
+            self.failed = "out of memory"
+            return None
+        except _compile_error() as error:
+            self.failed = f"torch.compile: {str(error).strip().splitlines()[0]}"
+            return None
+        if on_gpu:
+            peak = torch.cuda.max_memory_allocated(self._device) - before
+            self._peak = max(self._peak or 0, peak)
+        self.seconds += passed
+        return passed
 
 
-def time_calls(
-    call: Callable[[], object],
-    device: torch.device,
-    *,
-    warmup: int,
-    repetitions: int,
-    seconds: float,
-) -> dict:
-    """Time a call.
+def run_in_turns(series: list[Series], *, warmup: int, repetitions: int, seconds: float) -> None:
+    """Warm every series up, then make the timed calls of all of them in turns.
 
     Args:
-        warmup: untimed calls before; fewer when `seconds` pass first, but one if any.
-        repetitions: timed calls; fewer when `seconds` pass first, but then at least `FEWEST`.
-
-    Returns:
-        {"warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"}, "joules"}; the last
-        of each call, None where the device has no counter or was watched for too short a time.
+        warmup: untimed calls of each; fewer when `seconds` pass first, but one if any.
+        repetitions: timed calls of each; fewer when they take `seconds`, but then at least
+            `FEWEST`.
     """
-    warmed, end = 0, time.perf_counter() + seconds
-    while warmed < warmup and (warmed < 1 or time.perf_counter() < end):
-        _seconds(call, device)
-        warmed += 1
-    times, meter = [], EnergyMeter(device)
-    end = time.perf_counter() + seconds
-    while len(times) < repetitions and (len(times) < FEWEST or time.perf_counter() < end):
-        times.append(1e3 * _seconds(call, device))
-    joules = meter.joules()
-    q25, median, q75, p95 = (float(q) for q in np.percentile(times, [25, 50, 75, 95]))
-    return {
-        "warmup": warmed,
-        "repetitions": len(times),
-        "latency_ms": {"median": median, "q25": q25, "q75": q75, "p95": p95},
-        "joules": None if joules is None else joules / len(times),
-    }
+    for each in series:
+        each.warm(warmup, seconds)
+    due = [each for each in series if not each.failed]
+    while due:
+        due = [each for each in due if each.burst(repetitions, seconds)]
+
+
+def time_calls(call: Call, device: torch.device, **limits) -> dict:
+    """Time one call alone: `Series.found`, within the limits of `run_in_turns`."""
+    series = Series(call, device)
+    run_in_turns([series], **limits)
+    if series.failed:
+        raise RuntimeError(series.failed)
+    return series.found()
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -73,7 +73,14 @@ def timing_records(config: Config) -> pd.DataFrame:
                     continue
                 metrics = record["metrics"]
                 shared = _names(record) | {"device": device, "hardware": hardware(record)}
-                for name in ("nfe", "parameters", "flops_per_image", "trained", "disturbed"):
+                for name in (
+                    "nfe",
+                    "parameters",
+                    "flops_per_image",
+                    "trained",
+                    "disturbed",
+                    "session",
+                ):
                     shared[name] = metrics[name]
                 for row in metrics["sampling"]:
                     flat = {key: value for key, value in row.items() if key != "latency_ms"}

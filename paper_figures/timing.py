@@ -26,6 +26,7 @@ COLUMNS = [
     "repetitions",
     "trained",
     "disturbed",
+    "session",
 ]
 
 
@@ -63,7 +64,7 @@ def render(config: Config) -> None:
                     files.append(origins)
     values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
     cells = pd.DataFrame(cells)
-    save_table(values[COLUMNS], cells, config, "timing", _notes(timing, cells), files)
+    save_table(values[COLUMNS], cells, config, "timing", _notes(config, timing, cells), files)
 
 
 def _cells(device: str, rows: pd.DataFrame) -> dict[str, str]:
@@ -90,7 +91,7 @@ def _first(rows: pd.DataFrame, part: str) -> pd.Series | None:
     return chosen.iloc[0] if len(chosen) else None
 
 
-def _notes(timing: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def _notes(config: Config, timing: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     notes = [
         "Latency of one call, from random numbers to 8-bit images on the device: median "
         "[quartiles]; images per second at the median. Prior alone: the part of a call that draws "
@@ -108,6 +109,13 @@ def _notes(timing: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
         notes.append("! timed beside other work on the machine: too slow by an unknown amount.")
     if not timing["trained"].all():
         notes.append("Some were timed with fresh weights, on which the cost does not depend.")
+    sessions = timing.groupby(["device", "dataset"], sort=False)["session"].nunique()
+    notes += [
+        f"{DEVICE_LABELS[device]}, {dataset_label(config, dataset)}: timed in {count} sessions, "
+        "and only the models of one session took turns: ratios of others are less certain."
+        for (device, dataset), count in sessions.items()
+        if count > 1
+    ] or ["All models of a dataset took turns."]
     machines = timing.groupby("device")["hardware"].unique()
     notes += [f"{DEVICE_LABELS[name]}: {', '.join(found)}." for name, found in machines.items()]
     return notes + source_note(timing)

@@ -76,7 +76,7 @@ def test_one_timing_at_a_time(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("disturbed", ["refuse", "mark"])
-def test_disturbed_times_are_refused_or_marked(monkeypatch, disturbed):
+def test_disturbed_times_are_refused_or_marked(monkeypatch, capsys, disturbed):
     class Model(torch.nn.Module):
         nfe = 1
 
@@ -95,8 +95,11 @@ def test_disturbed_times_are_refused_or_marked(monkeypatch, disturbed):
     }
     if disturbed == "refuse":
         with pytest.raises(TimingError, match=r"64 cores busy"):
-            speed.measure_speed(Model, settings, CPU)
+            speed.measure_speed(lambda _entry: Model(), ["it"], settings, CPU, "title")
     else:
-        found = speed.measure_speed(Model, settings, CPU)
-        assert found["disturbed"]
-        assert [row["mode"] for row in found["sampling"]] == ["eager"]
+        found = speed.measure_speed(lambda _entry: Model(), ["it"], settings, CPU, "title")
+        metrics, seconds = found["it"]
+        assert metrics["disturbed"]
+        assert [row["mode"] for row in metrics["sampling"]] == ["eager"]
+        assert seconds > 0
+        assert "100%" in capsys.readouterr().err

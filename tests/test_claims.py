@@ -217,6 +217,14 @@ def test_a_latency_rests_on_repetitions_and_a_margin_for_drift(monkeypatch):
     found = verdict(config, SPEED, monkeypatch)
     assert (found["verdict"], found["device"]) == (SUPPORTED, "cpu")
     assert any(note.startswith("times on ") for note in found["notes"])
+    assert "timed apart, not in turns" not in found["notes"]
+    # Apart, its end is a factor of two further out.
+    write_timing(config, "vae", {4: 24.0}, session="f" * 16)
+    found = verdict(config, SPEED, monkeypatch)
+    assert found["verdict"] == INCONCLUSIVE
+    assert "timed apart, not in turns" in found["notes"]
+    ends = [2 / 24 * math.exp(-half) / 2, 2 / 24 * math.exp(half) * 2]
+    assert found["interval"] == pytest.approx(ends, rel=1e-3)
     assert verdict(config, replace(SPEED, metric="nfe", against=1), monkeypatch)["effect"] == 1
 
 

@@ -165,6 +165,7 @@ def test_set_overrides_the_file(folder, capsys):  # noqa: ARG001
         (["train", "--dataset", "digits", "--model", "real"], "--model real"),
         (["time", "--dataset", "digits", "--model", "real"], "--model real"),
         (["time", "--dataset", "digits", "--model", "classifier"], "--model classifier"),
+        (["time", *JOB, "--model", "vea"], "--model vea: not in models"),
         (["sample", "--dataset", "digits", "--model", "classifier"], "--model classifier"),
         (["evaluate", "--dataset", "digits", "--model", "classifier"], "--model classifier"),
     ],

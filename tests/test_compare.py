@@ -192,8 +192,14 @@ def test_times_are_compared_as_ratios_on_one_machine(capsys):
     assert low < 1.5 / 1.1 < 1.5 * 1.1 < high
     assert ("kaem_ula / vae", "an update of training") in rows
     assert "vae / vae" not in text
+    # Models that took no turns differ by more for no reason.
+    of_the_vae = folders[1] / "timing/cpu/mnist/vae.json"
+    forge(of_the_vae, lambda r: r["metrics"].update(session="f" * 16))
+    row = compared(capsys, *folders)[0]["kaem_ula / vae", "1 images, cpu"]
+    low, high = map(float, row["Interval"].split(" to "))
+    assert low < 1.5 / 2 < 1.5 * 2 < high
     # A side whose two models were timed on different machines has no ratio.
-    forge(folders[1] / "timing/cpu/mnist/vae.json", lambda r: r["provenance"].update(cpu="X"))
+    forge(of_the_vae, lambda r: r["provenance"].update(cpu="X"))
     row = compared(capsys, *folders)[0]["kaem_ula / vae", "1 images, cpu"]
     assert row["Mine / published"] == "the two were timed on different machines"
     assert row["Mine"] == ""

@@ -87,13 +87,13 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
         ["MNIST", "", "", "6 min", "17 min", "L4", "L3"],
     ]
     commands = [line for line in text.splitlines() if line.startswith("python")]
-    assert len(commands) == 4 + 2 + 2 + 1
+    assert len(commands) == 4 + 1 + 2 + 1
     for command in commands:
         words = shlex.split(command)
         assert words[:3] == ["python", "-m", "benchmark"]
         options = cli._parser().parse_args(words[3:])
         assert options.config == "a b.yaml"
-    assert "--seed 0 --device cpu" in text
+    assert "--dataset mnist --model=kaem_ula --model=vae --seed 0 --device cpu" in text
     # With another's records the last step is to compare.
     Path("results/tiny").rename("theirs")
     assert plan.plan(CONFIG, [], 400.0, "theirs").endswith(

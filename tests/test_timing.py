@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from benchmark import timing
-from benchmark.timing import MODES, flops_per_image, set_mode, time_calls, time_sampling
+from benchmark.timing import (
+    MODES,
+    TURNS,
+    Series,
+    flops_per_image,
+    run_in_turns,
+    set_mode,
+    time_calls,
+    time_sampling,
+)
 
 CPU = torch.device("cpu")
 
@@ -50,7 +59,8 @@ def run(model, *, warmup=3, repetitions=20, seconds=1e9):
 
 def run_sizes(model, sizes, longest_call=1e9):
     limits = {"warmup": 1, "repetitions": 3, "seconds": 1e9, "longest_call": longest_call}
-    return list(time_sampling(model, CPU, mode="eager", batch_sizes=sizes, **limits))
+    timed = time_sampling({"it": model}, CPU, mode="eager", batch_sizes=sizes, **limits)
+    return [rows["it"][0] for rows in timed if rows]
 
 
 def test_counts(clock):
@@ -87,6 +97,56 @@ def test_the_budget_ends_it_but_not_before_three(clock, seconds, warmed, expecte
     found = run(model, seconds=seconds)
     assert (found["warmup"], found["repetitions"]) == (warmed, expected)
     assert len(model.calls) == warmed + expected
+
+
+def test_models_take_turns(clock):
+    """Ten turns of ten calls; a slow one has a call in each of the first three, then is done."""
+    order = []
+
+    def takes(name, seconds):
+        def call():
+            clock.now += seconds
+            order.append(name)
+
+        return Series(call, CPU)
+
+    quick, slow = takes("quick", 0.001), takes("slow", 10.0)
+    run_in_turns([quick, slow], warmup=2, repetitions=100, seconds=5.0)
+    turn = ["quick"] * (100 // TURNS)
+    assert order == ["quick"] * 2 + ["slow"] + 3 * [*turn, "slow"] + (TURNS - 3) * turn
+    assert [each.found()["repetitions"] for each in (quick, slow)] == [100, 3]
+    assert [each.seconds for each in (quick, slow)] == pytest.approx([0.102, 40.0])
+
+
+@pytest.mark.parametrize("in_turns", [True, False])
+def test_a_machine_that_slows_down_slows_all_that_take_turns(clock, in_turns):
+    """Ten hours in which everything comes to take twice as long."""
+    begin = clock.now
+
+    def call():
+        clock.now += 30.0 * (1 + (clock.now - begin) / 36_000)
+
+    first, second = Series(call, CPU), Series(call, CPU)
+    for group in [[first, second]] if in_turns else [[first], [second]]:
+        run_in_turns(group, warmup=0, repetitions=400, seconds=1e9)
+    medians = [each.found()["latency_ms"]["median"] for each in (first, second)]
+    ratio = medians[1] / medians[0]
+    assert ratio < 1.05 if in_turns else ratio > 1.3
+
+
+def test_one_model_that_fails_leaves_the_others_their_turns(clock):
+    models = {"large": Linear(clock, largest=2), "small": Linear(clock)}
+    limits = {"warmup": 0, "repetitions": 3, "seconds": 1e9, "longest_call": 1e9}
+    found = list(time_sampling(models, CPU, mode="eager", batch_sizes=[1, 4], **limits))
+    images = [
+        {entry: row.get("left_out") for entry, (row, _) in rows.items()} for rows in found[:2]
+    ]
+    assert images == [
+        {"large": None, "small": None},
+        {"large": "out of memory", "small": None},
+    ]
+    assert [rows["small"][1] for rows in found] == pytest.approx([3, 12, 1.5, 6])  # seconds
+    assert found[1]["large"][1] == 0
 
 
 def test_real_time_is_positive_and_ordered():

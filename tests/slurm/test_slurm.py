@@ -156,7 +156,7 @@ def test_a_run_whose_node_dies_ends_as_one_on_this_machine(cluster, tmp_path):
     assert kinds == {"classifier", "training", "metrics", "weights", "samples"}
     assert comparable(there) == expected
     # Times are no part of that; but they were taken on a node of its own.
-    (timing,) = cluster.jobs("rule_time_wildcards_cpu_digits_kaem_is")
+    (timing,) = cluster.jobs("rule_time_wildcards_cpu_digits")
     assert timing["OverSubscribe"] == "NO"
     assert (there / "results/tiny/timing/cpu/digits/kaem_is.json").is_file()
 

@@ -58,26 +58,29 @@ rule evaluate:
 
 
 rule time:
-    # Takes every core and every GPU, so that nothing of this workflow runs beside it; on a cluster
-    # a node of its own, for which profiles/slurm asks.
+    # Models whose times are to be compared take turns in one job. It takes every core and every
+    # GPU, so that nothing of this workflow runs beside it; on a cluster a node of its own, for
+    # which profiles/slurm asks.
     input:
-        lambda wildcards: trained_weights(wildcards, seed=CONFIG.seeds[0]),
+        lambda wildcards: [
+            run_path(paths.WEIGHTS, dataset=wildcards.dataset, model=model, seed=CONFIG.seeds[0])
+            for model in CONFIG.trained_models
+        ],
     output:
-        run_path(paths.TIMING_RECORD),
+        [run_path(paths.TIMING_RECORD, model=model) for model in CONFIG.models],
     params:
         config=JOB_ARGUMENTS,
         seed=CONFIG.seeds[0],
-        config_hash=lambda wildcards: CONFIG.timing_job(
-            wildcards.dataset, wildcards.model
-        ).config_hash,
+        config_hash=lambda wildcards: [
+            CONFIG.timing_job(wildcards.dataset, model).config_hash for model in CONFIG.models
+        ],
     threads: all_cores()
     resources:
         gpu=timing_gpus,
     log:
-        run_path(paths.LOG, step="time/{device}/{dataset}/{model}"),
+        run_path(paths.LOG, step="time/{device}/{dataset}"),
     conda:
         "../../environment.yml"
     shell:
-        "python -m benchmark time {params.config}"
-        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        "python -m benchmark time {params.config} --dataset {wildcards.dataset:q}"
         " --seed {params.seed} --device {wildcards.device} 2>&1 | tee -i {log:q} >&2"

@@ -81,12 +81,22 @@ def available_cores() -> int:
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        name = processor_name(Path("/proc/cpuinfo").read_text())
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        name = None
+    return name or platform.processor() or platform.machine()
+
+
+def processor_name(cpuinfo: str) -> str | None:
+    """The name in the text of Linux's /proc/cpuinfo, with the processor's family and model where it
+    has no number of its own: what a virtual machine calls "AMD EPYC" may be any of several."""
+    first = cpuinfo.partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    name = facts.get("model name")
+    if not name or any(map(str.isdigit, name)) or not {"cpu family", "model"} <= facts.keys():
+        return name
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})"
 
 
 def _git(*arguments: str) -> str | None:

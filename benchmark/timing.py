@@ -7,6 +7,7 @@ untrained: the cost does not depend on them.
 """
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -224,6 +225,9 @@ class Series:
 def run_in_turns(series: list[Series], *, warmup: int, repetitions: int, seconds: float) -> None:
     """Warm every series up, then make the timed calls of all of them in turns.
 
+    The order is drawn anew for each turn: what comes after a large model finds its data gone from
+    the processor's caches.
+
     Args:
         warmup: untimed calls of each; fewer when `seconds` pass first, but one if any.
         repetitions: timed calls of each; fewer when they take `seconds`, but then at least
@@ -232,7 +236,9 @@ def run_in_turns(series: list[Series], *, warmup: int, repetitions: int, seconds
     for each in series:
         each.warm(warmup, seconds)
     due = [each for each in series if not each.failed]
+    order = random.Random(0)
     while due:
+        order.shuffle(due)
         due = [each for each in due if each.burst(repetitions, seconds)]
 
 

@@ -170,6 +170,26 @@ def test_commit_and_dirty_flag_are_gits(tmp_path, monkeypatch):
     assert benchmark.provenance.provenance(CPU)["dirty"] is True
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (
+            "cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\nmodel\t\t: 3\n",
+            "AMD EPYC (family 26, model 2)",
+        ),
+        (
+            "cpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) Gold 6226\n",
+            "Intel(R) Xeon(R) Gold 6226",
+        ),
+        ("model name\t: A processor\n", "A processor"),
+        ("Hardware\t: BCM2835\n", None),
+    ],
+    ids=["numberless", "numbered", "name alone", "no name"],
+)
+def test_a_processor_is_told_apart_from_others(cpuinfo, expected):
+    assert benchmark.provenance.processor_name(cpuinfo) == expected
+
+
 def test_the_steps_note_the_source_as_they_are_loaded():
     script = (
         "import benchmark.provenance as p; assert not p.source_state.cache_info().currsize;"

@@ -15,6 +15,7 @@ from benchmark.errors import TimingError
 from benchmark.gpu import gpu_state
 from benchmark.provenance import available_cores
 
+SECONDS = 5.0  # between two looks: in less, the system's own work counts for too much
 ALLOWED = 0.1  # of this process's cores, for what the system itself does
 
 # On Linux the guests' time is also in `user`, and `steal` is other machines'.
@@ -37,15 +38,38 @@ def reserved(device: torch.device) -> Iterator[None]:
 
 
 class Watch:
-    """Counts from its creation how busy other processes keep the machine."""
+    """Looks every few seconds how busy other processes keep the machine.
 
-    def __init__(self, device: torch.device):
-        self._device = device
+    Args:
+        refuse: whether a disturbance ends it, with a TimingError.
+
+    Attributes:
+        worst: {"cpu_cores", "gpu_processes"}: the most cores that others used on average between
+            two looks, and the most other processes with work on the GPU (None on a CPU).
+    """
+
+    def __init__(self, device: torch.device, *, refuse: bool):
+        self._device, self._refuse = device, refuse
+        self.worst: dict = {"cpu_cores": 0.0, "gpu_processes": None}
+        self._begin()
+
+    def look(self, after: float = SECONDS) -> None:
+        """Look, if the last look is so many seconds past."""
+        if time.perf_counter() - self._start < after:
+            return
+        found = self._others()
+        if self._refuse:
+            refuse_disturbed(found)
+        for name, value in found.items():
+            if value is not None:
+                self.worst[name] = max(value, self.worst[name] or 0)
+        self._begin()
+
+    def _begin(self) -> None:
         self._start, self._before = time.perf_counter(), _busy_seconds()
 
-    def others(self) -> dict:
-        """{"cpu_cores", "gpu_processes"}: cores that others used on average, and how many other
-        processes have work on the GPU now (None on a CPU)."""
+    def _others(self) -> dict:
+        """Of the time since the last look."""
         passed = time.perf_counter() - self._start
         cores = (_busy_seconds() - self._before) / max(passed, 1e-9)
         processes = gpu_state(self._device)["processes"]

@@ -75,9 +75,9 @@ def compare(mine: str | Path, published: str | Path) -> str:
         "a difference may be one of training.",
         _table(quality) or "No metric of samples is on both sides.",
         "Speed, as ratios of the times of two models on one machine, mine beside published; the "
-        f"{CONFIDENCE:.0%} interval of their ratio has its ends {DRIFT - 1:.0%} further out, and a "
-        f"factor of {APART:g} where two models were not timed in turns: no machine is equally fast "
-        "all day.",
+        f"{CONFIDENCE:.0%} interval of their ratio has its ends {DRIFT - 1:.0%} further out for "
+        f"each side, a factor of {APART:g} where its two models were not timed in turns: no "
+        "machine is equally fast all day.",
         _table(list(_speed(pairs))) or "No times are on both sides.",
         "\n".join(f"- {line}" for line in _lines(said)),
     ]
@@ -251,7 +251,7 @@ def _speed(pairs: dict[tuple, Pair]) -> Iterator[dict]:
                 yield row | {"Mine / published": "the two were timed on different machines"}
             else:
                 ratios = [a - b for a, b in zip(estimates, theirs, strict=True)]
-                yield row | _ratios(ratios, max(map(drift_of, sides)))
+                yield row | _ratios(ratios, math.prod(map(drift_of, sides)))
 
 
 def _times(job: tuple, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:

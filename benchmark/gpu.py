@@ -35,6 +35,11 @@ class EnergyMeter:
         self._device = device
         self._start, self._before = time.perf_counter(), self._read()
 
+    @property
+    def counts(self) -> bool:
+        """Whether the device has a counter."""
+        return self._before is not None
+
     def joules(self) -> float | None:
         """So far; None without a counter, or before it can be told apart from its steps."""
         if self._before is None or time.perf_counter() - self._start < SHORTEST:

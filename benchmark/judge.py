@@ -145,8 +145,8 @@ class Case:
 
 
 def drift_of(results: list[Result]) -> float:
-    """By how much the machine's speed may have differed between these times. That of trainings is
-    in the spread of the seeds too."""
+    """By how much the machine's speed may have differed between these times. Trainings have no
+    session: most of their drift shows in the spread of the seeds."""
     sessions = {r.metrics["session"] for r in results if r.record["kind"] == "timing"}
     return APART if len(sessions) > 1 else DRIFT
 

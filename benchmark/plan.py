@@ -7,6 +7,7 @@ What each step costs stands in the records, and is scaled by how this machine co
 import shlex
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -92,7 +93,7 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
     own = paths.fill(paths.RUN, config.run)
     recorded = Path(folder or own)
     costs = Costs(config, own_results(config, recorded) + _classifiers(config, recorded))
-    rows, recipes = [], []
+    rows, recipes, turns = [], [], Turns()
     for claim, dataset in _asked(config):
         devices = sorted({job[3] for job in costs.jobs if job[0] == "timing"}) or ["cpu"]
         levels = {level: steps(config, claim, dataset, level, devices) for level in LEVELS}
@@ -109,9 +110,13 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
             }
         )
         if best != "L0":
-            commands = list(_commands(levels[best], words, config.seeds[0]))
+            timings = [step for step in levels[best] if step[0] == "time"]
+            turns.add(claim, timings)
+            commands = [_command(step, words) for step in levels[best] if step not in timings]
             title = f"# {claim.id} on {dataset}, {best}, {_time(known[best])}"
-            recipes.append("\n".join([title, *commands]))
+            if commands:
+                recipes.append("\n".join([title, *commands]))
+    recipes += turns.recipes(costs, words, config.seeds[0])
     if recipes and recorded == Path(paths.PUBLISHED) / config.run:
         restore = shlex.join(["python", "-m", "benchmark", "restore", *words])
         recipes.insert(0, f"# The published weights, where the steps look for them\n{restore}")
@@ -160,21 +165,39 @@ def _settled_by(config: Config, claim: Claim) -> str:
     return "more seeds" if len(config.seeds) < (claim.seeds or 1) else claim.evidence
 
 
-def _commands(steps: list[Step], words: list[str], timed_seed: int) -> Iterator[str]:
-    """What makes the steps, one after the other; what is timed on one device takes turns."""
-    start = ["python", "-m", "benchmark"]
-    turns: dict[tuple[str, int | str], list[str]] = {}
-    for command, dataset, entry, where in steps:
-        if command == "time":
-            turns.setdefault((dataset, where), []).append(entry)
-            continue
-        named = ["--dataset", dataset, "--model", entry]
-        named += ["--seed", str(where)] if entry != CLASSIFIER else []
-        yield shlex.join([*start, command, *words, *named])
-    for (dataset, device), entries in turns.items():
-        named = [f"--model={entry}" for entry in entries]
-        last = ["--seed", str(timed_seed), "--device", device]
-        yield shlex.join([*start, "time", *words, "--dataset", dataset, *named, *last])
+@dataclass
+class Turns:
+    """The timings of all claims: what is timed on one device takes turns, in one command.
+
+    Attributes:
+        asked: (dataset, device) -> the claims that need it, and the steps.
+    """
+
+    asked: dict[tuple[str, str], tuple[list[str], list[Step]]] = field(default_factory=dict)
+
+    def add(self, claim: Claim, timings: list[Step]) -> None:
+        """The timings that a claim needs."""
+        for step in timings:
+            _, dataset, _, device = step
+            asking, steps = self.asked.setdefault((dataset, device), ([], []))
+            asking += [claim.id] if claim.id not in asking else []
+            steps += [step] if step not in steps else []
+
+    def recipes(self, costs: Costs, words: list[str], seed: int) -> Iterator[str]:
+        """A command for each dataset and device, below what it is for."""
+        for (dataset, device), (asking, steps) in self.asked.items():
+            cost = _time(costs.total(steps))
+            named = [word for _, _, entry, _ in steps for word in ("--model", entry)]
+            last = ["--dataset", dataset, *named, "--seed", str(seed), "--device", device]
+            command = shlex.join(["python", "-m", "benchmark", "time", *words, *last])
+            yield f"# {', '.join(asking)} on {dataset}: in turns, {cost}\n{command}"
+
+
+def _command(step: Step, words: list[str]) -> str:
+    command, dataset, entry, seed = step
+    last = ["--seed", str(seed)] if entry != CLASSIFIER else []
+    named = ["--dataset", dataset, "--model", entry, *last]
+    return shlex.join(["python", "-m", "benchmark", command, *words, *named])
 
 
 def _time(seconds: float | None) -> str:

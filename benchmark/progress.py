@@ -17,8 +17,8 @@ def training_progress(title: str, total: int, style: str = "auto", begin: int = 
     """A function `report(done, values)` that shows updates done and the latest values.
 
     Args:
-        title: what is being trained.
-        total: number of updates.
+        title: what is being trained, or done otherwise.
+        total: number of updates, or of other parts of the work.
         style: "bar" for a live bar, "lines" for plain lines (also right where several runs
             write to one terminal), "auto" for whichever suits standard error, "none".
         begin: updates that were done before.

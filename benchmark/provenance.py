@@ -89,12 +89,17 @@ def cpu_name() -> str:
 
 def processor_name(cpuinfo: str) -> str | None:
     """The name in the text of Linux's /proc/cpuinfo, with the processor's family and model where it
-    has no number of its own: what a virtual machine calls "AMD EPYC" may be any of several."""
+    has no number of its own: what a virtual machine calls "AMD EPYC" or "Intel(R) Xeon(R) CPU @
+    2.20GHz" may be any of several."""
     first = cpuinfo.partition("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     facts = {key.strip(): value.strip() for key, _, value in pairs}
     name = facts.get("model name")
-    if not name or any(map(str.isdigit, name)) or not {"cpu family", "model"} <= facts.keys():
+    if (
+        not name
+        or any(map(str.isdigit, name.partition("@")[0]))
+        or not {"cpu family", "model"} <= facts.keys()
+    ):
         return name
     return f"{name} (family {facts['cpu family']}, model {facts['model']})"
 

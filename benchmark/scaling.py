@@ -17,7 +17,7 @@ from benchmark.errors import exit_code
 from benchmark.files import write_json
 from benchmark.promises import BATCH, GREY, kaem_model
 from benchmark.provenance import available_cores, provenance
-from benchmark.timing import Call, generator_on, image_call, step_call, time_calls
+from benchmark.timing import Call, Limits, generator_on, image_call, step_call, time_calls
 from kaem import MixturePrior, UnivariatePrior
 
 DRAWS = 10_000
@@ -140,9 +140,9 @@ def measure(device: torch.device, seconds: float) -> list[dict]:
     found = []
     for sweep in sweeps():
         torch.manual_seed(0)
-        limits = {"warmup": 3, "repetitions": 200, "seconds": seconds}
+        limits = Limits(warmup=3, repetitions=200, seconds=seconds)
         times = [
-            time_calls(sweep.call(value, device), device, **limits)["latency_ms"]["median"] / 1e3
+            time_calls(sweep.call(value, device), device, limits)["latency_ms"]["median"] / 1e3
             for value in sweep.values
         ]
         row = {name: getattr(sweep, name) for name in ("what", "size", "expected", "why", "values")}

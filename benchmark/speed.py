@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from benchmark.alone import Watch, is_disturbed, refuse_disturbed, reserved
+from benchmark.alone import Watch, is_disturbed, reserved
+from benchmark.errors import TimingError
 from benchmark.gpu import gpu_state
 from benchmark.progress import training_progress
-from benchmark.timing import PARTS, flops_per_image, set_mode, time_sampling
+from benchmark.timing import PARTS, Limits, flops_per_image, set_mode, time_sampling
 from benchmark.train import parameter_count
 
 
@@ -19,10 +20,12 @@ class Speed:
     """Of one model.
 
     Attributes:
+        size: {"nfe", "parameters", "flops_per_image"}.
         rows: `sampling` of its timing record.
         seconds: that measuring it took, loading included.
     """
 
+    size: dict
     rows: list[dict] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -36,7 +39,8 @@ def measure_speed(
 ) -> dict[str, tuple[dict, float]]:
     """Time the sampling of several entries, in turns.
 
-    Compiled models are timed one after the other, since a graph keeps its memory.
+    Compiled models are timed one after the other: a graph keeps its memory, and the compiler knows
+    only a few variants of a function, which several models share.
 
     Args:
         load: builds an entry's model on the device, anew for each mode.
@@ -47,36 +51,44 @@ def measure_speed(
         Entry -> the metrics of its timing record, but for "trained", and the seconds it took.
 
     Raises:
-        TimingError: other work went on meanwhile, and `disturbed` is "refuse".
+        TimingError: the device has none of the modes; or other work went on meanwhile, and
+            `disturbed` is "refuse".
     """
-    names = ("batch_sizes", "warmup", "repetitions", "seconds", "longest_call")
-    limits = {name: settings[name] for name in names}
-    speeds = {entry: Speed() for entry in entries}
     groups = list(_groups(settings["modes"], entries, device))
-    total = len(groups) * len(PARTS) * len(settings["batch_sizes"])
-    with reserved(device), training_progress(title, total) as report:
-        watch, done = Watch(device), 0
+    if not groups:
+        raise TimingError(
+            f"none of the modes {', '.join(settings['modes'])} runs on a {device.type}"
+        )
+    limits = Limits(*(settings[name] for name in ("warmup", "repetitions", "seconds")))
+    sizes, longest = settings["batch_sizes"], settings["longest_call"]
+    total, done = len(groups) * len(PARTS) * len(sizes), 0
+    # Plain lines, printed between timed calls: a live bar would be drawn during them.
+    with reserved(device), training_progress(title, total, "lines") as report:
+        speeds = {entry: _sized(load, entry, device) for entry in entries}
+        watch = Watch(device, refuse=settings["disturbed"] == "refuse")
         for mode, group in groups:
             if mode != "eager":  # imports the compiler, for seconds
                 torch.compiler.reset()
             models = {entry: _loaded(load, entry, mode, speeds[entry]) for entry in group}
-            for rows in time_sampling(models, device, mode=mode, **limits):
+            for rows in time_sampling(
+                models, device, mode=mode, batch_sizes=sizes, longest_call=longest, limits=limits
+            ):
                 for entry, (row, seconds) in rows.items():
                     speeds[entry].rows.append(row)
                     speeds[entry].seconds += seconds
+                watch.look()
                 done += 1
                 report(done, {})
-        others, state = watch.others(), gpu_state(device)
-    if settings["disturbed"] == "refuse":
-        refuse_disturbed(others)
+        watch.look(after=1.0)
+        state = gpu_state(device)
     shared = {
         "session": secrets.token_hex(8),
-        "others": others,
-        "disturbed": is_disturbed(others),
+        "others": watch.worst,
+        "disturbed": is_disturbed(watch.worst),
         "gpu_state": state,
     }
     return {
-        entry: (shared | _size(load(entry), device) | {"sampling": speed.rows}, speed.seconds)
+        entry: (shared | speed.size | {"sampling": speed.rows}, speed.seconds)
         for entry, speed in speeds.items()
     }
 
@@ -92,17 +104,20 @@ def _groups(
             yield from ((mode, [entry]) for entry in entries)
 
 
+def _sized(load: Callable, entry: str, device: torch.device) -> Speed:
+    start = time.perf_counter()
+    model = load(entry)
+    size = {
+        "nfe": model.nfe,
+        "parameters": parameter_count(model),
+        "flops_per_image": flops_per_image(model, device),
+    }
+    return Speed(size, seconds=time.perf_counter() - start)
+
+
 def _loaded(load: Callable, entry: str, mode: str, speed: Speed) -> torch.nn.Module:
     start = time.perf_counter()
     model = load(entry)
     set_mode(model, mode)
     speed.seconds += time.perf_counter() - start
     return model
-
-
-def _size(model: torch.nn.Module, device: torch.device) -> dict:
-    return {
-        "nfe": model.nfe,
-        "parameters": parameter_count(model),
-        "flops_per_image": flops_per_image(model, device),
-    }

@@ -24,9 +24,6 @@ TAIL = 5  # lines of a log that are shown
 END = 1 << 14  # bytes of a log that are read, at its end
 STARTING = 60.0  # seconds that a step may take before it says anything
 LATER = 5.0  # seconds by which a training's last words may precede its last progress
-
-ERROR = re.compile(r"(python -m [\w ]+: )?error: ")  # argparse puts the command first
-
 ERROR = re.compile(r"(python -m [\w ]+: )?error: ")  # argparse puts the command first
 
 DONE, OUTDATED, RUNNING, STARTS = "done", "outdated", "running", "starting"

@@ -1,7 +1,7 @@
 """The steps of the pipeline: each reads its inputs, computes, and writes its files and record.
 
-Every step takes a configuration and the names of one job, and finds its files through
-`benchmark.paths`. A step whose work failed has written nothing.
+Every step takes a configuration and the names of a job (timing, of several), and finds its files
+through `benchmark.paths`. A step whose work failed has written nothing.
 """
 
 import time

@@ -6,10 +6,13 @@ compared take turns, so that whatever else slows the machine slows them alike. W
 untrained: the cost does not depend on them.
 """
 
+import itertools
 import math
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -32,6 +35,20 @@ MODES = {
     "graphed": {"dynamic": False, "mode": "reduce-overhead"},  # CUDA graphs
 }
 PARTS = {"images": "sample", "latents": "sample_latents"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a call is timed.
+
+    Attributes:
+        warmup: untimed calls before; fewer when `seconds` pass first, but one if any.
+        repetitions: timed calls; fewer when they take `seconds`, but then at least `FEWEST`.
+    """
+
+    warmup: int
+    repetitions: int
+    seconds: float
 
 
 def set_mode(model: torch.nn.Module, mode: str) -> None:
@@ -72,10 +89,8 @@ def time_sampling(
     *,
     mode: str,
     batch_sizes: list[int],
-    warmup: int,
-    repetitions: int,
-    seconds: float,
     longest_call: float,
+    limits: Limits,
 ) -> Iterator[dict[str, tuple[dict, float]]]:
     """Time both parts of sampling at each batch size, in a mode that the models are set to.
 
@@ -90,7 +105,6 @@ def time_sampling(
         "images_per_second"}, the rate being the batch size over the median latency; or {"mode",
         "part", "batch_size", "left_out": why}.
     """
-    limits = {"warmup": warmup, "repetitions": repetitions, "seconds": seconds}
     for part, method in PARTS.items():
         samplers = {entry: getattr(model, method, None) for entry, model in models.items()}
         samplers = {entry: sampler for entry, sampler in samplers.items() if sampler is not None}
@@ -101,7 +115,7 @@ def time_sampling(
                 for entry, sampler in samplers.items()
                 if entry not in left_out
             }
-            run_in_turns(list(series.values()), **limits)
+            run_in_turns(list(series.values()), limits)
             left_out |= {entry: each.failed for entry, each in series.items() if each.failed}
             rows = {}
             for entry in samplers:
@@ -148,48 +162,61 @@ class Series:
     def __init__(self, call: Call, device: torch.device):
         self._call, self._device = call, device
         self._warmed, self._times = 0, []
-        self._joules, self._metered, self._peak = 0.0, 0, None
+        self._last, self._joules, self._peak = 0.0, None, None
         self.failed: str | None = None
         self.seconds = 0.0
 
-    def warm(self, warmup: int, seconds: float) -> None:
-        """So many untimed calls; fewer when `seconds` pass first, but one if any."""
-        end = time.perf_counter() + seconds
-        while self._warmed < warmup and (self._warmed < 1 or time.perf_counter() < end):
-            if self._once() is None:
-                return
+    def warm(self, limits: Limits) -> None:
+        """The untimed calls before all others."""
+        end = time.perf_counter() + limits.seconds
+        while self._warmed < limits.warmup:
+            if self._warmed and time.perf_counter() >= end:
+                break
+            self._once()
             self._warmed += 1
 
-    def burst(self, repetitions: int, seconds: float) -> bool:
-        """One turn, of at least a call; whether more are due.
+    def has_turn(self, turn: int, limits: Limits) -> bool:
+        """Whether some of its calls are due in this turn: as many turns as calls that are long, far
+        from each other."""
+        fitting = limits.seconds / self._last if self._last else limits.repetitions
+        calls = min(max(FEWEST, round(fitting)), limits.repetitions, TURNS)
+        return turn >= TURNS or (turn + 1) * calls // TURNS > turn * calls // TURNS
 
-        Args:
-            repetitions, seconds: of all turns, as for `run_in_turns`.
-        """
-        already, meter = len(self._times), EnergyMeter(self._device)
-        most = min(already + math.ceil(repetitions / TURNS), repetitions)
-        end = time.perf_counter() + min(seconds / TURNS, seconds - sum(self._times))
+    def refresh(self, limits: Limits) -> None:
+        """An untimed call after those of others, whose data are in the caches now; not of long
+        calls, which hardly notice."""
+        if self._last < limits.seconds / TURNS / 10:
+            self._once()
+
+    def burst(self, limits: Limits) -> bool:
+        """The timed calls of a turn, one at least; whether more are due."""
+        already = len(self._times)
+        most = min(already + math.ceil(limits.repetitions / TURNS), limits.repetitions)
+        left = limits.seconds - sum(self._times)
+        end = time.perf_counter() + min(limits.seconds / TURNS, left)
         while len(self._times) < most:
             if len(self._times) > already and time.perf_counter() >= end:
                 break
-            passed = self._once()
-            if passed is None:
-                return False
-            self._times.append(passed)
-        joules = meter.joules()
-        if joules is not None:
-            self._joules += joules
-            self._metered += len(self._times) - already
-        late = sum(self._times) >= seconds and len(self._times) >= FEWEST
-        return len(self._times) < repetitions and not late
+            self._times.append(self._once())
+        late = sum(self._times) >= limits.seconds and len(self._times) >= FEWEST
+        return len(self._times) < limits.repetitions and not late
+
+    def weigh(self) -> None:
+        """Make calls for as long as the device's counter of energy needs, if it has one."""
+        meter, calls = EnergyMeter(self._device), 0
+        while meter.counts and self._joules is None:
+            self._once()
+            calls += 1
+            joules = meter.joules()
+            self._joules = None if joules is None else joules / calls
 
     def found(self) -> dict:
         """{"warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"}, "joules",
         "peak_memory_bytes"}.
 
-        The energy is that of a call, None where the device has no counter or every burst was too
-        short for it; the memory is the GPU's at its peak, beyond what was taken before (the weights
-        of all models among it), None on a CPU.
+        The energy is that of a call, None where the device has no counter; the memory is the GPU's
+        at its peak, beyond what was taken before (the weights of all models among it), None on a
+        CPU.
         """
         milliseconds = 1e3 * np.array(self._times)
         q25, median, q75, p95 = (float(q) for q in np.percentile(milliseconds, [25, 50, 75, 95]))
@@ -197,58 +224,71 @@ class Series:
             "warmup": self._warmed,
             "repetitions": len(self._times),
             "latency_ms": {"median": median, "q25": q25, "q75": q75, "p95": p95},
-            "joules": self._joules / self._metered if self._metered else None,
+            "joules": self._joules,
             "peak_memory_bytes": self._peak,
         }
 
-    def _once(self) -> float | None:
-        """Seconds of one call; None where it failed."""
+    def _once(self) -> float:
+        """Seconds of one call."""
         on_gpu = self._device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self._device)
             before = torch.cuda.memory_allocated(self._device)
-        try:
-            passed = _seconds(self._call, self._device)
-        except torch.OutOfMemoryError:
-            self.failed = "out of memory"
-            return None
-        except _compile_error() as error:
-            self.failed = f"torch.compile: {str(error).strip().splitlines()[0]}"
-            return None
+        self._last = _seconds(self._call, self._device)
         if on_gpu:
             peak = torch.cuda.max_memory_allocated(self._device) - before
             self._peak = max(self._peak or 0, peak)
-        self.seconds += passed
-        return passed
+        self.seconds += self._last
+        return self._last
 
 
-def run_in_turns(series: list[Series], *, warmup: int, repetitions: int, seconds: float) -> None:
+def run_in_turns(series: list[Series], limits: Limits) -> None:
     """Warm every series up, then make the timed calls of all of them in turns.
 
-    The order is drawn anew for each turn: what comes after a large model finds its data gone from
-    the processor's caches.
-
-    Args:
-        warmup: untimed calls of each; fewer when `seconds` pass first, but one if any.
-        repetitions: timed calls of each; fewer when they take `seconds`, but then at least
-            `FEWEST`.
+    The order is drawn anew for each turn, so that none always follows the same one. A series that
+    fails says so, and the others go on.
     """
     for each in series:
-        each.warm(warmup, seconds)
-    due = [each for each in series if not each.failed]
-    order = random.Random(0)
-    while due:
-        order.shuffle(due)
-        due = [each for each in due if each.burst(repetitions, seconds)]
+        with _noted(each):
+            each.warm(limits)
+    due, order = [each for each in series if not each.failed], random.Random(0)
+    for turn in itertools.count():
+        if not due:
+            break
+        now = [each for each in due if each.has_turn(turn, limits)]
+        order.shuffle(now)
+        for each in now:
+            more = False
+            with _noted(each):
+                if len(series) > 1:
+                    each.refresh(limits)
+                more = each.burst(limits)
+            if not more:
+                due.remove(each)
+    for each in series:
+        if not each.failed:
+            with _noted(each):
+                each.weigh()
 
 
-def time_calls(call: Call, device: torch.device, **limits) -> dict:
-    """Time one call alone: `Series.found`, within the limits of `run_in_turns`."""
+def time_calls(call: Call, device: torch.device, limits: Limits) -> dict:
+    """Time one call alone: `Series.found`."""
     series = Series(call, device)
-    run_in_turns([series], **limits)
-    if series.failed:
-        raise RuntimeError(series.failed)
+    series.warm(limits)
+    while series.burst(limits):
+        pass
     return series.found()
+
+
+@contextmanager
+def _noted(series: Series) -> Iterator[None]:
+    """Let a series that the device's memory or the compiler refuses say so."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        series.failed = "out of memory"
+    except _compile_error() as error:
+        series.failed = f"torch.compile: {str(error).strip().splitlines()[0]}"
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -67,6 +67,12 @@ def render(config: Config) -> None:
     save_table(values[COLUMNS], cells, config, "timing", _notes(config, timing, cells), files)
 
 
+def _untaken(modes: list[str]) -> str:
+    """What to add for modes in which models are timed one after the other."""
+    others = [mode for mode in modes if mode != "eager"]
+    return f", but for {' and '.join(others)} ones, timed one after the other" if others else ""
+
+
 def _cells(device: str, rows: pd.DataFrame) -> dict[str, str]:
     name = DEVICE_LABELS[device]
     latency, latents, rate = (
@@ -115,7 +121,7 @@ def _notes(config: Config, timing: pd.DataFrame, cells: pd.DataFrame) -> list[st
         "and only the models of one session took turns: ratios of others are less certain."
         for (device, dataset), count in sessions.items()
         if count > 1
-    ] or ["All models of a dataset took turns."]
+    ] or ["All models of a dataset took turns" + _untaken(config.timing["modes"]) + "."]
     machines = timing.groupby("device")["hardware"].unique()
     notes += [f"{DEVICE_LABELS[name]}: {', '.join(found)}." for name, found in machines.items()]
     return notes + source_note(timing)

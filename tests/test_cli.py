@@ -88,10 +88,12 @@ def test_every_step_by_hand(folder, capsys, monkeypatch):
         [path(paths.METRICS_RECORD, "real")],
         "digits · real · seed 0",
     )
-    step(["time", *JOB], [path(paths.TIMING_RECORD)], "digits · vae · cpu: up to")
+    both = [path(paths.TIMING_RECORD, model) for model in ("kaem_is", "vae")]
+    step(["time", "--dataset", "digits", "--untrained"], both, "digits · vae · cpu: up to")
+    step(["time", *JOB], [], "digits · vae · cpu: up to")
 
     metrics = {name: read_record(name)["metrics"] for name in written if is_record(name)}
-    assert len(metrics) == 5
+    assert len(metrics) == 6
     real, vae = (metrics[path(paths.METRICS_RECORD, model)] for model in ("real", "vae"))
     assert real["reference_count_test"] == vae["reference_count_test"] == 360
     # Five updates make no digits: real ones are nearer.

@@ -11,7 +11,7 @@ from reference.configs import MODEL_SETTINGS, bars_dataset, tiny_config
 from reference.images import adam_losses, bars
 
 from benchmark.registry import MODELS, build
-from benchmark.timing import flops_per_image, time_sampling
+from benchmark.timing import Limits, flops_per_image, time_sampling
 from benchmark.train import train_model
 
 IMAGE_SHAPE = (1, 8, 8)
@@ -173,9 +173,9 @@ def test_the_evidence_of_each_datum(name, seeded):
 
 def test_it_can_be_timed(name):
     model = make(name).eval()
-    limits = {"warmup": 1, "repetitions": 3, "seconds": 1, "longest_call": 60}
+    options = {"batch_sizes": [2], "longest_call": 60, "limits": Limits(1, 3, 1)}
     cpu = torch.device("cpu")
-    found = time_sampling({name: model}, cpu, mode="eager", batch_sizes=[2], **limits)
+    found = time_sampling({name: model}, cpu, mode="eager", **options)
     rows = [rows[name][0] for rows in found if rows]
     assert all(row["latency_ms"]["median"] > 0 for row in rows)
     assert len(rows) == 1 + hasattr(model, "sample_latents")

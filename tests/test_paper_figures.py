@@ -461,7 +461,7 @@ def test_timing_says_what_is_missing_and_what_is_doubtful():
     assert "* not timed: out of memory." in below
     assert "! timed beside other work" in below
     assert "fresh weights" in below
-    assert "All models of a dataset took turns." in below
+    assert "took turns, but for compiled ones, timed one after the other." in below
     write_timing(config, "kaem_is", CPU, {1: 1.0}, session="f" * 16)
     timing.render(config)
     assert ": timed in 2 sessions, and only the models of one session took" in read_md("timing")[1]

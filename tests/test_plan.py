@@ -32,6 +32,7 @@ QUALITY = Claim(
 )
 SPEED = Claim(**(vars(QUALITY) | {"id": "speed", "metric": "latency", "batch_size": 4}
                  | {"seeds": None, "evidence": "L2"}))  # fmt: skip
+FASTER = Claim(**(vars(SPEED) | {"id": "faster", "against": 1.0}))
 UPDATE = Claim(**(vars(QUALITY) | {"id": "update", "metric": "seconds_per_update"}))
 
 
@@ -76,7 +77,7 @@ def test_recorded_costs_are_scaled():
 
 @pytest.mark.usefixtures("twice_as_slow")
 def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeypatch):
-    monkeypatch.setattr(plan, "claims", lambda: [QUALITY, SPEED, UPDATE])
+    monkeypatch.setattr(plan, "claims", lambda: [QUALITY, SPEED, FASTER, UPDATE])
     text = plan.plan(CONFIG, ["--config", "a b.yaml"], 400.0)
     assert "takes 2 times as long here as in the records (median of 2 models, 1 to 3)" in text
     rows = [[c.strip() for c in r.split("|")[2:-1]] for r in text.splitlines() if "| KAEM" in r]
@@ -84,6 +85,7 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
         # The classifier's training is not recorded, so whatever trains has no known cost.
         ["MNIST", "8 s", "38 s", "unknown", "unknown", "L4", "L2"],
         ["MNIST", "", "12 s", "6 min", "", "L2", "L2"],
+        ["MNIST", "", "6 s", "5 min", "", "L2", "L2"],
         ["MNIST", "", "", "6 min", "17 min", "L4", "L3"],
     ]
     commands = [line for line in text.splitlines() if line.startswith("python")]
@@ -93,7 +95,9 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
         assert words[:3] == ["python", "-m", "benchmark"]
         options = cli._parser().parse_args(words[3:])
         assert options.config == "a b.yaml"
-    assert "--dataset mnist --model=kaem_ula --model=vae --seed 0 --device cpu" in text
+    # What several claims want timed is timed once, in turns.
+    assert "# speed, faster on mnist: in turns, 12 s\n" in text
+    assert "--dataset mnist --model kaem_ula --model vae --seed 0 --device cpu" in text
     # With another's records the last step is to compare.
     Path("results/tiny").rename("theirs")
     assert plan.plan(CONFIG, [], 400.0, "theirs").endswith(

@@ -181,10 +181,14 @@ def test_commit_and_dirty_flag_are_gits(tmp_path, monkeypatch):
             "cpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) Gold 6226\n",
             "Intel(R) Xeon(R) Gold 6226",
         ),
+        (
+            "cpu family\t: 6\nmodel\t\t: 79\nmodel name\t: Intel(R) Xeon(R) CPU @ 2.20GHz\n",
+            "Intel(R) Xeon(R) CPU @ 2.20GHz (family 6, model 79)",
+        ),
         ("model name\t: A processor\n", "A processor"),
         ("Hardware\t: BCM2835\n", None),
     ],
-    ids=["numberless", "numbered", "name alone", "no name"],
+    ids=["numberless", "numbered", "clock alone", "name alone", "no name"],
 )
 def test_a_processor_is_told_apart_from_others(cpuinfo, expected):
     assert benchmark.provenance.processor_name(cpuinfo) == expected

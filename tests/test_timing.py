@@ -1,5 +1,6 @@
 """Timing, with a clock that only the model moves: no test depends on real speed."""
 
+import itertools
 import types
 
 import numpy as np
@@ -10,6 +11,7 @@ from benchmark import timing
 from benchmark.timing import (
     MODES,
     TURNS,
+    Limits,
     Series,
     flops_per_image,
     run_in_turns,
@@ -54,12 +56,16 @@ def run(model, *, warmup=3, repetitions=20, seconds=1e9):
         with torch.no_grad():
             model.sample(4, draws)
 
-    return time_calls(call, CPU, warmup=warmup, repetitions=repetitions, seconds=seconds)
+    return time_calls(call, CPU, Limits(warmup, repetitions, seconds))
+
+
+def run_models(models, sizes, longest_call=1e9):
+    options = {"batch_sizes": sizes, "longest_call": longest_call, "limits": Limits(1, 3, 1e9)}
+    return list(time_sampling(models, CPU, mode="eager", **options))
 
 
 def run_sizes(model, sizes, longest_call=1e9):
-    limits = {"warmup": 1, "repetitions": 3, "seconds": 1e9, "longest_call": longest_call}
-    timed = time_sampling({"it": model}, CPU, mode="eager", batch_sizes=sizes, **limits)
+    timed = run_models({"it": model}, sizes, longest_call)
     return [rows["it"][0] for rows in timed if rows]
 
 
@@ -100,8 +106,8 @@ def test_the_budget_ends_it_but_not_before_three(clock, seconds, warmed, expecte
 
 
 def test_models_take_turns(clock):
-    """Ten turns of ten calls; a slow one has a call in each of the first three, then is done. Who
-    comes first in a turn varies."""
+    """A hundred quick calls in ten turns; the three that fit of a slow one in three of these, far
+    from each other. A quick one makes an untimed call after those of the other."""
     order = []
 
     def takes(name, seconds):
@@ -112,17 +118,56 @@ def test_models_take_turns(clock):
         return Series(call, CPU)
 
     quick, slow = takes("quick", 0.001), takes("slow", 10.0)
-    run_in_turns([quick, slow], warmup=2, repetitions=100, seconds=5.0)
-    warmed, timed = order[:3], order[3:]
-    assert warmed == ["quick", "quick", "slow"]
-    burst = 100 // TURNS
-    turns = [timed[start : start + burst + 1] for start in range(0, 3 * (burst + 1), burst + 1)]
-    either = (["slow", *["quick"] * burst], [*["quick"] * burst, "slow"])
-    assert all(turn in either for turn in turns)
-    assert turns[0] != turns[1] or turns[1] != turns[2]
-    assert timed[3 * (burst + 1) :] == ["quick"] * (100 - 3 * burst)
+    run_in_turns([quick, slow], Limits(warmup=2, repetitions=100, seconds=5.0))
+    assert order[:3] == ["quick", "quick", "slow"]
+    runs = [(name, len(list(calls))) for name, calls in itertools.groupby(order[3:])]
+    assert [count for name, count in runs if name == "slow"] == [1, 1, 1]
+    burst = 100 // TURNS + 1
+    between = [count // burst for name, count in runs if name == "quick"]
+    # Either may come first in a turn.
+    assert between[0] in (3, 4)
+    assert set(between[1:-1]) <= {2, 3, 4}
+    assert sum(between) == TURNS
     assert [each.found()["repetitions"] for each in (quick, slow)] == [100, 3]
-    assert [each.seconds for each in (quick, slow)] == pytest.approx([0.102, 40.0])
+    assert [each.seconds for each in (quick, slow)] == pytest.approx([0.112, 40.0])
+
+
+def test_who_comes_first_in_a_turn_varies(clock):
+    order = []
+
+    def takes(name):
+        def call():
+            clock.now += 1.0
+            order.append(name)
+
+        return Series(call, CPU)
+
+    run_in_turns([takes("a"), takes("b")], Limits(warmup=0, repetitions=TURNS, seconds=1e9))
+    first = order[:: len(order) // TURNS]
+    assert {first.count(name) for name in "ab"} <= set(range(2, 9))
+
+
+def test_energy_is_counted_over_calls_that_are_not_timed(clock, monkeypatch):
+    """A counter that needs a second, of a device that takes 50 watts."""
+
+    class Meter:
+        counts = True
+
+        def __init__(self, _device):
+            self.start = clock.now
+
+        def joules(self):
+            return 50 * (clock.now - self.start) if clock.now - self.start >= 1 else None
+
+    monkeypatch.setattr(timing, "EnergyMeter", Meter)
+
+    def call():
+        clock.now += 0.25
+
+    series = Series(call, CPU)
+    run_in_turns([series], Limits(warmup=0, repetitions=3, seconds=1e9))
+    assert series.found()["joules"] == pytest.approx(50 * 0.25)
+    assert series.seconds == pytest.approx((3 + 4) * 0.25)
 
 
 @pytest.mark.parametrize("in_turns", [True, False])
@@ -135,7 +180,7 @@ def test_a_machine_that_slows_down_slows_all_that_take_turns(clock, in_turns):
 
     first, second = Series(call, CPU), Series(call, CPU)
     for group in [[first, second]] if in_turns else [[first], [second]]:
-        run_in_turns(group, warmup=0, repetitions=400, seconds=1e9)
+        run_in_turns(group, Limits(warmup=0, repetitions=400, seconds=1e9))
     medians = [each.found()["latency_ms"]["median"] for each in (first, second)]
     ratio = medians[1] / medians[0]
     assert ratio < 1.05 if in_turns else ratio > 1.3
@@ -143,8 +188,7 @@ def test_a_machine_that_slows_down_slows_all_that_take_turns(clock, in_turns):
 
 def test_one_model_that_fails_leaves_the_others_their_turns(clock):
     models = {"large": Linear(clock, largest=2), "small": Linear(clock)}
-    limits = {"warmup": 0, "repetitions": 3, "seconds": 1e9, "longest_call": 1e9}
-    found = list(time_sampling(models, CPU, mode="eager", batch_sizes=[1, 4], **limits))
+    found = run_models(models, [1, 4])
     images = [
         {entry: row.get("left_out") for entry, (row, _) in rows.items()} for rows in found[:2]
     ]
@@ -152,7 +196,7 @@ def test_one_model_that_fails_leaves_the_others_their_turns(clock):
         {"large": None, "small": None},
         {"large": "out of memory", "small": None},
     ]
-    assert [rows["small"][1] for rows in found] == pytest.approx([3, 12, 1.5, 6])  # seconds
+    assert [rows["small"][1] for rows in found] == pytest.approx([7, 28, 3.5, 14])
     assert found[1]["large"][1] == 0
 
 

@@ -106,9 +106,9 @@ def all_cores():
     return workflow.global_resources["_cores"].value or 1
 
 
-def trained_weights(wildcards, **fixed):
+def trained_weights(wildcards):
     """The weights that an entry uses, which may be those of another."""
-    names = {**wildcards, **fixed, "model": CONFIG.trained_entry(wildcards.model)}
+    names = {**wildcards, "model": CONFIG.trained_entry(wildcards.model)}
     return run_path(paths.WEIGHTS, **names)
 
 

@@ -127,9 +127,9 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
         [
             costs.machine.said(),
             "Cost of checking each claim, one step after the other. L0, judging the records again, "
-            "takes seconds; L1 measures shipped samples again; L2 samples or times shipped weights "
-            "again; L3 trains one seed again; L4 all seeds. Empty: the level says nothing about "
-            "the claim. Unknown: not recorded.",
+            "takes seconds; L1 measures shipped samples again; L2 draws from shipped weights or "
+            "times models again; L3 trains one seed again; L4 all seeds. Empty: the level says "
+            "nothing about the claim. Unknown: not recorded.",
             pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
             if rows
             else "No claim is about the datasets and models of this configuration.",
@@ -189,6 +189,7 @@ class Turns:
             cost = _time(costs.total(steps))
             named = [word for _, _, entry, _ in steps for word in ("--model", entry)]
             last = ["--dataset", dataset, *named, "--seed", str(seed), "--device", device]
+            last += ["--untrained"]  # costs the same, and not all weights are published
             command = shlex.join(["python", "-m", "benchmark", "time", *words, *last])
             yield f"# {', '.join(asking)} on {dataset}: in turns, {cost}\n{command}"
 

@@ -97,7 +97,7 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
         assert options.config == "a b.yaml"
     # What several claims want timed is timed once, in turns.
     assert "# speed, faster on mnist: in turns, 12 s\n" in text
-    assert "--dataset mnist --model kaem_ula --model vae --seed 0 --device cpu" in text
+    assert "--dataset mnist --model kaem_ula --model vae --seed 0 --device cpu --untrained" in text
     # With another's records the last step is to compare.
     Path("results/tiny").rename("theirs")
     assert plan.plan(CONFIG, [], 400.0, "theirs").endswith(

@@ -19,7 +19,6 @@ figures` renders in results/published/.
 import argparse
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -36,37 +35,49 @@ BLOCK = re.compile(
 IMAGES = ROOT / "docs" / "images"
 
 
-def fill(document: Path, runs: list[str]) -> int:
-    """Renew the blocks of `runs` in one document; returns how many there are."""
-    count = 0
+def fill(documents: list[Path], runs: list[str]) -> dict[Path, int]:
+    """Renew the blocks of `runs` in all documents, or change nothing at all.
 
-    def block(match: re.Match) -> str:
-        nonlocal count
-        if ("published" if match["published"] else match["run"]) not in runs:
-            return match[0]
-        count += 1
-        return match["begin"] + _content(ROOT / match["source"], match, document) + match["end"]
+    Returns:
+        Document -> how many such blocks it has.
 
-    text = BLOCK.sub(block, document.read_text())
-    if count:
-        with atomic(document) as temporary:
-            temporary.write_text(text)
-    return count
+    Raises:
+        BenchmarkError: a result that a document shows is not there.
+    """
+    files: dict[Path, bytes] = {}
+    counts = dict.fromkeys(documents, 0)
+    for document in documents:
+
+        def block(match: re.Match, document: Path = document) -> str:
+            if ("published" if match["published"] else match["run"]) not in runs:
+                return match[0]
+            counts[document] += 1
+            return match["begin"] + _content(match, document, files) + match["end"]
+
+        text = BLOCK.sub(block, document.read_text())
+        if counts[document]:
+            files[document] = text.encode()
+    for path, data in files.items():
+        with atomic(path) as temporary:
+            temporary.write_bytes(data)
+    return counts
 
 
-def _content(source: Path, match: re.Match, document: Path) -> str:
+def _content(match: re.Match, document: Path, files: dict[Path, bytes]) -> str:
+    """What a block holds; a picture's copy is added to the files that are to be written."""
+    source = ROOT / match["source"]
     try:
-        if source.suffix != ".png":
-            return source.read_text()
-        copy = IMAGES / f"{match['run']}_{source.name}"
-        with atomic(copy) as temporary:
-            shutil.copyfile(source, temporary)
+        data = source.read_bytes()
     except OSError as error:
         first = f"the workflow with the configuration of {match['run']}"
         raise BenchmarkError(
             f"{document.name} shows {match['source']}, which cannot be read: {error.strerror}\n"
             f"  Run {'`snakemake --cores all figures`' if match['published'] else first} first."
         ) from error
+    if source.suffix != ".png":
+        return data.decode()
+    copy = IMAGES / f"{match['run']}_{source.name}"
+    files[copy] = data
     return f"![{match['alt']}]({os.path.relpath(copy, document.parent)})\n"
 
 
@@ -81,8 +92,9 @@ def main() -> int:
     runs = parser.parse_args().runs
 
     def fill_all() -> None:
-        for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-            print(f"{document.relative_to(ROOT)}: {fill(document, runs)} blocks")
+        documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+        for document, count in fill(documents, runs).items():
+            print(f"{document.relative_to(ROOT)}: {count} blocks")
 
     return exit_code(fill_all)
 

@@ -46,9 +46,9 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def page(root, *sources: str):
+def page(root, *sources: str, name: str = "page.md"):
     """A document that shows these results, none of them yet."""
-    document = root / "docs" / "page.md"
+    document = root / "docs" / name
     document.parent.mkdir(exist_ok=True)
     document.write_text("".join(f"<!-- begin: {each} -->\n<!-- end -->\n" for each in sources))
     return document
@@ -57,17 +57,17 @@ def page(root, *sources: str):
 @pytest.mark.parametrize(("run", "shown"), [("tiny", ["mine", ""]), ("published", ["", "theirs"])])
 def test_only_the_blocks_of_the_named_run_are_filled(root, run, shown):
     document = page(root, "results/tiny/table.md", "results/published/tiny/table.md")
-    assert fill(document, [run]) == 1
+    assert fill([document], [run]) == {document: 1}
     blocks = [m[0].splitlines()[1:-1] for m in BLOCK.finditer(document.read_text())]
     assert blocks == [[each] if each else [] for each in shown]
     filled = document.read_text()
-    fill(document, [run])
+    fill([document], [run])
     assert document.read_text() == filled
 
 
 def test_pictures_are_copied(root):
     document = page(root, "results/published/tiny/figures/dots.png | Some dots")
-    fill(document, ["published"])
+    fill([document], ["published"])
     assert "![Some dots](images/tiny_dots.png)" in document.read_text()
     assert (root / "docs/images/tiny_dots.png").read_bytes() == b"theirs"
 
@@ -80,9 +80,11 @@ def test_pictures_are_copied(root):
     ],
 )
 def test_a_result_that_is_not_there_is_named_and_nothing_changes(root, source, cure):
+    whole = page(root, "results/published/tiny/figures/dots.png | Some dots", name="whole.md")
     document = page(root, "results/published/tiny/table.md", source)
-    before = document.read_text()
+    before = whole.read_text(), document.read_text()
     with pytest.raises(BenchmarkError, match=cure) as error:
-        fill(document, ["tiny", "published"])
+        fill([whole, document], ["tiny", "published"])
     assert source in str(error.value)
-    assert document.read_text() == before
+    assert (whole.read_text(), document.read_text()) == before
+    assert not (root / "docs/images").exists()

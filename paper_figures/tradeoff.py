@@ -5,6 +5,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmark.config import REAL, Config
 from benchmark.names import DEVICE_LABELS
+from paper_figures.labels import name_points
 from paper_figures.records import quality_records, select, timing_records, values_of
 from paper_figures.style import (
     FULL,
@@ -28,12 +29,16 @@ def render(config: Config, device: str) -> None:
     quality, timing = quality_records(config), timing_records(config)
     columns = min(len(config.datasets), MOST_COLUMNS)
     rows = -(-len(config.datasets) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 3.2 * rows + 0.8), squeeze=False)
-    handles = {}
+    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 3.5 * rows), squeeze=False)
+    named = {}
     for axis, dataset in zip(axes.flat, config.datasets, strict=False):
         points, name, batch_size = _points(config, quality, timing, dataset, device)
         for model, point in points.items():
-            handles.setdefault(model_label(config, model), _draw(axis, config, model, point))
+            _draw(axis, config, model, point)
+        named[axis] = (
+            [model_label(config, model) for model in points],
+            [(milliseconds, distances.mean()) for milliseconds, distances in points.values()],
+        )
         floor = values_of(quality, name, dataset=dataset, model=REAL)
         if points and len(floor):
             axis.axhline(floor.mean(), color="0.6", lw=1, ls=":", zorder=0)
@@ -50,9 +55,10 @@ def render(config: Config, device: str) -> None:
     _scale([axis for axis in axes.flat if axis.get_xscale() == "log"])
     for axis in axes.flat[len(config.datasets) :]:
         axis.set_visible(False)
-    if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     figure.suptitle(f"Quality against time, {DEVICE_LABELS[device]}")
+    figure.draw_without_rendering()  # lays the axes out
+    for axis, (names, places) in named.items():
+        name_points(axis, names, places)
     save_figure(figure, config, f"tradeoff_{device}")
     plt.close(figure)
 
@@ -86,10 +92,10 @@ def _family(config: Config, model: str) -> str:
     return "vae" if "vae" in architecture else "diffusion"
 
 
-def _draw(axis, config: Config, model: str, point):
+def _draw(axis, config: Config, model: str, point) -> None:
     milliseconds, distances = point
     mean = distances.mean()
-    return axis.errorbar(
+    axis.errorbar(
         [milliseconds],
         [mean],
         yerr=[[mean - distances.min()], [distances.max() - mean]],

@@ -549,7 +549,6 @@ def test_tradeoff(monkeypatch, measured):
     monkeypatch.setattr(
         tradeoff, "_draw", lambda _axis, _config, model, point: drawn.setdefault(model, point)
     )
-    monkeypatch.setattr(tradeoff.plt.Figure, "legend", lambda *_args, **_kwargs: None)
     tradeoff.render(config, "cpu")
     assert find(paths.FIGURE, figure="tradeoff_cpu", format="png").stat().st_size > 1000
     found = {model: (time, sorted(values)) for model, (time, values) in drawn.items()}

@@ -1,0 +1,72 @@
+"""Names beside points, moved apart where they would lie upon each other."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy.optimize import isotonic_regression
+
+SIZE = 6.5  # points
+LINE = 1.15  # between two names, in sizes
+AWAY = 12.0  # points, from the outermost point of a column to its names
+COLUMN = 0.12  # of the axes' width: points as near as that in x have one column of names
+
+
+def name_points(axis: Axes, names: list[str], points: list[tuple[float, float]]) -> None:
+    """Write the name of each point beside it, and a thin line from one to the other.
+
+    Args:
+        axis: laid out, with its final limits; names do not change them.
+        points: (x, y) in data coordinates.
+    """
+    if not points:
+        return
+    to_points = 72 / axis.figure.dpi
+    places = axis.transData.transform(points) * to_points
+    left, bottom, right, top = axis.get_window_extent().extents * to_points
+    for column in _columns(places[:, 0], COLUMN * (right - left)):
+        x, y = places[column].T
+        to_left = x.mean() > (left + right) / 2
+        edge = x.min() - AWAY if to_left else x.max() + AWAY
+        heights = apart(y, LINE * SIZE, bottom, top)
+        for index, shift in zip(column, np.stack([edge - x, heights - y], axis=1), strict=True):
+            axis.annotate(
+                names[index],
+                points[index],
+                xytext=shift,
+                textcoords="offset points",
+                ha="right" if to_left else "left",
+                va="center",
+                fontsize=SIZE,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": "0.5",
+                    "lw": 0.5,
+                    "relpos": (float(to_left), 0.5),
+                    "shrinkA": 0,
+                    "shrinkB": 0,
+                },
+                zorder=1,  # lines below the markers
+            ).set_in_layout(False)
+
+
+def _columns(x: np.ndarray, width: float) -> list[list[int]]:
+    """Which points have their names in one column: those at most so far from its leftmost."""
+    columns: list[list[int]] = []
+    for index in np.argsort(x, kind="stable").tolist():
+        if columns and x[index] - x[columns[-1][0]] <= width:
+            columns[-1].append(index)
+        else:
+            columns.append([index])
+    return columns
+
+
+def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Places in the same order, at least `gap` from each other and, where they fit, between `low`
+    and `high`; with the least sum of squared moves before the latter."""
+    order = np.argsort(places, kind="stable")
+    steps = gap * np.arange(len(places))
+    moved = np.empty(len(places))
+    moved[order] = isotonic_regression(places[order] - steps).x + steps
+    # To keep inside, push only those that do not: from below first, then from above.
+    moved[order] = np.maximum(moved[order], low + steps)
+    moved[order] = np.minimum(moved[order], high - steps[::-1])
+    return moved

@@ -24,7 +24,7 @@ from benchmark.files import atomic, write_json
 from benchmark.gains import gains
 from benchmark.promises import Row, promises
 from benchmark.provenance import available_cores, provenance
-from benchmark.timing import Call, synchronise
+from benchmark.timing import Call, seconds_of
 
 SECONDS = 12.0  # for the turns of one row
 FEWEST, MOST = 3, 200  # turns
@@ -56,11 +56,7 @@ def take_turns(first: Call, second: Call, device: torch.device, seconds: float) 
         if len(turns.first) >= FEWEST and time.perf_counter() > end:
             break
         for call, times in ((first, turns.first), (second, turns.second)):
-            synchronise(device)
-            start = time.perf_counter()
-            call()
-            synchronise(device)
-            times.append(time.perf_counter() - start)
+            times.append(seconds_of(call, device))
     return turns
 
 

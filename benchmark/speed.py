@@ -20,12 +20,12 @@ class Speed:
     """Of one model.
 
     Attributes:
-        size: {"nfe", "parameters", "flops_per_image"}.
+        size: {"nfe", "parameters", "flops_per_image"}; empty until it is known.
         rows: `sampling` of its timing record.
         seconds: that measuring it took, loading included.
     """
 
-    size: dict
+    size: dict = field(default_factory=dict)
     rows: list[dict] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -64,12 +64,12 @@ def measure_speed(
     total, done = len(groups) * len(PARTS) * len(sizes), 0
     # Plain lines, printed between timed calls: a live bar would be drawn during them.
     with reserved(device), training_progress(title, total, "lines") as report:
-        speeds = {entry: _sized(load, entry, device) for entry in entries}
+        speeds = {entry: Speed() for entry in entries}
         watch = Watch(device, refuse=settings["disturbed"] == "refuse")
         for mode, group in groups:
             if mode != "eager":  # imports the compiler, for seconds
                 torch.compiler.reset()
-            models = {entry: _loaded(load, entry, mode, speeds[entry]) for entry in group}
+            models = {entry: _loaded(load, entry, mode, speeds[entry], device) for entry in group}
             for rows in time_sampling(
                 models, device, mode=mode, batch_sizes=sizes, longest_call=longest, limits=limits
             ):
@@ -104,20 +104,17 @@ def _groups(
             yield from ((mode, [entry]) for entry in entries)
 
 
-def _sized(load: Callable, entry: str, device: torch.device) -> Speed:
+def _loaded(
+    load: Callable, entry: str, mode: str, speed: Speed, device: torch.device
+) -> torch.nn.Module:
+    """An entry's model in a mode; the first time its size is noted, which no mode changes."""
     start = time.perf_counter()
     model = load(entry)
-    size = {
+    speed.size = speed.size or {
         "nfe": model.nfe,
         "parameters": parameter_count(model),
         "flops_per_image": flops_per_image(model, device),
     }
-    return Speed(size, seconds=time.perf_counter() - start)
-
-
-def _loaded(load: Callable, entry: str, mode: str, speed: Speed) -> torch.nn.Module:
-    start = time.perf_counter()
-    model = load(entry)
     set_mode(model, mode)
     speed.seconds += time.perf_counter() - start
     return model

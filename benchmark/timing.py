@@ -234,7 +234,7 @@ class Series:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self._device)
             before = torch.cuda.memory_allocated(self._device)
-        self._last = _seconds(self._call, self._device)
+        self._last = seconds_of(self._call, self._device)
         if on_gpu:
             peak = torch.cuda.max_memory_allocated(self._device) - before
             self._peak = max(self._peak or 0, peak)
@@ -291,8 +291,8 @@ def _noted(series: Series) -> Iterator[None]:
         series.failed = f"torch.compile: {str(error).strip().splitlines()[0]}"
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call."""
+def seconds_of(call: Call, device: torch.device) -> float:
+    """Seconds of one call, with the device synchronised at both ends."""
     if device.type == "cuda":
         torch.compiler.cudagraph_mark_step_begin()
     synchronise(device)

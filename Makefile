@@ -26,7 +26,7 @@ lint: $(INSTALLED)
 		snakemake --lint --configfile $$config || exit 1; \
 	done
 
-# Ten minutes with nothing beside it; every speed that is promised, with target and what was obtained.
+# Six minutes with nothing beside it; every speed that is promised, with target and what was obtained.
 bench: $(INSTALLED)
 	python -m benchmark.bench
 

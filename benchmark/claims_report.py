@@ -132,14 +132,16 @@ def brief(config: Config, verdicts: list[Verdict]) -> str:
         if verdict.verdict != NOT_RUN:
             where = DEVICE_LABELS.get(verdict.device, "")
             said = f"{verdict.claim.claim} {where and f'({where})'}".rstrip()
-            row = rows.setdefault((verdict.claim.id, where), {"What the paper claims": said})
+            row = rows.setdefault((verdict.claim.id, where), {"Claim": said})
             row[config.facts(verdict.dataset).title] = _in_brief(verdict)
     if not rows:
         return "No claim could be judged on these records.\n"
     shown = pd.DataFrame(rows.values()).fillna("not run")
     return (
         shown.to_markdown(index=False, disable_numparse=True)
-        + f"\n\nIn brackets the effect and its {CONFIDENCE:.0%} confidence interval.\n"
+        + f"\n\nIn brackets the effect and its {CONFIDENCE:.0%} confidence interval. These are the "
+        "paper's words as assertions, with margins of this suite; some were said of other "
+        "datasets: config/claims.yaml has the source of each.\n"
     )
 
 

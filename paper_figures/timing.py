@@ -114,7 +114,8 @@ def _notes(config: Config, timing: pd.DataFrame, cells: pd.DataFrame) -> list[st
     if any(cell.endswith(" !") for cell in text):
         notes.append("! timed beside other work on the machine: too slow by an unknown amount.")
     if not timing["trained"].all():
-        notes.append("Some were timed with fresh weights, on which the cost does not depend.")
+        who = "Some" if timing["trained"].any() else "All"
+        notes.append(f"{who} were timed with fresh weights, on which the cost does not depend.")
     sessions = timing.groupby(["device", "dataset"], sort=False)["session"].nunique()
     notes += [
         f"{DEVICE_LABELS[device]}, {dataset_label(config, dataset)}: timed in {count} sessions, "

@@ -178,6 +178,16 @@ def test_quality_is_mean_and_interval_over_seeds():
     assert "it is not FID" in below
 
 
+def test_seeds_are_those_that_were_measured():
+    config = make_config()
+    for seed in (0, 1):
+        write_training(config, "vae", seed, 30.0)
+    for measured in (2, 1):
+        quality.render(config)
+        assert {row["Model"]: row["Seeds"] for row in read_md("quality")[0]}["VAE"] == str(measured)
+        write_quality(config, "vae", 1, 10.0)
+
+
 def test_an_empty_cell_where_nothing_was_measured():
     config = make_config()
     write_quality(config, "vae", 0, 10.0)

@@ -45,22 +45,29 @@ def fill(documents: list[Path], runs: list[str]) -> dict[Path, int]:
         BenchmarkError: a result that a document shows is not there.
     """
     files: dict[Path, bytes] = {}
-    counts = dict.fromkeys(documents, 0)
-    for document in documents:
-
-        def block(match: re.Match, document: Path = document) -> str:
-            if ("published" if match["published"] else match["run"]) not in runs:
-                return match[0]
-            counts[document] += 1
-            return match["begin"] + _content(match, document, files) + match["end"]
-
-        text = BLOCK.sub(block, document.read_text())
-        if counts[document]:
-            files[document] = text.encode()
+    counts = {document: _fill(document, runs, files) for document in documents}
     for path, data in files.items():
         with atomic(path) as temporary:
             temporary.write_bytes(data)
     return counts
+
+
+def _fill(document: Path, runs: list[str], files: dict[Path, bytes]) -> int:
+    """Add the renewed document and its pictures to the files that are to be written; returns how
+    many blocks of `runs` it has."""
+    count = 0
+
+    def block(match: re.Match) -> str:
+        nonlocal count
+        if ("published" if match["published"] else match["run"]) not in runs:
+            return match[0]
+        count += 1
+        return match["begin"] + _content(match, document, files) + match["end"]
+
+    text = BLOCK.sub(block, document.read_text())
+    if count:
+        files[document] = text.encode()
+    return count
 
 
 def _content(match: re.Match, document: Path, files: dict[Path, bytes]) -> str:

@@ -14,7 +14,7 @@ def name_points(axis: Axes, names: list[str], points: list[tuple[float, float]])
     """Write the name of each point beside it, and a thin line from one to the other.
 
     Args:
-        axis: laid out, with its final limits; names do not change them.
+        axis: with its final limits, its figure's layout fixed.
         points: (x, y) in data coordinates.
     """
     if not points:
@@ -45,7 +45,7 @@ def name_points(axis: Axes, names: list[str], points: list[tuple[float, float]])
                     "shrinkB": 0,
                 },
                 zorder=1,  # lines below the markers
-            ).set_in_layout(False)
+            )
 
 
 def _columns(x: np.ndarray, width: float) -> list[list[int]]:
@@ -64,9 +64,7 @@ def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray
     and `high`; with the least sum of squared moves before the latter."""
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
+    fitted = isotonic_regression(places[order] - steps).x + steps
     moved = np.empty(len(places))
-    moved[order] = isotonic_regression(places[order] - steps).x + steps
-    # To keep inside, push only those that do not: from below first, then from above.
-    moved[order] = np.maximum(moved[order], low + steps)
-    moved[order] = np.minimum(moved[order], high - steps[::-1])
+    moved[order] = np.clip(fitted, low + steps, high - steps[::-1])
     return moved

@@ -60,14 +60,13 @@ def render(config: Config) -> None:
             cell["ESS or swap rates"] = row["posterior"]
             cell["Updates"] = f"{row['updates']:,}" if len(trained) else ""
             cell["Training, s"] = _cell(row, "training_seconds", ".0f")
-            cell["Seeds"] = ""
+            # Of what was measured: a control may be sampled from fewer than were trained.
+            seen = measured if len(measured) else trained
+            cell["Seeds"] = str(seen["seed"].nunique()) if len(trained) else ""
             if len(trained):
                 columns = ("ESS or swap rates", "Updates", "Training, s")
                 origins |= {column: list(trained["file"]) for column in columns if cell[column]}
-                # Of what was measured: a control may be sampled from fewer than were trained.
-                seen = measured if len(measured) else trained
-                cell["Seeds"] = str(seen["seed"].nunique())
-                origins["Seeds"] = sorted(set(seen["file"]))
+                origins["Seeds"] = list(seen["file"])
             values.append(row)
             cells.append(cell)
             files.append(origins)

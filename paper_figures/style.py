@@ -101,11 +101,15 @@ def save_figure(figure: Figure, config: Config, name: str) -> None:
     write_figure(figure, config.run, name)
 
 
-def write_figure(figure: Figure, run: str, name: str) -> None:
-    """Write a figure as PDF and PNG; the same figure gives the same bytes."""
-    # One layout for both: finding it takes longer than drawing.
+def fix_layout(figure: Figure) -> None:
+    """Lay a figure out, and keep it so: finding a layout takes longer than drawing."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+
+
+def write_figure(figure: Figure, run: str, name: str) -> None:
+    """Write a figure as PDF and PNG; the same figure gives the same bytes."""
+    fix_layout(figure)
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         path = paths.fill(paths.FIGURE, run, figure=name, format=kind)
         with atomic(path) as temporary:

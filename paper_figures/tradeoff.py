@@ -10,6 +10,7 @@ from paper_figures.records import quality_records, select, timing_records, value
 from paper_figures.style import (
     FULL,
     dataset_label,
+    fix_layout,
     model_colours,
     model_label,
     save_figure,
@@ -56,7 +57,7 @@ def render(config: Config, device: str) -> None:
     for axis in axes.flat[len(config.datasets) :]:
         axis.set_visible(False)
     figure.suptitle(f"Quality against time, {DEVICE_LABELS[device]}")
-    figure.draw_without_rendering()  # lays the axes out
+    fix_layout(figure)
     for axis, (names, places) in named.items():
         name_points(axis, names, places)
     save_figure(figure, config, f"tradeoff_{device}")

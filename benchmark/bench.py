@@ -7,6 +7,7 @@ not a test. Rows that need a GPU stay empty without one.
 
 import argparse
 import itertools
+import json
 import sys
 import time
 from collections.abc import Iterable
@@ -22,8 +23,10 @@ from benchmark import paths
 from benchmark.errors import exit_code
 from benchmark.files import atomic, write_json
 from benchmark.gains import gains
+from benchmark.inputs import add_device_argument, chosen_devices
+from benchmark.names import DEVICE_LABELS
 from benchmark.promises import Row, promises
-from benchmark.provenance import available_cores, provenance
+from benchmark.provenance import provenance
 from benchmark.timing import Call, seconds_of
 
 SECONDS = 12.0  # for the turns of one row
@@ -102,27 +105,39 @@ def _weigh(row: Row, device: torch.device) -> dict:
     return {"ratio": first / second, "bytes": first}
 
 
-def promise_table(results: dict[str, list[dict]]) -> str:
+def promise_table(found: dict[str, dict]) -> str:
     """What was promised and obtained, by device, as Markdown."""
-    return _table(results, "Target", _target, _judged)
+    return _table(found, "Target", _target, _judged)
 
 
-def gain_table(results: dict[str, list[dict]]) -> str:
+def gain_table(found: dict[str, dict]) -> str:
     """What each change was predicted to gain and gained, by device, as Markdown."""
     return _table(
-        results, "Predicted", lambda row: f"{row['target']:g}", lambda row: f"{row['ratio']:.3g}"
+        found, "Predicted", lambda row: f"{row['target']:g}", lambda row: f"{row['ratio']:.3g}"
     )
 
 
-def _table(results: dict[str, list[dict]], head: str, target, cell) -> str:
+def _table(found: dict[str, dict], head: str, target, cell) -> str:
+    """Of {"rows", "provenance"} by device; rows are matched by what they are."""
+    rows = {name: {row["what"]: row for row in each["rows"]} for name, each in found.items()}
     lines = []
-    for index, row in enumerate(results["cpu"]):
-        line = {"What": row["what"], head: target(row)}
-        for device, label in (("cpu", "CPU"), ("cuda", "GPU")):
-            found = results[device][index] if device in results else None
-            line[label] = "no GPU" if found is None else cell(found) if "ratio" in found else ""
+    for what, row in {what: row for each in rows.values() for what, row in each.items()}.items():
+        line = {"What": what, head: target(row)}
+        for name, label in DEVICE_LABELS.items():
+            measured = rows.get(name, {}).get(what, {})
+            absent = "" if name in rows else f"no {label}"
+            line[label] = cell(measured) if "ratio" in measured else absent
         lines.append(line)
-    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n"
+    notes = (f"\n{DEVICE_LABELS[name]}: {machine(each)}.\n" for name, each in found.items())
+    return (
+        pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n" + "".join(notes)
+    )
+
+
+def machine(found: dict) -> str:
+    """What a measurement with its "provenance" was made on."""
+    origin = found["provenance"]
+    return origin["gpu"] or f"{origin['cpu']}, {origin['threads']} threads"
 
 
 def _target(row: dict) -> str:
@@ -135,31 +150,38 @@ def _judged(row: dict) -> str:
     return f"{row['ratio']:.3g}{spread}, {judged}"
 
 
-def _write(kind: str, results: dict[str, list[dict]], text: str) -> None:
-    """<device>_<kind>.json for each device, and the table."""
-    for name, found in results.items():
-        path = paths.fill(paths.BENCH, "bench", name=f"{name}_{kind}.json")
-        write_json(path, {"rows": found, "provenance": provenance(torch.device(name))})
-    with atomic(paths.fill(paths.BENCH, "bench", name=f"{kind}.md")) as temporary:
-        Path(temporary).write_text(text)
-    print(text)
+def _path(device: str, kind: str) -> Path:
+    return paths.fill(paths.BENCH, "bench", name=f"{device}_{kind}.json")
+
+
+def show() -> str:
+    """Write the tables of all that was measured, also on another machine, and return them."""
+    texts = []
+    for kind, table in (("bench", promise_table), ("gains", gain_table)):
+        files = {name: _path(name, kind) for name in DEVICE_LABELS}
+        found = {
+            name: json.loads(path.read_text()) for name, path in files.items() if path.exists()
+        }
+        texts.append(table(found))
+        with atomic(paths.fill(paths.BENCH, "bench", name=f"{kind}.md")) as temporary:
+            Path(temporary).write_text(texts[-1])
+    return "\n".join(texts)
 
 
 def main() -> int:
-    """Measure on every device and write results/bench/; returns the exit code."""
+    """Measure and write results/bench/; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each row")
-    seconds = parser.parse_args().seconds
+    add_device_argument(parser)
+    options = parser.parse_args()
 
     def run() -> None:
-        torch.set_num_threads(available_cores())
-        names = ["cpu", *itertools.repeat("cuda", torch.cuda.is_available())]
-        for kind, rows, table in (
-            ("bench", promises, promise_table),
-            ("gains", gains, gain_table),
-        ):
-            results = {name: measure(torch.device(name), seconds, rows()) for name in names}
-            _write(kind, results, table(results))
+        devices = chosen_devices(options)
+        for kind, rows in (("bench", promises), ("gains", gains)):
+            for device in devices:
+                found = {"rows": measure(device, options.seconds, rows())}
+                write_json(_path(device.type, kind), found | {"provenance": provenance(device)})
+        print(show())
 
     return exit_code(run)
 

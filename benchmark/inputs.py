@@ -1,11 +1,15 @@
 """What a step starts from: the device, the dataset, the trained model."""
 
+import argparse
+
 import torch
 
 from benchmark import paths
 from benchmark.config import Config
 from benchmark.data import Dataset, load_dataset
 from benchmark.errors import BenchmarkError
+from benchmark.names import DEVICE_LABELS
+from benchmark.provenance import available_cores
 from benchmark.registry import build
 from benchmark.weights import load_weights
 
@@ -43,3 +47,23 @@ def use_device(name: str, threads: int) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise BenchmarkError("device cuda: no GPU is visible here; set `device: cpu` or `auto`")
     return torch.device(name)
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument that names the devices to measure on; `chosen_devices` reads it."""
+    parser.add_argument(
+        "--device",
+        action="append",
+        choices=list(DEVICE_LABELS),
+        help="may be given again (default: the CPU, and the GPU where there is one)",
+    )
+
+
+def chosen_devices(options: argparse.Namespace) -> list[torch.device]:
+    """The devices to measure on, the CPU with all its cores.
+
+    Raises:
+        BenchmarkError: one of them is not there.
+    """
+    there = [name for name in DEVICE_LABELS if name == "cpu" or torch.cuda.is_available()]
+    return [use_device(name, available_cores()) for name in options.device or there]

@@ -5,7 +5,6 @@ images are noise, which the cost does not notice.
 """
 
 import argparse
-import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import torch
 from benchmark import paths
 from benchmark.errors import exit_code
 from benchmark.files import write_json
+from benchmark.inputs import add_device_argument, chosen_devices
 from benchmark.promises import BATCH, GREY, kaem_model
-from benchmark.provenance import available_cores, provenance
+from benchmark.provenance import provenance
 from benchmark.timing import Call, Limits, generator_on, image_call, step_call, time_calls
 from kaem import MixturePrior, UnivariatePrior
 
@@ -152,17 +152,16 @@ def measure(device: torch.device, seconds: float) -> list[dict]:
 
 
 def main() -> int:
-    """Measure on every device and write the records; returns the exit code."""
+    """Measure and write the records; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.scaling", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each point")
-    seconds = parser.parse_args().seconds
+    add_device_argument(parser)
+    options = parser.parse_args()
 
     def run() -> None:
-        torch.set_num_threads(available_cores())
-        for name in ["cpu", *itertools.repeat("cuda", torch.cuda.is_available())]:
-            device = torch.device(name)
-            found = {"sweeps": measure(device, seconds), "provenance": provenance(device)}
-            write_json(paths.fill(paths.BENCH, "scaling", name=f"{name}.json"), found)
+        for device in chosen_devices(options):
+            found = {"sweeps": measure(device, options.seconds), "provenance": provenance(device)}
+            write_json(paths.fill(paths.BENCH, "scaling", name=f"{device.type}.json"), found)
 
     return exit_code(run)
 

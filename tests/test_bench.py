@@ -9,8 +9,13 @@ from benchmark import bench
 from benchmark.bench import Turns, gain_table, measure, promise_table, take_turns
 from benchmark.gains import gains
 from benchmark.promises import Row, promises
+from benchmark.provenance import provenance
 
 CPU = torch.device("cpu")
+
+
+def on_cpu(rows: list[dict], **changes) -> dict[str, dict]:
+    return {"cpu": {"rows": rows, "provenance": provenance(CPU) | changes}}
 
 
 def pause(seconds: float):
@@ -40,7 +45,7 @@ def test_it_measures_time():
 @pytest.mark.parametrize(("at_least", "verdict"), [(False, "MISSED"), (True, "met")])
 def test_a_target_is_judged_by_its_direction(at_least, verdict):
     row = Row("slow / fast", 2, lambda _device: (pause(0.03), pause(0.003)), at_least)
-    text = promise_table({"cpu": measure(CPU, 0, [row])})
+    text = promise_table(on_cpu(measure(CPU, 0, [row])))
     assert f", {verdict}" in text
     assert (">= 2" if at_least else "<= 2") in text
     assert "no GPU" in text
@@ -52,8 +57,8 @@ def test_a_row_of_another_device_stays_empty():
     results = measure(CPU, 0, [gpu_only, elsewhere])
     assert "ratio" not in results[0]
     assert not results[1]["promised"]
-    assert "no target here" in promise_table({"cpu": results})
-    assert "| a / b" in promise_table({"cpu": results, "cuda": results})
+    assert "no target here" in promise_table(on_cpu(results))
+    assert "| a / b" in promise_table(on_cpu(results))
 
 
 def test_every_promise_has_its_own_words_and_two_calls():
@@ -81,10 +86,21 @@ def test_peak_memory_is_of_what_lives_at_once():
 def test_a_row_of_memory():
     calls = (lambda: torch.zeros(200), lambda: torch.zeros(100))
     row = Row("two / one", 1.5, lambda _device: calls, memory=True)
-    results = {"cpu": measure(CPU, 0, [row])}
-    assert results["cpu"][0]["ratio"] == 2
-    assert "| 2, MISSED" in promise_table(results)
-    assert "| 1.5         | 2     | no GPU |" in gain_table(results)
+    results = measure(CPU, 0, [row])
+    assert results[0]["ratio"] == 2
+    assert "| 2, MISSED" in promise_table(on_cpu(results))
+    assert "| 1.5         | 2     | no GPU |" in gain_table(on_cpu(results))
+
+
+def test_devices_stand_side_by_side_with_their_machines():
+    row = {"what": "a / b", "target": 4, "at_least": False, "promised": True, "met": True}
+    found = on_cpu([row | {"ratio": 1.5}], cpu="CPU Y", threads=2, gpu=None)
+    assert "| a / b  | <= 4     | 1.5, met | no GPU |" in promise_table(found)
+    assert "\nCPU: CPU Y, 2 threads.\n" in promise_table(found)
+    gpu = {"rows": [row | {"ratio": 2.5}], "provenance": provenance(CPU) | {"gpu": "GPU X"}}
+    assert "| <= 4     | 1.5, met | 2.5, met |" in promise_table(found | {"cuda": gpu})
+    assert "\nGPU: GPU X.\n" in promise_table(found | {"cuda": gpu})
+    assert "| no CPU | 2.5, met |" in promise_table({"cuda": gpu})
 
 
 def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
@@ -100,6 +116,18 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     assert written in capsys.readouterr().out
     assert "one / two" in written
     assert '"source_digest"' in (tmp_path / "results/bench/cpu_gains.json").read_text()
+    # What was measured before on another device stays in the table.
+    path = tmp_path / "results/bench/cuda_bench.json"
+    path.write_text((tmp_path / "results/bench/cpu_bench.json").read_text())
+    assert bench.main() == 0
+    assert "no GPU" not in (tmp_path / "results/bench/bench.md").read_text()
+
+
+def test_a_device_that_is_not_there(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["bench", "--device", "cuda"])
+    assert bench.main() != 0
+    assert "no GPU is visible here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("row", list(gains()), ids=lambda row: row.what.split(":")[0])

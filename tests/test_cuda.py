@@ -1,0 +1,161 @@
+"""On a GPU, where there is one: what the other tests show on a CPU.
+
+Rounding differs between the two, and so do the random numbers of a seed: what is deterministic is
+compared with the CPU's, draws with their distribution.
+"""
+
+import numpy as np
+import pytest
+import torch
+from reference.configs import bars_dataset, tiny_config
+from reference.kills import settings
+from reference.priors import kinds, make_prior, shapes
+from reference.quadrature import smallest_p_value
+from test_checkpoint import Interrupted, Kept
+from test_contract import batch, make
+from test_priors import DENSE, KS_DRAWS, KS_LEVEL, dense_densities
+
+from benchmark.gpu import EnergyMeter, gpu_state
+from benchmark.registry import MODELS
+from benchmark.timing import MODES, Limits, Series, run_in_turns, set_mode
+from benchmark.train import train_model
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+
+
+def on_gpu(seed: int = 0) -> torch.Generator:
+    return torch.Generator(device=CUDA).manual_seed(seed)
+
+
+# The prior ---------------------------------------------------------------------------------------
+
+
+@kinds
+@shapes
+def test_the_density_and_its_inverse_are_the_cpus(kind, shape, seeded):
+    prior = make_prior(kind, "gaussian", shape)
+    z = prior.sample(5000, seeded())
+    u = torch.rand(5000, prior.q, prior.p, generator=seeded())
+    here = prior.log_prob(z).detach(), prior.cdf(prior.icdf(u)).detach()
+    prior.to(CUDA)
+    log_prob, cdf = prior.log_prob(z.to(CUDA)), prior.cdf(prior.icdf(u.to(CUDA)))
+    torch.testing.assert_close(log_prob.detach().cpu(), here[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cdf.detach().cpu(), here[1], atol=1e-5, rtol=0)
+
+
+# Two to four latents a setting, each at level 1e-3, as in tests/test_priors.py.
+@kinds
+@shapes
+def test_samples_follow_the_density(kind, shape):
+    prior = make_prior(kind, "gaussian", shape)
+    draws = make_prior(kind, "gaussian", shape).to(CUDA).sample(KS_DRAWS, on_gpu())
+    assert draws.device.type == "cuda"
+    assert smallest_p_value(draws.cpu().numpy(), dense_densities(prior), DENSE) > KS_LEVEL
+
+
+# The models --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_trains_and_draws(name):
+    model = make(name).to(CUDA)
+    loss, _ = model.loss(batch().to(CUDA), on_gpu())
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert loss.isfinite()
+    assert all(each is not None and each.isfinite().all() for each in gradients)
+    images = model.sample(5, on_gpu())
+    assert images.device.type == "cuda"
+    assert images.shape == (5, 1, 8, 8)
+    assert torch.equal(model.sample(5, on_gpu()), images)
+
+
+@pytest.mark.parametrize("name", ["kaem_ula", "kaem_ula_univariate", "vae", "latent_ebm", "ddpm"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "eager"])
+def test_a_mode_draws_the_same_images(name, mode):
+    expected = make(name).to(CUDA).eval().sample(8, on_gpu())
+    torch.compiler.reset()
+    model = make(name).to(CUDA).eval()
+    set_mode(model, mode)
+    for _ in range(4):  # a graph is captured after some calls
+        torch.compiler.cudagraph_mark_step_begin()
+        with torch.no_grad():
+            images = model.sample(8, on_gpu()).clone()
+    torch.testing.assert_close(images, expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["kaem_ula", "kaem_thermo"])
+def test_langevin_steps_do_not_wait_for_the_device(name, recwarn):
+    counts = []
+    for steps in (4, 16):
+        model = make(name).to(CUDA)
+        model.posterior.steps = steps
+        x, draws = batch().to(CUDA), on_gpu()
+        model.loss(x, draws)
+        recwarn.clear()
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            model.loss(x, draws)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        counts.append(sum("synchroniz" in str(each.message) for each in recwarn))
+    assert counts[0] == counts[1]
+
+
+# Training ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_training_goes_on_from_its_state(model):
+    job = tiny_config(settings(model)).training_job("digits", model)
+
+    def train(keeper=None):
+        return train_model(job, bars_dataset(), 0, CUDA, "none", keeper)
+
+    whole, kept = train(), Kept(8)
+    with pytest.raises(Interrupted):
+        train(kept)
+    resumed = train(Kept(state=kept.state))
+    for (key, value), other in zip(
+        whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(other, value, atol=1e-3, rtol=1e-3, msg=key)
+
+
+def test_a_batch_that_memory_does_not_hold_is_trained_in_parts(capsys):
+    """The GPU's memory is made small, and the batch large."""
+    changes = {"training.batch_size": 4096, "training.updates": 2, "decoder.width": 256}
+    job = tiny_config(settings("vae") | changes).training_job("digits", "vae")
+    limit = 300 * 2**20
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(CUDA).total_memory
+    torch.cuda.set_per_process_memory_fraction(limit / total, CUDA)
+    try:
+        run = train_model(job, bars_dataset(n=4096), 0, CUDA, "none")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, CUDA)
+    assert "going on with each batch in" in capsys.readouterr().err
+    assert np.isfinite(run.history.final()["loss"])
+
+
+# What the device says of itself ------------------------------------------------------------------
+
+
+def test_the_driver_says_which_gpu_it_is():
+    state = gpu_state(CUDA)
+    assert state["uuid"].startswith("GPU-")
+    assert state["sm_clock_mhz"] > 0
+    assert gpu_state(CPU)["uuid"] is None
+
+
+def test_energy_and_memory_are_measured():
+    a = torch.rand(2048, 2048, device=CUDA)
+    series = Series(lambda: a @ a, CUDA)
+    run_in_turns([series], Limits(2, 10, 1))
+    found = series.found()
+    assert found["peak_memory_bytes"] >= a.numel() * a.element_size()
+    assert EnergyMeter(CUDA).counts == (found["joules"] is not None)
+    assert found["joules"] is None or found["joules"] > 0
+    assert not EnergyMeter(CPU).counts

@@ -172,6 +172,13 @@ def main() -> int:
     """Measure and write results/bench/; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each row")
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="leave out the rows that say so, e.g. DDPM-1000; may be given again",
+    )
     add_device_argument(parser)
     options = parser.parse_args()
 
@@ -179,7 +186,8 @@ def main() -> int:
         devices = chosen_devices(options)
         for kind, rows in (("bench", promises), ("gains", gains)):
             for device in devices:
-                found = {"rows": measure(device, options.seconds, rows())}
+                asked = [r for r in rows() if not any(text in r.what for text in options.without)]
+                found = {"rows": measure(device, options.seconds, asked)}
                 write_json(_path(device.type, kind), found | {"provenance": provenance(device)})
         print(show())
 

@@ -106,21 +106,25 @@ def test_devices_stand_side_by_side_with_their_machines():
 def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["bench", "--seconds", "0"])
-    row = Row("one / two", 5, lambda _device: (pause(0), pause(0)))
-    monkeypatch.setattr(bench, "promises", lambda: iter([row]))
-    monkeypatch.setattr(bench, "gains", lambda: iter([row]))
+    rows = [Row(what, 5, lambda _device: (pause(0), pause(0))) for what in ("one / two", "three")]
+    monkeypatch.setattr(bench, "promises", lambda: iter(rows))
+    monkeypatch.setattr(bench, "gains", lambda: iter(rows))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch, "set_num_threads", lambda _threads: None)  # for the other tests
     assert bench.main() == 0
-    written = (tmp_path / "results/bench/bench.md").read_text()
+    folder = tmp_path / "results/bench"
+    written = (folder / "bench.md").read_text()
     assert written in capsys.readouterr().out
     assert "one / two" in written
-    assert '"source_digest"' in (tmp_path / "results/bench/cpu_gains.json").read_text()
+    assert '"source_digest"' in (folder / "cpu_gains.json").read_text()
     # What was measured before on another device stays in the table.
-    path = tmp_path / "results/bench/cuda_bench.json"
-    path.write_text((tmp_path / "results/bench/cpu_bench.json").read_text())
+    (folder / "cpu_bench.json").rename(folder / "cuda_bench.json")
+    monkeypatch.setattr("sys.argv", ["bench", "--seconds", "0", "--without", "two"])
     assert bench.main() == 0
-    assert "no GPU" not in (tmp_path / "results/bench/bench.md").read_text()
+    lines = (folder / "bench.md").read_text().splitlines()
+    cells = {line.split("|")[1].strip(): line.split("|")[3:5] for line in lines if "|" in line}
+    assert [cell.strip() != "" for cell in cells["one / two"]] == [False, True]
+    assert [cell.strip() != "" for cell in cells["three"]] == [True, True]
 
 
 def test_a_device_that_is_not_there(monkeypatch, capsys):

@@ -115,7 +115,7 @@ def time_sampling(
                 for entry, sampler in samplers.items()
                 if entry not in left_out
             }
-            run_in_turns(list(series.values()), limits)
+            run_in_turns(list(series.values()), limits, weigh=part == "images")
             left_out |= {entry: each.failed for entry, each in series.items() if each.failed}
             rows = {}
             for entry in samplers:
@@ -214,9 +214,9 @@ class Series:
         """{"warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"}, "joules",
         "peak_memory_bytes"}.
 
-        The energy is that of a call, None where the device has no counter; the memory is the GPU's
-        at its peak, beyond what was taken before (the weights of all models among it), None on a
-        CPU.
+        The energy is that of a call, None where it was not asked for or the device has no counter;
+        the memory is the GPU's at its peak, beyond what was taken before (the weights of all models
+        among it), None on a CPU.
         """
         milliseconds = 1e3 * np.array(self._times)
         q25, median, q75, p95 = (float(q) for q in np.percentile(milliseconds, [25, 50, 75, 95]))
@@ -242,11 +242,14 @@ class Series:
         return self._last
 
 
-def run_in_turns(series: list[Series], limits: Limits) -> None:
+def run_in_turns(series: list[Series], limits: Limits, *, weigh: bool = True) -> None:
     """Warm every series up, then make the timed calls of all of them in turns.
 
     The order is drawn anew for each turn, so that none always follows the same one. A series that
     fails says so, and the others go on.
+
+    Args:
+        weigh: whether to measure the energy of a call as well.
     """
     for each in series:
         with _noted(each):
@@ -266,7 +269,7 @@ def run_in_turns(series: list[Series], limits: Limits) -> None:
             if not more:
                 due.remove(each)
     for each in series:
-        if not each.failed:
+        if weigh and not each.failed:
             with _noted(each):
                 each.weigh()
 

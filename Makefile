@@ -29,6 +29,8 @@ lint: $(INSTALLED)
 # Six minutes with nothing beside it; every speed that is promised, with target and what was obtained.
 bench: $(INSTALLED)
 	python -m benchmark.bench
+	python -m paper_figures.bench
+	@cat $${KAEM_RESULTS:-results}/bench/tables/bench.md $${KAEM_RESULTS:-results}/bench/tables/gains.md
 
 # Five minutes with nothing beside it; how cost grows with each size, as a table and a figure.
 scaling: $(INSTALLED)

@@ -1,30 +1,27 @@
 """`make bench`: the speeds that this suite promises, each a ratio from one run on one machine.
 
+Writes results/bench/<device>.json; `paper_figures.bench` makes tables of it.
 The two sides of a ratio take turns, so that what else the machine does hits both alike, and the
-ratio is that of the medians. A target that is missed is printed as missed: this is a measurement,
-not a test. Rows that need a GPU stay empty without one.
+ratio is that of the medians. A target that is missed is shown as missed: this is a measurement,
+not a test.
 """
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmark import paths
 from benchmark.errors import exit_code
-from benchmark.files import atomic, write_json
+from benchmark.files import write_json
 from benchmark.gains import gains
 from benchmark.inputs import add_device_argument, chosen_devices
-from benchmark.names import DEVICE_LABELS
 from benchmark.promises import Row, promises
 from benchmark.provenance import provenance
 from benchmark.timing import Call, seconds_of
@@ -105,69 +102,6 @@ def _weigh(row: Row, device: torch.device) -> dict:
     return {"ratio": first / second, "bytes": first}
 
 
-def promise_table(found: dict[str, dict]) -> str:
-    """What was promised and obtained, by device, as Markdown."""
-    return _table(found, "Target", _target, _judged)
-
-
-def gain_table(found: dict[str, dict]) -> str:
-    """What each change was predicted to gain and gained, by device, as Markdown."""
-    return _table(
-        found, "Predicted", lambda row: f"{row['target']:g}", lambda row: f"{row['ratio']:.3g}"
-    )
-
-
-def _table(found: dict[str, dict], head: str, target, cell) -> str:
-    """Of {"rows", "provenance"} by device; rows are matched by what they are."""
-    rows = {name: {row["what"]: row for row in each["rows"]} for name, each in found.items()}
-    lines = []
-    for what, row in {what: row for each in rows.values() for what, row in each.items()}.items():
-        line = {"What": what, head: target(row)}
-        for name, label in DEVICE_LABELS.items():
-            measured = rows.get(name, {}).get(what, {})
-            absent = "" if name in rows else f"no {label}"
-            line[label] = cell(measured) if "ratio" in measured else absent
-        lines.append(line)
-    notes = (f"\n{DEVICE_LABELS[name]}: {machine(each)}.\n" for name, each in found.items())
-    return (
-        pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n" + "".join(notes)
-    )
-
-
-def machine(found: dict) -> str:
-    """What a measurement with its "provenance" was made on."""
-    origin = found["provenance"]
-    return origin["gpu"] or f"{origin['cpu']}, {origin['threads']} threads"
-
-
-def _target(row: dict) -> str:
-    return f"{'>=' if row['at_least'] else '<='} {row['target']:g}"
-
-
-def _judged(row: dict) -> str:
-    judged = ("met" if row["met"] else "MISSED") if row["promised"] else "no target here"
-    spread = " ({:.3g} to {:.3g})".format(*row["quartiles"]) if "quartiles" in row else ""
-    return f"{row['ratio']:.3g}{spread}, {judged}"
-
-
-def _path(device: str, kind: str) -> Path:
-    return paths.fill(paths.BENCH, "bench", name=f"{device}_{kind}.json")
-
-
-def show() -> str:
-    """Write the tables of all that was measured, also on another machine, and return them."""
-    texts = []
-    for kind, table in (("bench", promise_table), ("gains", gain_table)):
-        files = {name: _path(name, kind) for name in DEVICE_LABELS}
-        found = {
-            name: json.loads(path.read_text()) for name, path in files.items() if path.exists()
-        }
-        texts.append(table(found))
-        with atomic(paths.fill(paths.BENCH, "bench", name=f"{kind}.md")) as temporary:
-            Path(temporary).write_text(texts[-1])
-    return "\n".join(texts)
-
-
 def main() -> int:
     """Measure and write results/bench/; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.bench", description=__doc__)
@@ -183,13 +117,13 @@ def main() -> int:
     options = parser.parse_args()
 
     def run() -> None:
-        devices = chosen_devices(options)
-        for kind, rows in (("bench", promises), ("gains", gains)):
-            for device in devices:
+        for device in chosen_devices(options):
+            found = {}
+            for kind, rows in (("promises", promises), ("gains", gains)):
                 asked = [r for r in rows() if not any(text in r.what for text in options.without)]
-                found = {"rows": measure(device, options.seconds, asked)}
-                write_json(_path(device.type, kind), found | {"provenance": provenance(device)})
-        print(show())
+                found[kind] = measure(device, options.seconds, asked)
+            path = paths.fill(paths.BENCH, "bench", name=f"{device.type}.json")
+            write_json(path, found | {"provenance": provenance(device)})
 
     return exit_code(run)
 

@@ -15,6 +15,7 @@ from benchmark.files import atomic
 from benchmark.paths import PUBLISHED, REPEAT
 from benchmark.provenance import available_cores
 from paper_figures import (
+    bench,
     cost,
     explorer,
     independence,
@@ -27,6 +28,7 @@ from paper_figures import (
     quality,
     reported,
     sample_grids,
+    scaling,
     timing,
     tradeoff,
     training_health,
@@ -78,10 +80,11 @@ def _render(config: Config, name: str, chosen: tuple[str, ...]) -> str:
 
 
 def render_published() -> None:
-    """`render_all`, the claims and the comparison with a rerun for every run of results/published/.
+    """`render_all`, the claims and the comparison with a rerun for every run of results/published/,
+    and the tables of what was measured of devices alone.
 
-    The first two in processes of their own: the folder of the results is fixed as `benchmark.paths`
-    is loaded.
+    Most in processes of their own: the folder of the results is fixed as `benchmark.paths` is
+    loaded.
     """
     folder = Path(PUBLISHED)
     configs = sorted(folder.glob("*/config.yaml"))
@@ -89,14 +92,22 @@ def render_published() -> None:
         raise BenchmarkError(f"{folder}: no run is published there")
     for path in configs:
         for command in (["paper_figures", "all"], ["benchmark", "claims"]):
-            done = subprocess.run(
-                [sys.executable, "-m", *command, "--config", str(path)],
-                env=os.environ | {"KAEM_RESULTS": PUBLISHED},
-                check=False,
-            )
-            if done.returncode:  # the command itself has said why
-                raise BenchmarkError(f"{path}: not everything could be rendered")
+            _render_in(path, [*command, "--config", str(path)])
         render_comparison(path.parent)
+    for measured in (bench.RUN, scaling.RUN):
+        if (folder / measured).is_dir():
+            _render_in(folder / measured, [f"paper_figures.{measured}"])
+
+
+def _render_in(path: Path, command: list[str]) -> None:
+    """Run a command of Python's on published records; `path` is what it renders."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env=os.environ | {"KAEM_RESULTS": PUBLISHED},
+        check=False,
+    )
+    if done.returncode:  # the command itself has said why
+        raise BenchmarkError(f"{path}: not everything could be rendered")
 
 
 def render_comparison(run: Path) -> None:

@@ -1,8 +1,6 @@
 """Table and figure `scaling`: how cost grows, from what `make scaling` measured."""
 
-import json
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,9 +8,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import NullFormatter
 
-from benchmark import paths
-from benchmark.errors import RecordError, exit_code
+from benchmark.errors import exit_code
 from benchmark.names import DEVICE_LABELS
+from paper_figures.devices import machine_notes, read_by_device
 from paper_figures.style import FULL, use_style, write_figure, write_table
 
 RUN = "scaling"
@@ -63,10 +61,7 @@ def _write_table(rows: list[dict], records: dict[str, dict]) -> None:
         "Exponents k of cost ~ size^k: expected for large sizes, and fitted to the three largest "
         "measured ones. Empty: not measured."
     ]
-    for device, record in records.items():
-        origin = record["provenance"]
-        machine = origin["gpu"] or f"{origin['cpu']}, {origin['threads']} threads"
-        notes.append(f"{DEVICE_LABELS[device]}: {machine}.")
+    notes += machine_notes(records)
     write_table(pd.DataFrame(values), pd.DataFrame(cells.values()), RUN, "scaling", notes)
 
 
@@ -112,22 +107,5 @@ def _panel(axis, rows: list[dict]) -> None:
     axis.legend(fontsize="x-small", handlelength=1, borderpad=0.1, loc="best")
 
 
-def read_records() -> dict[str, dict]:
-    """By device; RecordError where nothing was measured or a file is damaged."""
-    found = {}
-    for device in DEVICE_LABELS:
-        path = Path(paths.fill(paths.BENCH, RUN, name=f"{device}.json"))
-        if path.exists():
-            try:
-                found[device] = json.loads(path.read_text())
-            except ValueError as error:
-                raise RecordError(f"{path}: is not valid JSON: {error}") from error
-    if not found:
-        raise RecordError(
-            f"{paths.fill(paths.RUN, RUN)}: nothing was measured there\n  Run `make scaling` first."
-        )
-    return found
-
-
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: render(read_records())))
+    sys.exit(exit_code(lambda: render(read_by_device(RUN))))

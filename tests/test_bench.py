@@ -6,16 +6,31 @@ import pytest
 import torch
 
 from benchmark import bench
-from benchmark.bench import Turns, gain_table, measure, promise_table, take_turns
+from benchmark.bench import Turns, measure, take_turns
+from benchmark.errors import RecordError
 from benchmark.gains import gains
 from benchmark.promises import Row, promises
 from benchmark.provenance import provenance
+from paper_figures import bench as table
+from paper_figures.devices import read_by_device
 
 CPU = torch.device("cpu")
 
 
-def on_cpu(rows: list[dict], **changes) -> dict[str, dict]:
-    return {"cpu": {"rows": rows, "provenance": provenance(CPU) | changes}}
+def record(rows: list[dict], **changes) -> dict:
+    return {"promises": rows, "gains": rows, "provenance": provenance(CPU) | changes}
+
+
+@pytest.fixture
+def shown(monkeypatch, tmp_path):
+    """Renders records by device and returns the text of a table."""
+    monkeypatch.chdir(tmp_path)
+
+    def show(records: dict[str, dict], name: str = "bench") -> str:
+        table.render(records)
+        return (tmp_path / f"results/bench/tables/{name}.md").read_text()
+
+    return show
 
 
 def pause(seconds: float):
@@ -43,22 +58,23 @@ def test_it_measures_time():
 
 
 @pytest.mark.parametrize(("at_least", "verdict"), [(False, "MISSED"), (True, "met")])
-def test_a_target_is_judged_by_its_direction(at_least, verdict):
+def test_a_target_is_judged_by_its_direction(at_least, verdict, shown):
     row = Row("slow / fast", 2, lambda _device: (pause(0.03), pause(0.003)), at_least)
-    text = promise_table(on_cpu(measure(CPU, 0, [row])))
+    text = shown({"cpu": record(measure(CPU, 0, [row]))})
     assert f", {verdict}" in text
     assert (">= 2" if at_least else "<= 2") in text
     assert "no GPU" in text
 
 
-def test_a_row_of_another_device_stays_empty():
+def test_a_row_of_another_device_stays_empty(shown):
     gpu_only = Row("a / b", 1, lambda _device: pytest.fail("measured"), only=("cuda",))
     elsewhere = Row("c / d", 1, lambda _device: (pause(0), pause(0)), devices=("cuda",))
     results = measure(CPU, 0, [gpu_only, elsewhere])
     assert "ratio" not in results[0]
     assert not results[1]["promised"]
-    assert "no target here" in promise_table(on_cpu(results))
-    assert "| a / b" in promise_table(on_cpu(results))
+    text = shown({"cpu": record(results)})
+    assert "no target here" in text
+    assert "| a / b" in text
 
 
 def test_every_promise_has_its_own_words_and_two_calls():
@@ -83,48 +99,52 @@ def test_peak_memory_is_of_what_lives_at_once():
     assert bench.peak_memory(call, CPU) == 3_000_000
 
 
-def test_a_row_of_memory():
+def test_a_row_of_memory(shown):
     calls = (lambda: torch.zeros(200), lambda: torch.zeros(100))
     row = Row("two / one", 1.5, lambda _device: calls, memory=True)
     results = measure(CPU, 0, [row])
     assert results[0]["ratio"] == 2
-    assert "| 2, MISSED" in promise_table(on_cpu(results))
-    assert "| 1.5         | 2     | no GPU |" in gain_table(on_cpu(results))
+    assert "| 2, MISSED" in shown({"cpu": record(results)})
+    assert "| 1.5         | 2     | no GPU |" in shown({"cpu": record(results)}, "gains")
 
 
-def test_devices_stand_side_by_side_with_their_machines():
+def test_devices_stand_side_by_side_with_their_machines(shown):
     row = {"what": "a / b", "target": 4, "at_least": False, "promised": True, "met": True}
-    found = on_cpu([row | {"ratio": 1.5}], cpu="CPU Y", threads=2, gpu=None)
-    assert "| a / b  | <= 4     | 1.5, met | no GPU |" in promise_table(found)
-    assert "\nCPU: CPU Y, 2 threads.\n" in promise_table(found)
-    gpu = {"rows": [row | {"ratio": 2.5}], "provenance": provenance(CPU) | {"gpu": "GPU X"}}
-    assert "| <= 4     | 1.5, met | 2.5, met |" in promise_table(found | {"cuda": gpu})
-    assert "\nGPU: GPU X.\n" in promise_table(found | {"cuda": gpu})
-    assert "| no CPU | 2.5, met |" in promise_table({"cuda": gpu})
+    cpu = record([row | {"ratio": 1.5}], cpu="CPU Y", threads=2, gpu=None)
+    gpu = record([row | {"ratio": 2.5}, row | {"what": "c / d", "ratio": 5}], gpu="GPU X")
+    assert "| a / b  | <= 4     | 1.5, met | no GPU |" in shown({"cpu": cpu})
+    both = shown({"cpu": cpu, "cuda": gpu})
+    assert "| a / b  | <= 4     | 1.5, met | 2.5, met |" in both
+    assert "| c / d  | <= 4     |          | 5, met   |" in both
+    assert "\nCPU: CPU Y, 2 threads.\n\nGPU: GPU X.\n" in both
+    assert "| no CPU | 2.5, met |" in shown({"cuda": gpu})
 
 
-def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
+def test_from_measurement_to_table(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["bench", "--seconds", "0"])
     rows = [Row(what, 5, lambda _device: (pause(0), pause(0))) for what in ("one / two", "three")]
     monkeypatch.setattr(bench, "promises", lambda: iter(rows))
     monkeypatch.setattr(bench, "gains", lambda: iter(rows))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch, "set_num_threads", lambda _threads: None)  # for the other tests
-    assert bench.main() == 0
+    with pytest.raises(RecordError, match="make bench"):
+        read_by_device("bench")
+
+    def lines(*words: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["bench", "--seconds", "0", *words])
+        assert bench.main() == 0
+        table.render(read_by_device("bench"))
+        return (folder / "tables/bench.md").read_text().splitlines()
+
     folder = tmp_path / "results/bench"
-    written = (folder / "bench.md").read_text()
-    assert written in capsys.readouterr().out
-    assert "one / two" in written
-    assert '"source_digest"' in (folder / "cpu_gains.json").read_text()
+    assert sum("no GPU" in line for line in lines()) == 2
+    assert '"source_digest"' in (folder / "cpu.json").read_text()
     # What was measured before on another device stays in the table.
-    (folder / "cpu_bench.json").rename(folder / "cuda_bench.json")
-    monkeypatch.setattr("sys.argv", ["bench", "--seconds", "0", "--without", "two"])
-    assert bench.main() == 0
-    lines = (folder / "bench.md").read_text().splitlines()
-    cells = {line.split("|")[1].strip(): line.split("|")[3:5] for line in lines if "|" in line}
-    assert [cell.strip() != "" for cell in cells["one / two"]] == [False, True]
-    assert [cell.strip() != "" for cell in cells["three"]] == [True, True]
+    (folder / "cpu.json").rename(folder / "cuda.json")
+    found = [line.split("|") for line in lines("--without", "two") if "|" in line]
+    cells = {each[1].strip(): [cell.strip() for cell in each[3:5]] for each in found}
+    assert [cell != "" for cell in cells["one / two"]] == [False, True]
+    assert [cell != "" for cell in cells["three"]] == [True, True]
 
 
 def test_a_device_that_is_not_there(monkeypatch, capsys):

@@ -9,6 +9,7 @@ from benchmark import scaling
 from benchmark.errors import RecordError
 from benchmark.provenance import provenance
 from paper_figures import scaling as figure
+from paper_figures.devices import read_by_device
 
 CPU = torch.device("cpu")
 SWEEPS = {(sweep.what, sweep.size): sweep for sweep in scaling.sweeps()}
@@ -39,9 +40,9 @@ def test_from_measurement_to_figure(monkeypatch, tmp_path):
     quick = scaling.Sweep("a call", "n", (1, 2, 4, 8), lambda _n, _d: lambda: None, 1, "why not")
     monkeypatch.setattr(scaling, "sweeps", lambda: iter([quick]))
     with pytest.raises(RecordError, match="make scaling"):
-        figure.read_records()
+        read_by_device("scaling")
     assert scaling.main() == 0
-    figure.render(figure.read_records())
+    figure.render(read_by_device("scaling"))
     text = (tmp_path / "results/scaling/tables/scaling.md").read_text()
     assert "| a call | n       | 1 to 8     | 1          |" in text
     assert "| why not |" in text
@@ -61,7 +62,7 @@ def test_two_devices_stand_side_by_side(monkeypatch, tmp_path):
         path = tmp_path / f"results/scaling/{device}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
-    figure.render(figure.read_records())
+    figure.render(read_by_device("scaling"))
     text = (tmp_path / "results/scaling/tables/scaling.md").read_text()
     cells = [cell.strip() for cell in text.splitlines()[2].split("|")]
     assert cells[5:7] == ["1.00", "0.00"]

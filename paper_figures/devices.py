@@ -1,0 +1,35 @@
+"""What was measured of devices alone, with no configuration: by `make bench` and `make scaling`."""
+
+import json
+from pathlib import Path
+
+from benchmark import paths
+from benchmark.errors import RecordError
+from benchmark.names import DEVICE_LABELS
+from paper_figures.records import hardware
+
+
+def read_by_device(run: str) -> dict[str, dict]:
+    """Device -> what the command `make <run>` wrote.
+
+    Raises:
+        RecordError: nothing was measured, or a file is damaged.
+    """
+    found = {}
+    for device in DEVICE_LABELS:
+        path = Path(paths.fill(paths.BENCH, run, name=f"{device}.json"))
+        if path.exists():
+            try:
+                found[device] = json.loads(path.read_text())
+            except ValueError as error:
+                raise RecordError(f"{path}: is not valid JSON: {error}") from error
+    if not found:
+        raise RecordError(
+            f"{paths.fill(paths.RUN, run)}: nothing was measured there\n  Run `make {run}` first."
+        )
+    return found
+
+
+def machine_notes(records: dict[str, dict]) -> list[str]:
+    """A line about the machine of each device's record."""
+    return [f"{DEVICE_LABELS[device]}: {hardware(record)}." for device, record in records.items()]

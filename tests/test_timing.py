@@ -168,6 +168,10 @@ def test_energy_is_counted_over_calls_that_are_not_timed(clock, monkeypatch):
     run_in_turns([series], Limits(warmup=0, repetitions=3, seconds=1e9))
     assert series.found()["joules"] == pytest.approx(50 * 0.25)
     assert series.seconds == pytest.approx((3 + 4) * 0.25)
+    series = Series(call, CPU)
+    run_in_turns([series], Limits(warmup=0, repetitions=3, seconds=1e9), weigh=False)
+    assert series.found()["joules"] is None
+    assert series.seconds == pytest.approx(3 * 0.25)
 
 
 @pytest.mark.parametrize("in_turns", [True, False])

@@ -109,6 +109,7 @@ def time_sampling(
         samplers = {entry: getattr(model, method, None) for entry, model in models.items()}
         samplers = {entry: sampler for entry, sampler in samplers.items() if sampler is not None}
         left_out: dict[str, str] = {}
+        medians: dict[str, list[tuple[int, float]]] = {entry: [] for entry in samplers}
         for size, larger in pairwise([*sorted(batch_sizes), max(batch_sizes)]):
             series = {
                 entry: Series(_call(sampler, size, device, images=part == "images"), device)
@@ -126,11 +127,28 @@ def time_sampling(
                     row |= series[entry].found()
                     median = row["latency_ms"]["median"] / 1e3
                     row["images_per_second"] = size / median
-                    expected = median * larger / size
+                    medians[entry].append((size, median))
+                    expected = _expected(medians[entry], larger, device)
                     if expected > longest_call:
                         left_out[entry] = f"a call would take {expected:,.0f} s or more"
                 rows[entry] = row, series[entry].seconds if entry in series else 0.0
             yield rows
+
+
+def _expected(medians: list[tuple[int, float]], larger: int, device: torch.device) -> float:
+    """Seconds of a call of a larger batch, from those of smaller ones: (batch size, seconds).
+
+    On a CPU they grow with the batch. A GPU takes as long for one image as for as many as keep it
+    busy, so there they grow as they last did.
+    """
+    *before, (size, seconds) = medians
+    growth = 1.0
+    if device.type == "cuda":
+        growth = 0.0
+        if before:
+            fewer, earlier = before[-1]
+            growth = max(math.log(seconds / earlier) / math.log(size / fewer), 0.0)
+    return seconds * (larger / size) ** growth
 
 
 def _call(sample: Callable, size: int, device: torch.device, *, images: bool) -> Call:

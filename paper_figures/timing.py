@@ -1,5 +1,7 @@
 """Table `timing`: latency and throughput of sampling by dataset, batch size, model and device."""
 
+import itertools
+
 import pandas as pd
 
 from benchmark.config import Config
@@ -31,40 +33,47 @@ COLUMNS = [
 
 
 def render(config: Config) -> None:
-    """Write tables/timing.{csv,md,tex}: median and quartiles, an empty cell where not timed."""
+    """Write tables/timing.{csv,md,tex}: median and quartiles, an empty cell where not timed; models
+    that were not timed at all are named below."""
     timing = timing_records(config)
     modes = config.timing["modes"]
-    timed = [name for name in DEVICES if len(select(timing, device=name))]
+    devices = [name for name in DEVICES if len(select(timing, device=name))] or DEVICES[:1]
     cells, files = [], []
-    for dataset in config.datasets:
-        for batch_size in config.timing["batch_sizes"]:
-            for model in config.models:
-                for mode in modes:
-                    cell = {
-                        "Dataset": dataset_label(config, dataset),
-                        "Batch": f"{batch_size:,}",
-                        "Model": model_label(config, model),
-                    }
-                    origins = {}
-                    if len(modes) > 1:
-                        cell["Mode"] = mode
-                    for device in timed or DEVICES[:1]:
-                        keys = {
-                            "dataset": dataset,
-                            "batch_size": batch_size,
-                            "model": model,
-                            "mode": mode,
-                            "device": device,
-                        }
-                        chosen = select(timing, **keys)
-                        shown = _cells(device, chosen)
-                        cell |= shown
-                        origins |= {name: list(chosen["file"]) for name in shown if shown[name]}
-                    cells.append(cell)
-                    files.append(origins)
+    for dataset, batch_size, model, mode in itertools.product(
+        config.datasets, config.timing["batch_sizes"], config.models, modes
+    ):
+        if len(timing) and not len(select(timing, dataset=dataset, model=model)):
+            continue
+        cell = {
+            "Dataset": dataset_label(config, dataset),
+            "Batch": f"{batch_size:,}",
+            "Model": model_label(config, model),
+        }
+        if len(modes) > 1:
+            cell["Mode"] = mode
+        keys = {"dataset": dataset, "batch_size": batch_size, "model": model, "mode": mode}
+        origins = {}
+        for device in devices:
+            chosen = select(timing, device=device, **keys)
+            shown = _cells(device, chosen)
+            cell |= shown
+            origins |= {name: list(chosen["file"]) for name in shown if shown[name]}
+        cells.append(cell)
+        files.append(origins)
     values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
     cells = pd.DataFrame(cells)
     save_table(values[COLUMNS], cells, config, "timing", _notes(config, timing, cells), files)
+
+
+def _untimed(config: Config, timing: pd.DataFrame) -> list[str]:
+    """A line for each dataset with models that were not timed."""
+    notes = []
+    for dataset in config.datasets:
+        found = set(select(timing, dataset=dataset)["model"])
+        missing = [model_label(config, model) for model in config.models if model not in found]
+        who = "; ".join(missing) if found else "no model was timed"
+        notes += [f"Not timed, {dataset_label(config, dataset)}: {who}."] if missing else []
+    return notes
 
 
 def _untaken(modes: list[str]) -> str:
@@ -107,6 +116,7 @@ def _notes(config: Config, timing: pd.DataFrame, cells: pd.DataFrame) -> list[st
         return notes
     missing = [DEVICE_LABELS[name] for name in DEVICES if name not in set(timing["device"])]
     notes += [f"{name}: not measured." for name in missing]
+    notes += _untimed(config, timing)
     text = cells.astype(str).to_numpy().flatten()
     left_out = set(timing["left_out"]) - {""}
     if "*" in text:

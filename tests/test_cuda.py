@@ -4,10 +4,9 @@ Rounding differs between the two, and so do the random numbers of a seed: what i
 compared with the CPU's, draws with their distribution.
 """
 
-import numpy as np
 import pytest
 import torch
-from reference.configs import MODEL_SETTINGS, bars_dataset, tiny_config
+from reference.configs import bars_dataset, tiny_config
 from reference.kills import settings
 from reference.priors import kinds, make_prior, shapes
 from reference.quadrature import smallest_p_value
@@ -16,7 +15,7 @@ from test_contract import batch, make
 from test_priors import DENSE, KS_DRAWS, KS_LEVEL, dense_densities
 
 from benchmark.gpu import EnergyMeter, gpu_state
-from benchmark.registry import MODELS, build
+from benchmark.registry import MODELS
 from benchmark.timing import MODES, Limits, Series, run_in_turns, set_mode
 from benchmark.train import train_model
 
@@ -88,25 +87,6 @@ def test_a_mode_draws_the_same_images(name, mode, monkeypatch):
     torch.testing.assert_close(images, expected, atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["kaem_ula", "kaem_thermo"])
-def test_langevin_steps_do_not_wait_for_the_device(name, recwarn):
-    counts = []
-    for steps in (4, 16):
-        changes = {f"models.{name}": MODEL_SETTINGS[name], f"models.{name}.sampler.steps": steps}
-        job = tiny_config(changes).training_job("digits", name)
-        model = build(job.settings["architecture"], job.settings["model"], (1, 8, 8)).to(CUDA)
-        x, draws = batch().to(CUDA), on_gpu()
-        model.loss(x, draws)
-        recwarn.clear()
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            model.loss(x, draws)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        counts.append(sum("synchroniz" in str(each.message) for each in recwarn))
-    assert counts[0] == counts[1]
-
-
 # Training ----------------------------------------------------------------------------------------
 
 
@@ -125,22 +105,6 @@ def test_a_training_goes_on_from_its_state(model):
     # normalisation, follow the rounding errors of their gradients.
     losses = ([row["loss"] for row in run.history.rows] for run in (whole, resumed))
     assert next(losses) == pytest.approx(next(losses), rel=1e-2)
-
-
-def test_a_batch_that_memory_does_not_hold_is_trained_in_parts(capsys):
-    """The GPU's memory is made small, and the batch large."""
-    changes = {"training.batch_size": 4096, "training.updates": 2, "decoder.width": 256}
-    job = tiny_config(settings("vae") | changes).training_job("digits", "vae")
-    limit, device = 300 * 2**20, torch.cuda.current_device()
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(limit / total, device)
-    try:
-        run = train_model(job, bars_dataset(n=4096), 0, CUDA, "none")
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
-    assert "going on with each batch in" in capsys.readouterr().err
-    assert np.isfinite(run.history.final()["loss"])
 
 
 # What the device says of itself ------------------------------------------------------------------

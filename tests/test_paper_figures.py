@@ -446,6 +446,7 @@ def test_timing(monkeypatch):
     assert "GPU: GPU X." in below
     assert "other work" not in below
     assert "fresh weights" not in below
+    assert "Not timed" not in below
 
     values = {(row["model"], row["device"], row["batch_size"]): row for row in read_csv("timing")}
     assert len(values) == 5
@@ -471,9 +472,13 @@ def test_timing_says_what_is_missing_and_what_is_doubtful():
     assert "* not timed: out of memory." in below
     assert "! timed beside other work" in below
     assert "fresh weights" in below
+    assert {row["Model"] for row in table} == {"VAE"}
+    assert "Not timed, scikit-learn digits: KAEM-IS." in below
     assert "took turns, but for compiled ones, timed one after the other." in below
+    config = make_config({"datasets": ["digits", "mnist"], "timing.modes": ["eager", "compiled"]})
     write_timing(config, "kaem_is", CPU, {1: 1.0}, session="f" * 16)
     timing.render(config)
+    assert "Not timed, MNIST: no model was timed." in read_md("timing")[1]
     assert ": timed in 2 sessions, and only the models of one session took" in read_md("timing")[1]
 
 

@@ -268,6 +268,15 @@ def test_what_would_take_too_long_is_left_out(clock):
     assert set(model.sizes) == {1, 8}
 
 
+def test_a_gpu_is_not_expected_to_take_longer_for_more_images_until_it_does():
+    cuda = torch.device("cuda")
+    expected = timing._expected
+    assert expected([(1, 2.0)], 8, CPU) == expected([(1, 9.0), (4, 2.0)], 32, CPU) == 16
+    assert expected([(1, 2.0)], 8, cuda) == 2
+    assert expected([(1, 2.0), (8, 1.9)], 64, cuda) == 1.9
+    assert expected([(1, 1.0), (8, 2.0), (64, 16.0)], 512, cuda) == pytest.approx(128)
+
+
 def test_what_the_memory_does_not_hold_is_left_out(clock):
     rows = run_sizes(Linear(clock, largest=10), [1, 16, 64])
     images = [row for row in rows if row["part"] == "images"]

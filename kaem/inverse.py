@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 CPU_PIECE = 2**18  # numbers that are inverted at once on a CPU
-FEW = 2**12  # numbers for which calling an operation costs more than what it does
+FEW = 2**12  # numbers for which, on a CPU, calling an operation costs more than what it does
 
 PER_OCTAVE_BITS = 5  # 32 buckets between a number and its double
 OCTAVES = 16
@@ -122,10 +122,12 @@ class PiecewiseQuadraticInverse:
 
     def __call__(self, u: Tensor) -> Tensor:
         """(batch, m) -> (batch, m), contiguous."""
-        return self._invert_few(u.contiguous()) if u.numel() <= FEW else self.invert_many(u)
+        # On a GPU a search of any size is one launch, and launches are what an inversion costs.
+        few = u.numel() <= FEW or u.device.type != "cpu"
+        return self._invert_few(u.contiguous()) if few else self.invert_many(u)
 
     def invert_many(self, u: Tensor) -> Tensor:
-        """The same numbers, faster than a search where there are more than `FEW`."""
+        """The same numbers, on a CPU faster than a search where there are more than `FEW`."""
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         size = len(u)
         if u.device.type == "cpu" and u.numel() > CPU_PIECE:

@@ -6,7 +6,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed.stamp
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/bias.yaml config/tuning.yaml config/paper.yaml
+CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/bias.yaml config/tuning.yaml config/timing.yaml config/paper.yaml
 
 .PHONY: demo test lint bench scaling faults kills fuzz audit lock
 

@@ -18,7 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmark import paths
-from benchmark.errors import exit_code
+from benchmark.errors import BenchmarkError, exit_code
 from benchmark.files import write_json
 from benchmark.gains import gains
 from benchmark.inputs import add_device_argument, chosen_devices
@@ -50,7 +50,8 @@ class Turns:
 
 def take_turns(first: Call, second: Call, device: torch.device, seconds: float) -> Turns:
     """Time two calls in turns, each after a warm-up of one call."""
-    first(), second()
+    for call in (first, second):
+        seconds_of(call, device)  # the clock starts when the device is done with it
     turns, end = Turns(), time.perf_counter() + seconds
     while len(turns.first) < MOST:
         if len(turns.first) >= FEWEST and time.perf_counter() > end:
@@ -102,6 +103,21 @@ def _weigh(row: Row, device: torch.device) -> dict:
     return {"ratio": first / second, "bytes": first}
 
 
+def _asked(rows: dict[str, Iterable[Row]], without: list[str]) -> dict[str, list[Row]]:
+    """The rows, by kind, that say none of these texts."""
+    listed = {kind: list(each) for kind, each in rows.items()}
+    known = [row.what for each in listed.values() for row in each]
+    for text in without:
+        if not any(text in what for what in known):
+            raise BenchmarkError(
+                f"--without {text}: no row says so; the rows:\n  " + "\n  ".join(known)
+            )
+    return {
+        kind: [row for row in each if not any(text in row.what for text in without)]
+        for kind, each in listed.items()
+    }
+
+
 def main() -> int:
     """Measure and write results/bench/; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.bench", description=__doc__)
@@ -117,11 +133,9 @@ def main() -> int:
     options = parser.parse_args()
 
     def run() -> None:
+        asked = _asked({"promises": promises(), "gains": gains()}, options.without)
         for device in chosen_devices(options):
-            found = {}
-            for kind, rows in (("promises", promises), ("gains", gains)):
-                asked = [r for r in rows() if not any(text in r.what for text in options.without)]
-                found[kind] = measure(device, options.seconds, asked)
+            found = {kind: measure(device, options.seconds, rows) for kind, rows in asked.items()}
             path = paths.fill(paths.BENCH, "bench", name=f"{device.type}.json")
             write_json(path, found | {"provenance": provenance(device)})
 

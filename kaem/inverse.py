@@ -1,4 +1,4 @@
-"""Inverting many piecewise quadratic distribution functions at once, without a search.
+"""Inverting many piecewise quadratic distribution functions at once, on a CPU without a search.
 
 A guide table holds, for each of many buckets of u, the cell where the search for u begins, so that
 hardly anything is left to search (Chen & Asau 1974; Devroye 1986, Non-Uniform Random Variate

@@ -1,6 +1,7 @@
 """Tables `bench` and `gains`: what `make bench` measured beside what was promised or predicted."""
 
 import sys
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -18,13 +19,26 @@ def render(records: dict[str, dict]) -> None:
     Args:
         records: what `benchmark.bench` measured, by device; at least one.
     """
-    _write("bench", "promises", records, {"Target": _target}, _judged)
+    judged = ("at_least", "promised", "met")
+    _write("bench", "promises", records, {"Target": _target}, _judged, judged)
     predicted = {"Predicted": lambda row: f"{row['target']:g}"}
     _write("gains", "gains", records, predicted, lambda row: f"{row['ratio']:.3g}")
 
 
-def _write(table: str, kind: str, records: dict[str, dict], columns: dict, cell) -> None:
-    """Rows of several devices are matched by what they are."""
+def _write(
+    table: str,
+    kind: str,
+    records: dict[str, dict],
+    columns: dict,
+    cell: Callable[[dict], str],
+    numbers: tuple[str, ...] = (),
+) -> None:
+    """Rows of several devices are matched by what they are.
+
+    Args:
+        columns: by heading, the text of a row before the devices' cells.
+        numbers: what the csv has beside what every kind has.
+    """
     rows = {
         device: {row["what"]: row for row in record[kind]} for device, record in records.items()
     }
@@ -37,8 +51,9 @@ def _write(table: str, kind: str, records: dict[str, dict], columns: dict, cell)
             absent = "" if device in rows else f"no {label}"
             line[label] = cell(measured) if "ratio" in measured else absent
         cells.append(line)
+    kept = ("what", "target", "ratio", "quartiles", "turns", "seconds", "bytes", *numbers)
     values = [
-        {"device": device, **row}
+        {"device": device} | {name: row[name] for name in kept if name in row}
         for device, each in rows.items()
         for row in each.values()
         if "ratio" in row

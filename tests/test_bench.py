@@ -147,6 +147,16 @@ def test_from_measurement_to_table(monkeypatch, tmp_path):
     assert [cell != "" for cell in cells["three"]] == [True, True]
 
 
+def test_rows_that_are_not_there_cannot_be_left_out(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench", "--without", "DDPM1000"])
+    assert bench.main() != 0
+    said = capsys.readouterr().err
+    assert "--without DDPM1000: no row says so" in said
+    assert "DDPM-1000 images / KAEM images" in said
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_device_that_is_not_there(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("sys.argv", ["bench", "--device", "cuda"])

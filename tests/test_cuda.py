@@ -7,7 +7,7 @@ compared with the CPU's, draws with their distribution.
 import pytest
 import torch
 from reference.configs import bars_dataset, tiny_config
-from reference.kills import settings
+from reference.kills import UPDATES, settings
 from reference.priors import kinds, make_prior, shapes
 from reference.quadrature import smallest_p_value
 from test_checkpoint import Interrupted, Kept
@@ -97,10 +97,19 @@ def test_a_training_goes_on_from_its_state(model):
     def train(keeper=None):
         return train_model(job, bars_dataset(), 0, CUDA, "none", keeper)
 
+    class Counted(Kept):
+        updates = 0
+
+        def after_update(self, training):
+            self.updates += 1
+            super().after_update(training)
+
     whole, kept = train(), Kept(8)
     with pytest.raises(Interrupted):
         train(kept)
-    resumed = train(Kept(state=kept.state))
+    rest = Counted(state=kept.state)
+    resumed = train(rest)
+    assert rest.updates == UPDATES - 8
     # Sums of floats in any order: parameters that no loss depends on, such as biases before a
     # normalisation, follow the rounding errors of their gradients.
     losses = ([row["loss"] for row in run.history.rows] for run in (whole, resumed))

@@ -1,10 +1,10 @@
 """What was measured of devices alone, with no configuration: by `make bench` and `make scaling`."""
 
-import json
 from pathlib import Path
 
 from benchmark import paths
 from benchmark.errors import RecordError
+from benchmark.foreign import parse_json, read_text
 from benchmark.names import DEVICE_LABELS
 from paper_figures.records import hardware
 
@@ -20,7 +20,7 @@ def read_by_device(run: str) -> dict[str, dict]:
         path = Path(paths.fill(paths.BENCH, run, name=f"{device}.json"))
         if path.exists():
             try:
-                found[device] = json.loads(path.read_text())
+                found[device] = parse_json(read_text(path))
             except ValueError as error:
                 raise RecordError(f"{path}: is not valid JSON: {error}") from error
     if not found:

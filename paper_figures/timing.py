@@ -38,11 +38,12 @@ def render(config: Config) -> None:
     timing = timing_records(config)
     modes = config.timing["modes"]
     devices = [name for name in DEVICES if len(select(timing, device=name))] or DEVICES[:1]
+    untimed = _untimed(config, timing)
     cells, files = [], []
     for dataset, batch_size, model, mode in itertools.product(
         config.datasets, config.timing["batch_sizes"], config.models, modes
     ):
-        if len(timing) and not len(select(timing, dataset=dataset, model=model)):
+        if model in untimed[dataset]:
             continue
         cell = {
             "Dataset": dataset_label(config, dataset),
@@ -62,18 +63,26 @@ def render(config: Config) -> None:
         files.append(origins)
     values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
     cells = pd.DataFrame(cells)
-    save_table(values[COLUMNS], cells, config, "timing", _notes(config, timing, cells), files)
+    notes = _notes(config, timing, cells, untimed)
+    save_table(values[COLUMNS], cells, config, "timing", notes, files)
 
 
-def _untimed(config: Config, timing: pd.DataFrame) -> list[str]:
-    """A line for each dataset with models that were not timed."""
-    notes = []
-    for dataset in config.datasets:
-        found = set(select(timing, dataset=dataset)["model"])
-        missing = [model_label(config, model) for model in config.models if model not in found]
-        who = "; ".join(missing) if found else "no model was timed"
-        notes += [f"Not timed, {dataset_label(config, dataset)}: {who}."] if missing else []
-    return notes
+def _untimed(config: Config, timing: pd.DataFrame) -> dict[str, list[str]]:
+    """Dataset -> the models that were not timed; none at all where nothing was."""
+    if not len(timing):
+        return {dataset: [] for dataset in config.datasets}
+    timed = {dataset: set(rows["model"]) for dataset, rows in timing.groupby("dataset")}
+    return {
+        dataset: [model for model in config.models if model not in timed.get(dataset, ())]
+        for dataset in config.datasets
+    }
+
+
+def _untimed_note(config: Config, dataset: str, models: list[str]) -> str:
+    who = "; ".join(model_label(config, model) for model in models)
+    if len(models) == len(config.models):
+        who = "no model was timed"
+    return f"Not timed, {dataset_label(config, dataset)}: {who}."
 
 
 def _untaken(modes: list[str]) -> str:
@@ -106,7 +115,9 @@ def _first(rows: pd.DataFrame, part: str) -> pd.Series | None:
     return chosen.iloc[0] if len(chosen) else None
 
 
-def _notes(config: Config, timing: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+def _notes(
+    config: Config, timing: pd.DataFrame, cells: pd.DataFrame, untimed: dict[str, list[str]]
+) -> list[str]:
     notes = [
         "Latency of one call, from random numbers to 8-bit images on the device: median "
         "[quartiles]; images per second at the median. Prior alone: the part of a call that draws "
@@ -116,11 +127,11 @@ def _notes(config: Config, timing: pd.DataFrame, cells: pd.DataFrame) -> list[st
         return notes
     missing = [DEVICE_LABELS[name] for name in DEVICES if name not in set(timing["device"])]
     notes += [f"{name}: not measured." for name in missing]
-    notes += _untimed(config, timing)
+    notes += [_untimed_note(config, *each) for each in untimed.items() if each[1]]
     text = cells.astype(str).to_numpy().flatten()
-    left_out = set(timing["left_out"]) - {""}
+    reasons = set(timing["left_out"]) - {""}
     if "*" in text:
-        notes.append(f"* not timed: {'; '.join(sorted(left_out))}.")
+        notes.append(f"* not timed: {'; '.join(sorted(reasons))}.")
     if any(cell.endswith(" !") for cell in text):
         notes.append("! timed beside other work on the machine: too slow by an unknown amount.")
     if not timing["trained"].all():

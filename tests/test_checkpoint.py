@@ -12,6 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 from reference.configs import bars_dataset, tiny_config, write_config
+from reference.keepers import Interrupted, Kept
 from reference.kills import (
     UPDATES,
     begin,
@@ -44,27 +45,6 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KAEM_CACHE_ROOT", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Kept:
-    """A keeper in memory that interrupts after one update."""
-
-    def __init__(self, at: int | None = None, state=None):
-        self.at, self.state = at, state
-
-    def latest(self):
-        return self.state
-
-    def after_update(self, training):
-        if training.update == self.at:
-            state = training.state()
-            copies = {key: value.clone() for key, value in state.tensors.items()}
-            self.state = type(state)(state.update, copies, state.values)
-            raise Interrupted
 
 
 # The state ---------------------------------------------------------------------------------------

@@ -8,32 +8,20 @@ import math
 import pytest
 import torch
 from reference.configs import MODEL_SETTINGS, bars_dataset, tiny_config
-from reference.images import adam_losses, bars
+from reference.images import adam_losses
+from reference.models import IMAGE_SHAPE, batch, make
 
-from benchmark.registry import MODELS, build
+from benchmark.registry import MODELS
 from benchmark.timing import Limits, flops_per_image, time_sampling
 from benchmark.train import train_model
 
-IMAGE_SHAPE = (1, 8, 8)
 PASSES = 100
 
 pytestmark = pytest.mark.parametrize("name", MODELS)
 
 
-def make(name: str, seed: int = 0) -> torch.nn.Module:
-    """The model, built from a configuration as training builds it."""
-    config = tiny_config({f"models.{name}": MODEL_SETTINGS[name]})
-    settings = config.training_job("digits", name).settings
-    torch.manual_seed(seed)
-    return build(settings["architecture"], settings["model"], IMAGE_SHAPE)
-
-
 def generators(numbers) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(number) for number in numbers]
-
-
-def batch(n: int = 16, seed: int = 0) -> torch.Tensor:
-    return bars(n, IMAGE_SHAPE, torch.Generator().manual_seed(seed))
 
 
 def test_there_are_settings_for_it(name):

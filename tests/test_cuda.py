@@ -4,21 +4,24 @@ Rounding differs between the two, and so do the random numbers of a seed: what i
 compared with the CPU's, draws with their distribution.
 """
 
+import numpy as np
 import pytest
 import torch
 from reference.configs import bars_dataset, tiny_config
+from reference.densities import densities_of_log_prob
+from reference.keepers import Interrupted, Kept
 from reference.kills import UPDATES, settings
-from reference.priors import kinds, make_prior, shapes
+from reference.models import batch, make
+from reference.priors import DOMAIN, kinds, make_prior, shapes
 from reference.quadrature import smallest_p_value
-from test_checkpoint import Interrupted, Kept
-from test_contract import batch, make
-from test_priors import DENSE, KS_DRAWS, KS_LEVEL, dense_densities
 
 from benchmark.gpu import EnergyMeter, gpu_state
 from benchmark.registry import MODELS
 from benchmark.timing import MODES, Limits, Series, run_in_turns, set_mode
 from benchmark.train import train_model
 
+DENSE = np.linspace(*DOMAIN, 50_001)
+KS_DRAWS, KS_LEVEL = 200_000, 1e-3
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
@@ -51,7 +54,8 @@ def test_samples_follow_the_density(kind, shape):
     prior = make_prior(kind, "gaussian", shape)
     draws = make_prior(kind, "gaussian", shape).to(CUDA).sample(KS_DRAWS, on_gpu())
     assert draws.device.type == "cuda"
-    assert smallest_p_value(draws.cpu().numpy(), dense_densities(prior), DENSE) > KS_LEVEL
+    densities = densities_of_log_prob(prior, DENSE)
+    assert smallest_p_value(draws.cpu().numpy(), densities, DENSE) > KS_LEVEL
 
 
 # The models --------------------------------------------------------------------------------------

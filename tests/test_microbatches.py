@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from reference.configs import MODEL_SETTINGS, bars_dataset, tiny_config
+from reference.configs import bars_dataset, tiny_config
 from reference.images import bars
+from reference.models import IMAGE_SHAPE, make
 
 import benchmark.train
 from benchmark.errors import TrainingError
@@ -12,15 +13,7 @@ from benchmark.registry import MODELS, build
 from benchmark.train import train_model
 
 CPU = torch.device("cpu")
-IMAGE_SHAPE = (1, 8, 8)
 WORDS = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-
-
-def make(name: str) -> torch.nn.Module:
-    config = tiny_config({f"models.{name}": MODEL_SETTINGS[name]})
-    settings = config.training_job("digits", name).settings
-    torch.manual_seed(0)
-    return build(settings["architecture"], settings["model"], IMAGE_SHAPE)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -43,6 +43,10 @@ class LatentEBM(nn.Module):
         posterior_step_size: float = 0.1,
     ):
         super().__init__()
+        if not sigma > 0:
+            raise ValueError(f"sigma must be positive, got {sigma}")
+        if prior_steps < 0 or posterior_steps < 0:
+            raise ValueError(f"no run has {min(prior_steps, posterior_steps)} steps")
         self.energy, self.decoder = energy, decoder
         self.latents, self.sigma = latents, sigma
         self.prior_run = {"steps": prior_steps, "step_size": prior_step_size}

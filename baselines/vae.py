@@ -65,8 +65,14 @@ class GaussianPair(nn.Module):
 
     def draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """One draw of q(z|x) per datum, (n, latents), KL(q || p) of each and log q(z|x)/p(z)."""
-        mean, log_var = self.encoder(x).chunk(2, dim=1)
-        noise = randn(len(x), (self.latents,), generator, like=mean)
+        return self.draw_from(self.encoder(x), generator)
+
+    def draw_from(
+        self, encoded: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`draw` of data that the encoder has seen, (n, 2 latents)."""
+        mean, log_var = encoded.chunk(2, dim=1)
+        noise = randn(len(mean), (self.latents,), generator, like=mean)
         z = mean + (0.5 * log_var).exp() * noise
         kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=1)
         # The constants of the two Gaussians of z cancel.
@@ -95,7 +101,7 @@ class VAE(GaussianPair):
 
     def __init__(self, latents: int, encoder: nn.Module, decoder: nn.Module, *, sigma: float):
         super().__init__(latents, encoder, decoder)
-        if sigma <= 0:
+        if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
         self.sigma = sigma
 
@@ -152,12 +158,13 @@ class VAE(GaussianPair):
             x: (b, C, H, W).
             passes: draws, and so passes of the decoder, for each datum.
         """
-        weights = [self._log_weight(x, generator) for _ in range(passes)]
+        encoded = self.encoder(x)
+        weights = [self._log_weight(x, encoded, generator) for _ in range(passes)]
         return evidence_from_weights(torch.stack(weights, dim=1).double())
 
-    def _log_weight(self, x: Tensor, generator) -> Tensor:
+    def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
         """log p(x|z) + log p(z) - log q(z|x) at one draw of z per datum, (n,)."""
-        z, _, log_ratio = self.draw(x, generator)
+        z, _, log_ratio = self.draw_from(encoded, generator)
         return log_likelihood(x, self.decoder(z), self.sigma) - log_ratio
 
 
@@ -224,9 +231,9 @@ class TwoStageVAE(SigmaVAE):
         noise = randn(n, (self.latents,), generator, like=mean)
         return mean + self.second_noise.sigma * noise
 
-    def _log_weight(self, x: Tensor, generator) -> Tensor:
+    def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
         """With p(z) = int p(z|u) p(u) du, z ~ q(z|x) and u ~ q(u|z): both are weighed."""
-        z, _, log_ratio = self.draw(x, generator)
+        z, _, log_ratio = self.draw_from(encoded, generator)
         u, _, second_log_ratio = self.second.draw(z, generator)
         # log_ratio has N(z; 0, I) where p(z|u) belongs.
         log_standard = log_likelihood(z, torch.zeros_like(z), 1.0)

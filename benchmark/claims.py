@@ -20,10 +20,10 @@ SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusi
 NOT_RUN = "not run"
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN)
 
-KINDS = {"latency": "timing", "nfe": "timing"} | dict.fromkeys(
-    ("seconds_per_update", "ess", "swap_1"), "training"
+KINDS = dict.fromkeys(("latency", "update", "nfe"), "timing") | dict.fromkeys(
+    ("ess", "swap_1"), "training"
 )  # which record holds a metric; "metrics" for all others
-TIMES = ("latency", "seconds_per_update")
+TIMES = ("latency", "update")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Claim:
     margin: float = 0.0
     seeds: int | None = None
     evidence: str = "L0"
+    shared: str | None = None
+    despite: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:

@@ -263,6 +263,9 @@ def _times(job: tuple, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
         sides = [each[0].latencies() for each in pair]
         for size in sorted(sides[0].keys() & sides[1].keys()):
             yield f"{size} images, {job[3]}", [log_latency(side[size]) for side in sides]
+        updates = [each[0].update() for each in pair]
+        if all(updates):
+            yield f"an update of training, {job[3]}", [log_latency(row) for row in updates]
 
 
 def _ratios(ratios: list[Estimate], drift: float) -> dict[str, str]:

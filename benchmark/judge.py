@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.claims import INCONCLUSIVE, TIMES, Claim, Verdict, claims
+from benchmark.claims import INCONCLUSIVE, SUPPORTED, TIMES, Claim, Verdict, claims
 from benchmark.config import REAL, Config
 from benchmark.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
 from benchmark.names import METRIC, metric_name
@@ -42,9 +42,9 @@ class Case:
     unhealthy: dict[tuple[str, str], list[str]]
 
     def value(self, result: Result) -> float | None:
-        """The claim's metric in a record (of a latency, the median); None where it is not there."""
+        """The claim's metric in a record (of a time, the median); None where it is not there."""
         claim, metrics = self.claim, result.metrics
-        if claim.metric == "latency":
+        if claim.metric in TIMES:
             row = self.row(result)
             return row and row["latency_ms"]["median"]
         if claim.kind == "metrics":
@@ -54,7 +54,9 @@ class Case:
         return metrics.get(claim.metric, metrics.get("final", {}).get(claim.metric))
 
     def row(self, result: Result) -> dict | None:
-        """The timing of the claim's batch size."""
+        """The timing of an update, or of sampling with the claim's batch size."""
+        if self.claim.metric == "update":
+            return result.update()
         return result.latencies().get(self.claim.batch_size)
 
     def side(self, side: str | float) -> Estimate | None:
@@ -63,7 +65,7 @@ class Case:
         if not isinstance(side, str):
             return Estimate(scale(side), 0.0)
         results = self.used[side]
-        if self.claim.metric == "latency":
+        if self.claim.metric in TIMES:
             return log_latency(self.row(results[0]))
         values = [self.value(result) for result in results]
         if self.claim.effect == "ratio" and min(values) <= 0:
@@ -100,29 +102,54 @@ class Case:
                 yield f"{entry}: {self.claim.metric}{batch} was not measured"
 
     def forbids(self) -> Iterator[str]:
-        """Why the records cannot decide, whatever they say."""
+        """Why the records cannot decide, whatever they say.
+
+        An ill rival decides nothing: a broken one flatters KAEM, and one that drops modes may win
+        by a distance all the same.
+        """
         claim, results = self.claim, self.results
         if self.config.demo:
             yield "demo budget"
         seeds = min(map(len, self.used.values()))
         if claim.seeds and seeds < claim.seeds:
             yield "one seed" if seeds == 1 else f"{seeds} of {claim.seeds} seeds"
-        if claim.metric in TIMES and len({result.machine for result in results}) > 1:
-            yield "timed on different machines"
-        if claim.metric == "latency" and any(result.metrics["disturbed"] for result in results):
-            yield "timed beside other work"
-        if claim.metric == "seconds_per_update":
-            settings = [result.record["settings"]["training"] for result in results]
-            if len({each["batch_size"] for each in settings}) > 1:
+        if claim.metric in TIMES:
+            if len({result.machine for result in results}) > 1:
+                yield "timed on different machines"
+            if any(result.metrics["disturbed"] for result in results):
+                yield "timed beside other work"
+            if len({self.row(result)["batch_size"] for result in results}) > 1:
                 yield "trained in batches of different sizes"
+        if claim.shared and len(values := set(self._setting(claim.shared))) > 1:
+            yield f"{claim.shared} of {' and '.join(sorted(values))}"
         if is_distance(claim.metric):
             real = f"reference_count_{first_reference(self.config, self.dataset)}"
             fewest = min(min(r.record["sample_count"], r.metrics[real]) for r in results)
             if fewest < FEWEST_IMAGES:
                 yield f"a distance from {fewest:,} images, fewer than {FEWEST_IMAGES:,}"
-        if claim.kind == "metrics":
-            failed = (entry for entry in self.used if self.unhealthy.get((self.dataset, entry)))
-            yield from (f"{entry} failed its health gate" for entry in failed)
+        for entry in self.used:
+            if entry != claim.model:
+                yield from self._illness(entry)
+
+    def forbids_support(self) -> Iterator[str]:
+        """Why the records cannot support the claim, though they may contradict it: what an ill
+        model wins is no merit, and its failure must not keep it from losing."""
+        yield from self._illness(self.claim.model)
+
+    def _illness(self, entry: str) -> Iterator[str]:
+        """That an entry failed a gate, if the claim is about samples and not about that gate."""
+        failed = self.unhealthy.get((self.dataset, entry)) or []
+        subject = tuple(f"{metric} " for metric in self.claim.despite)
+        if self.claim.kind == "metrics" and not all(each.startswith(subject) for each in failed):
+            yield f"{entry} failed its health gate"
+
+    def _setting(self, name: str) -> Iterator[str]:
+        """Both entries' values of a setting, such as "sampler.steps"."""
+        for entry in self.used:
+            value = self.config.model_settings(self.dataset, entry)
+            for key in name.split("."):
+                value = value.get(key, {})
+            yield str(value or "default")
 
     def notes(self) -> Iterator[str]:
         """What the verdict is to be read with."""
@@ -144,9 +171,9 @@ class Case:
 
 
 def drift_of(results: list[Result]) -> float:
-    """By how much the machine's speed may have differed between these times. Trainings have no
-    session: most of their drift shows in the spread of the seeds."""
-    sessions = {r.metrics["session"] for r in results if r.record["kind"] == "timing"}
+    """By how much the machine's speed may have differed between these times. No two trainings take
+    turns."""
+    sessions = {r.metrics.get("session", r.path) for r in results}
     return APART if len(sessions) > 1 else DRIFT
 
 
@@ -199,6 +226,8 @@ def _judge(case: Case, verdict: Verdict, records: Records) -> Verdict:
         verdict.verdict = claim.verdict(low, high)
         if verdict.verdict == INCONCLUSIVE:
             verdict.reasons = ["the interval lies on both sides of the margin"]
+        elif verdict.verdict == SUPPORTED and (reasons := list(case.forbids_support())):
+            verdict.verdict, verdict.reasons = INCONCLUSIVE, reasons
     return verdict
 
 

@@ -107,7 +107,7 @@ class Training:
         with training_progress(self.title, self.updates, progress, self.update) as report:
             while self.update < self.updates:
                 try:
-                    self._make_update()
+                    self.make_update()
                 except torch.AcceleratorError as error:
                     reason = str(error).partition("\n")[0]
                     raise TrainingError(
@@ -121,7 +121,8 @@ class Training:
                     keeper.after_update(self)
         self._take_diagnostics("after")
 
-    def _make_update(self) -> None:
+    def make_update(self) -> None:
+        """One update, checked and noted, as `run` makes them all."""
         number = self.update + 1
         try:
             value, info = self.loss()

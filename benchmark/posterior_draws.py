@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 from kaem.langevin import adapted, mala_step
-from kaem.laplace import gauss_newton_precision
+from kaem.laplace import GAIN, annealed, gauss_newton_precision
 from kaem.posterior import Posterior, PosteriorState
-from kaem.thermodynamic import power_schedule
 
-POWER = 3.0  # of the temperatures t_k = (k/n)^power
-FIRST_STEP_SIZE, FIRST_WHITENED_STEP_SIZE, GAIN = 0.05, 0.3, 0.3
+FIRST_WHITENED_STEP_SIZE = 0.3
 
 
 class Draws(NamedTuple):
@@ -52,7 +50,7 @@ def draw_posterior(
             curvature takes 2 d without.
     """
     z = posterior.prior_draws(chains * len(posterior.x), generator)
-    start = _annealed(posterior, z, annealing, generator)
+    start = annealed(posterior, z, annealing, generator)[0].z
     whitened = _Whitened(posterior, start)
     state = whitened.evaluate(torch.zeros_like(start))
     size = torch.full_like(start[:, 0], FIRST_WHITENED_STEP_SIZE)
@@ -79,16 +77,6 @@ def split_r_hat(z: Tensor) -> Tensor:
     within = parts.var(dim=0).mean(dim=0)
     between = parts.mean(dim=0).var(dim=0)
     return ((half - 1) / half + between / within).sqrt()
-
-
-def _annealed(posterior: Posterior, z: Tensor, steps: int, generator) -> Tensor:
-    """Where MALA chains from z (n, d) end whose temperature rises from 0 to 1."""
-    state = posterior.evaluate(z)
-    size = torch.full_like(z[:, 0], FIRST_STEP_SIZE)
-    for t in power_schedule(steps, POWER)[1:].tolist():
-        state, info = mala_step(state, posterior.evaluate, posterior.domain, size, t, generator)
-        size = adapted(size, info.acceptance, GAIN)
-    return state.z
 
 
 class _Whitened:

@@ -65,6 +65,11 @@ class Result:
             if (row["mode"], row["part"]) == ("eager", "images") and "left_out" not in row
         }
 
+    def update(self) -> dict | None:
+        """The row of an update of training in a timing; None where it was not timed."""
+        row = self.metrics.get("update")
+        return row if row and "left_out" not in row else None
+
     @property
     def machine(self) -> tuple:
         """What a time depends on beside the model: hardware, threads, version of torch."""
@@ -183,11 +188,18 @@ def _in_timing(record: dict) -> Iterator[str]:
         size, latency = row["batch_size"], row["latency_ms"]
         if size not in asked:
             yield f"batch size {size}: its settings have {asked}"
-        if not 0 < latency["q25"] <= latency["median"] <= latency["q75"] <= latency["p95"]:
+        if not _in_order(latency):
             yield f"batch size {size}: the quantiles of the latency are out of order"
         rate = 1e3 * size / latency["median"]
         if not math.isclose(row["images_per_second"], rate, rel_tol=1e-6):
             yield f"batch size {size}: images_per_second is not the batch over the median latency"
+    update = record["metrics"].get("update", {})
+    if "latency_ms" in update and not _in_order(update["latency_ms"]):
+        yield "update: the quantiles of the latency are out of order"
+
+
+def _in_order(latency: dict) -> bool:
+    return 0 < latency["q25"] <= latency["median"] <= latency["q75"] <= latency["p95"]
 
 
 def _check_settings(results: list[Result]) -> None:

@@ -11,8 +11,20 @@ from benchmark.alone import Watch, is_disturbed, reserved
 from benchmark.errors import TimingError
 from benchmark.gpu import gpu_state
 from benchmark.progress import training_progress
-from benchmark.timing import PARTS, Limits, flops_per_image, set_mode, time_sampling
+from benchmark.timing import (
+    PARTS,
+    Call,
+    Limits,
+    flops_per_image,
+    set_mode,
+    time_sampling,
+    time_updates,
+)
 from benchmark.train import parameter_count
+
+Updates = dict[str, tuple[int, Callable[[], Call] | None]]
+"""Entry -> the batch of its training, and what builds the call that makes an update; None where
+there are no images to train on."""
 
 
 @dataclass
@@ -22,11 +34,13 @@ class Speed:
     Attributes:
         size: {"nfe", "parameters", "flops_per_image"}; empty until it is known.
         rows: `sampling` of its timing record.
+        update: `update` of its timing record; None for an entry without a training of its own.
         seconds: that measuring it took, loading included.
     """
 
     size: dict = field(default_factory=dict)
     rows: list[dict] = field(default_factory=list)
+    update: dict | None = None
     seconds: float = 0.0
 
 
@@ -36,8 +50,9 @@ def measure_speed(
     settings: dict,
     device: torch.device,
     title: str,
+    updates: Updates | None = None,
 ) -> dict[str, tuple[dict, float]]:
-    """Time the sampling of several entries, in turns.
+    """Time the sampling of several entries, and the updates of their trainings, in turns.
 
     Compiled models are timed one after the other: a graph keeps its memory, and the compiler knows
     only a few variants of a function, which several models share.
@@ -46,6 +61,7 @@ def measure_speed(
         load: builds an entry's model on the device, anew for each mode.
         settings: `timing` of the configuration.
         title: of the progress that is shown.
+        updates: of the entries whose training is to be timed as well.
 
     Returns:
         Entry -> the metrics of its timing record, but for "trained", and the seconds it took.
@@ -61,7 +77,7 @@ def measure_speed(
         )
     limits = Limits(*(settings[name] for name in ("warmup", "repetitions", "seconds")))
     sizes, longest = settings["batch_sizes"], settings["longest_call"]
-    total, done = len(groups) * len(PARTS) * len(sizes), 0
+    total, done = len(groups) * len(PARTS) * len(sizes) + 1, 0
     # Plain lines, printed between timed calls: a live bar would be drawn during them.
     with reserved(device), training_progress(title, total, "lines") as report:
         speeds = {entry: Speed() for entry in entries}
@@ -79,6 +95,9 @@ def measure_speed(
                 watch.look()
                 done += 1
                 report(done, {})
+            del models
+        _time_updates(updates or {}, speeds, device, limits)
+        report(total, {})
         watch.look(after=1.0)
         state = gpu_state(device)
     shared = {
@@ -88,9 +107,31 @@ def measure_speed(
         "gpu_state": state,
     }
     return {
-        entry: (shared | speed.size | {"sampling": speed.rows}, speed.seconds)
+        entry: (
+            shared
+            | speed.size
+            | {"sampling": speed.rows}
+            | ({"update": speed.update} if speed.update else {}),
+            speed.seconds,
+        )
         for entry, speed in speeds.items()
     }
+
+
+def _time_updates(updates: Updates, speeds: dict[str, Speed], device, limits: Limits) -> None:
+    """Note what an update of each training takes."""
+    calls = {}
+    for entry, (batch, build) in updates.items():
+        speeds[entry].update = {"batch_size": batch}
+        if build is None:
+            speeds[entry].update["left_out"] = "no images to train on"
+        else:
+            start = time.perf_counter()
+            calls[entry] = build()
+            speeds[entry].seconds += time.perf_counter() - start
+    for entry, (row, seconds) in time_updates(calls, device, limits).items():
+        speeds[entry].update |= row
+        speeds[entry].seconds += seconds
 
 
 def _groups(

@@ -5,7 +5,9 @@ through `benchmark.paths`. A step whose work failed has written nothing.
 """
 
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,7 +16,7 @@ from benchmark.checkpoint import Checkpoints
 from benchmark.classifier import accuracy, train_classifier
 from benchmark.config import CLASSIFIER, POWER_JOB, REAL, Config, Job
 from benchmark.data import Dataset
-from benchmark.errors import RecordError
+from benchmark.errors import DataError, RecordError
 from benchmark.files import file_digest, remove_temporaries, write_arrays
 from benchmark.inputs import load_data, load_model, use_device
 from benchmark.names import rate_text
@@ -26,6 +28,9 @@ from benchmark.stopping import StopRequests
 from benchmark.train import parameter_count, train_model
 from benchmark.weights import save_weights
 from kaem.model import KAEM
+
+if TYPE_CHECKING:
+    from benchmark.speed import Updates
 
 source_state()  # of the code that is loaded now
 
@@ -263,10 +268,11 @@ def time_models(
     *,
     trained: bool = True,
 ) -> list[str]:
-    """Time the sampling of models on one device, in turns, and write a record of each.
+    """Time the sampling of models on one device and the updates of their trainings, in turns, and
+    write a record of each.
 
     Args:
-        trained: False times fresh weights, as the records then say; the cost is the same.
+        trained: False samples from fresh weights, as the records then say; the cost is the same.
     """
     from benchmark.speed import measure_speed
 
@@ -277,7 +283,8 @@ def time_models(
 
     said = []
     title = f"{dataset} · {device_name} · timing"
-    found = measure_speed(load, models, config.timing, device, title)
+    updates = _updates(config, dataset, models, seed, device)
+    found = measure_speed(load, models, config.timing, device, title, updates)
     for model, (metrics, seconds) in found.items():
         rows = metrics["sampling"]
         names = {"device": device_name, "dataset": dataset, "model": model}
@@ -294,3 +301,24 @@ def time_models(
         fastest = max(row.get("images_per_second", 0) for row in rows if row["part"] == "images")
         said.append(f"{dataset} · {model} · {device_name}: up to {rate_text(fastest)} images/s")
     return said
+
+
+def _updates(
+    config: Config, dataset: str, models: list[str], seed: int, device: torch.device
+) -> "Updates":
+    """Of each model that has a training of its own. Sampling can be timed without the dataset."""
+    from benchmark.train import update_call
+
+    trained = [model for model in models if config.trained_entry(model) == model]
+    jobs = {model: config.training_job(dataset, model) for model in trained}
+    try:
+        data = load_data(config, dataset)
+    except DataError:
+        data = None
+    return {
+        model: (
+            job.settings["training"]["batch_size"],
+            data and partial(update_call, job, data, seed, device),
+        )
+        for model, job in jobs.items()
+    }

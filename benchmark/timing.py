@@ -1,4 +1,4 @@
-"""Latency and throughput of sampling.
+"""Latency and throughput of sampling, and what an update of training takes.
 
 Each repetition is one call, from random numbers to uint8 images on the device (or, for "latents",
 to what the decoder is given), with the device synchronised at both ends. Models that are to be
@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +26,7 @@ from benchmark.pixels import to_uint8
 Call = Callable[[], object]
 
 FEWEST = 3  # timed calls, for samplers of a thousand steps that take minutes each
+EARLY = 300  # updates, after which one by importance sampling has become as cheap as it gets
 TURNS = 10  # in which a model's repetitions are made; fewer where each is longer than its turn
 
 # Options of torch.compile; None leaves the code as it is.
@@ -133,6 +134,27 @@ def time_sampling(
                         left_out[entry] = f"a call would take {expected:,.0f} s or more"
                 rows[entry] = row, series[entry].seconds if entry in series else 0.0
             yield rows
+
+
+def time_updates(
+    updates: dict[str, Call], device: torch.device, limits: Limits
+) -> dict[str, tuple[dict, float]]:
+    """Time updates of several trainings, in turns.
+
+    The first `EARLY` are not timed, or as many as fit into `limits.seconds`.
+
+    Args:
+        updates: entry -> what makes one update.
+
+    Returns:
+        Entry -> `Series.found`, or {"left_out": why}, and the seconds that it took.
+    """
+    series = {entry: Series(update, device) for entry, update in updates.items()}
+    run_in_turns(list(series.values()), replace(limits, warmup=EARLY), weigh=False)
+    return {
+        entry: ({"left_out": each.failed} if each.failed else each.found(), each.seconds)
+        for entry, each in series.items()
+    }
 
 
 def _expected(medians: list[tuple[int, float]], larger: int, device: torch.device) -> float:

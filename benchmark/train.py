@@ -1,5 +1,6 @@
 """Training: one model on one dataset with one seed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,13 @@ def train_model(
         return TrainingRun(training.model, training.history, training.diagnostics, training.seconds)
 
     return with_less_memory(run, job.settings["training"]["batch_size"], job.title(seed))
+
+
+def update_call(job: Job, dataset: Dataset, seed: int, device: torch.device) -> Callable[[], None]:
+    """What makes one update of a training, from the first on: those of `train_model`."""
+    training = _training(job, dataset, seed, device, parts=1)
+    training.model.train()
+    return training.make_update
 
 
 def _training(job: Job, dataset: Dataset, seed: int, device: torch.device, parts: int) -> Training:

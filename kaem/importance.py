@@ -41,6 +41,8 @@ class ImportanceSampling:
             raise ValueError(f"unknown resampler {self.resampler!r}; known: {known}")
         if self.proposals < 1 or self.survivors < 1:
             raise ValueError("proposals and survivors must be at least 1")
+        if not 0 <= self.ess_threshold <= 1:
+            raise ValueError(f"ess_threshold must be in [0, 1], got {self.ess_threshold}")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kaem.langevin import adapted, mala_step
 from kaem.likelihood import Evidence, evidence_from_weights
-from kaem.posterior import Posterior
+from kaem.posterior import Posterior, PosteriorState
 from kaem.random import randn
 from kaem.thermodynamic import power_schedule
 
@@ -99,16 +99,27 @@ def _shares(passes: int, latents: int) -> tuple[int, int, int]:
 
 def _middle(posterior: Posterior, z: Tensor, annealing: int, exploration: int, generator) -> Tensor:
     """The mean of a chain at t = 1 that began at z, flattened: (b, d)."""
-    path = power_schedule(annealing, POWER)[1:].tolist() + [1.0] * exploration
-    state = posterior.evaluate(z)
-    size = torch.full((len(z),), FIRST_STEP_SIZE, dtype=z.dtype, device=z.device)
+    state, size = annealed(posterior, z, annealing, generator)
     total, counted = torch.zeros_like(z), 0
-    for number, t in enumerate(path, 1):
-        state, info = mala_step(state, posterior.evaluate, posterior.domain, size, t, generator)
+    for number in range(1, exploration + 1):
+        state, info = mala_step(state, posterior.evaluate, posterior.domain, size, 1.0, generator)
         size = adapted(size, info.acceptance, GAIN)
-        if number > annealing + BURN_IN * exploration:
+        if number > BURN_IN * exploration:
             total, counted = total + state.z, counted + 1
     return (total / counted).flatten(1)
+
+
+def annealed(
+    posterior: Posterior, z: Tensor, steps: int, generator: torch.Generator | None = None
+) -> tuple[PosteriorState, Tensor]:
+    """Where MALA chains from z (n, ...) end whose temperature rises from 0 to 1, and their step
+    sizes, (n,)."""
+    state = posterior.evaluate(z)
+    size = torch.full((len(z),), FIRST_STEP_SIZE, dtype=z.dtype, device=z.device)
+    for t in power_schedule(steps, POWER)[1:].tolist():
+        state, info = mala_step(state, posterior.evaluate, posterior.domain, size, t, generator)
+        size = adapted(size, info.acceptance, GAIN)
+    return state, size
 
 
 def gauss_newton_precision(posterior: Posterior, centre: Tensor) -> Tensor:

@@ -13,7 +13,13 @@ def log_constant(dimension: int, sigma: float) -> float:
 
 
 def log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
-    """log N(x; mean, sigma^2 I) in nats, row by row: (n, ...), (n, ...) -> (n,)."""
+    """log N(x; mean, sigma^2 I) in nats, row by row: (n, ...), (n, ...) -> (n,).
+
+    Raises:
+        ValueError: x and mean have different shapes, which would be broadcast.
+    """
+    if x.shape != mean.shape:
+        raise ValueError(f"data of shape {tuple(x.shape)} for means of {tuple(mean.shape)}")
     squares = (x - mean).flatten(1).square().sum(dim=1)
     return log_constant(mean[0].numel(), sigma) - squares / (2 * sigma**2)
 

@@ -3,7 +3,8 @@
     z ~ p(z),  a product of one-dimensional energy densities       (`kaem.priors`)
     x ~ N(g(h(z)), sigma^2 I)                                      (`kaem.generators`)
 
-It is trained by maximum likelihood; sampling is one exact draw of z and one pass of g.
+It is trained by maximum likelihood; sampling is one exact draw of z and one pass of g. (Of h, from
+a table of the density of each sum, with the univariate prior: `kaem.priors`.)
 """
 
 import copy
@@ -142,17 +143,26 @@ class KAEM(nn.Module):
         density = self.prior.feature_density()
         return self._images(density.inverse(), density.uniforms(n, generator))
 
+    @torch.no_grad()
+    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+        """n draws of what the generator is given, (n, q)."""
+        density = self.prior.feature_density()
+        return self._features(density.inverse(), density.uniforms(n, generator))
+
     def _images(self, inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
         """The generator at F^{-1}(u), (q, n) -> (n, C, H, W)."""
         return self.generator(inverse(u).T)
 
-    def compile(self, **options) -> None:
-        """Compile what sampling runs, uniforms to images, with the options of `torch.compile`."""
-        self._images = torch.compile(self._images, **options)
+    @staticmethod
+    def _features(inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+        """F^{-1}(u), (q, n) -> (n, q)."""
+        return inverse(u).T
 
-    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
-        """n draws of what the generator is given, (n, q)."""
-        return self.prior.sample_features(n, generator)
+    def compile(self, **options) -> None:
+        """Compile what sampling runs, uniforms to images and to latents, with the options of
+        `torch.compile`."""
+        self._images = torch.compile(self._images, **options)
+        self._features = torch.compile(self._features, **options)
 
     def loss(
         self, x: Tensor, generator: torch.Generator | None = None, index: Tensor | None = None

@@ -35,7 +35,7 @@ UNREADABLE = (
 
 
 def save(model: KAEM, folder: str | Path) -> None:
-    """Write the folder; each file appears whole or not at all.
+    """Write the folder. Whenever it is interrupted, the folder holds the old model or the new one.
 
     Persistent chains are left out: they belong to the training.
 
@@ -53,11 +53,16 @@ def save(model: KAEM, folder: str | Path) -> None:
         "format": FORMAT,
         "image_shape": list(image_shape),
         "settings": settings,
-        "state_sha256": hashlib.sha256(content).hexdigest(),
+        "state_sha256": (digest := _digest(content)),
         "updates_done": model.updates_done,
     }
-    _write(folder / STATE, content)
+    # The settings decide which state counts: until they are replaced the old one does, and after
+    # that the new one, whatever it is called.
+    _write(folder / _waiting(digest), content)
     _write(folder / SETTINGS, (json.dumps(described, indent=2) + "\n").encode())
+    (folder / _waiting(digest)).replace(folder / STATE)
+    for left in folder.glob(_waiting("*")):  # by interrupted calls
+        left.unlink()
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
@@ -71,16 +76,32 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         described = json.loads((folder / SETTINGS).read_text())
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']!r}, not {FORMAT!r}")
-        content = (folder / STATE).read_bytes()
-        if hashlib.sha256(content).hexdigest() != described["state_sha256"]:
-            raise ValueError(f"{STATE} is damaged, or not the one that {SETTINGS} was saved with")
-        state = from_bytes(content)
+        state = from_bytes(_state(folder, described["state_sha256"]))
         model = _fresh(described["settings"], tuple(described["image_shape"]), state)
         model.to(state["prior.nodes"].dtype).load_state_dict(state)
         model.updates_done = int(described.get("updates_done", 0))
     except UNREADABLE as error:
         raise ValueError(f"{folder}: cannot be loaded as a KAEM: {error}") from error
     return model.to(device)
+
+
+def _state(folder: Path, digest: str) -> bytes:
+    """The state with this digest, under its other name where `save` was interrupted."""
+    paths = [folder / name for name in (STATE, _waiting(digest)) if (folder / name).exists()]
+    for content in map(Path.read_bytes, paths):
+        if _digest(content) == digest:
+            return content
+    what = "damaged, or not the one that {SETTINGS} was saved with" if paths else "missing"
+    raise ValueError(f"{STATE} is {what.format(SETTINGS=SETTINGS)}")
+
+
+def _waiting(digest: str) -> str:
+    """What a state is called until the settings name it."""
+    return f"model.{digest[:16]}.safetensors"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fresh(settings: dict, image_shape: ImageShape, state: dict[str, Tensor]) -> KAEM:

@@ -82,7 +82,13 @@ class PiecewiseLinearDensity:
 
     @torch.no_grad()
     def icdf(self, u: Tensor) -> Tensor:
-        """F^{-1}(u), elementwise for u in [0, 1]: (m, *batch) -> (m, *batch)."""
+        """F^{-1}(u), elementwise: (m, *batch) -> (m, *batch).
+
+        Raises:
+            ValueError: a u outside [0, 1], NaN included.
+        """
+        if not ((u >= 0) & (u <= 1)).all():
+            raise ValueError("a probability to invert is outside [0, 1]")
         return self._unrows(self.inverse()(self._rows(u)), u)
 
     @torch.no_grad()

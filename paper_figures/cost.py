@@ -3,7 +3,8 @@
 import pandas as pd
 
 from benchmark.config import Config
-from paper_figures.records import select, source_note, timing_records, training_records
+from benchmark.names import DEVICE_LABELS
+from paper_figures.records import DEVICES, select, source_note, timing_records, training_records
 from paper_figures.style import dataset_label, model_label, save_table
 
 COLUMNS = [
@@ -16,12 +17,15 @@ COLUMNS = [
     "seconds_per_update",
     "training_seconds",
     "training_seeds",
+    *(f"update_ms_{device}" for device in DEVICES),
 ]
 
 
 def render(config: Config) -> None:
     """Write tables/cost.{csv,md,tex}: means over the seeds; empty cells where not measured."""
     timing, training = timing_records(config), training_records(config)
+    updates = _updates(timing)
+    devices = [name for name in DEVICES if len(select(updates, device=name))]
     values, cells, files = [], [], []
     for dataset in config.datasets:
         for model in config.models:
@@ -36,6 +40,10 @@ def render(config: Config) -> None:
                 row["training_seconds"] = trained["seconds"].mean()
                 row["seconds_per_update"] = row["training_seconds"] / row["updates"]
                 row["training_seeds"] = len(trained)
+            in_turns = select(updates, dataset=dataset, model=model)
+            for device in devices:
+                found = select(in_turns, device=device)
+                row[f"update_ms_{device}"] = found["median"].iloc[0] if len(found) else None
             values.append(row)
             cells.append(
                 {
@@ -47,16 +55,27 @@ def render(config: Config) -> None:
                     "Updates": _text(row, "updates", ",.0f"),
                     "ms per update": _text(row, "seconds_per_update", ",.1f", 1e3),
                     "Training, min": _text(row, "training_seconds", ",.1f", 1 / 60),
+                    **{_in_turns(d): _text(row, f"update_ms_{d}", ",.1f") for d in devices},
                 }
             )
             of_timing, of_training = (list(frame.get("file", [])) for frame in (timed, trained))
             origins = {"Parameters": list(sized.get("file", []))}
             origins |= dict.fromkeys(("Network evaluations", "MFLOP per image"), of_timing)
             origins |= dict.fromkeys(("Updates", "ms per update", "Training, min"), of_training)
+            origins |= {_in_turns(d): list(select(in_turns, device=d)["file"]) for d in devices}
             files.append({column: names for column, names in origins.items() if names})
     frame = pd.DataFrame(values, columns=COLUMNS)
-    notes = _notes(config, timing, training)
+    notes = _notes(config, timing, training, updates)
     save_table(frame, pd.DataFrame(cells), config, "cost", notes, files)
+
+
+def _updates(timing: pd.DataFrame) -> pd.DataFrame:
+    """The times of updates that were not left out."""
+    return select(timing, part="update", left_out="")
+
+
+def _in_turns(device: str) -> str:
+    return f"{DEVICE_LABELS[device]} ms per update, in turns"
 
 
 def _text(row: dict, name: str, form: str, scale: float = 1.0) -> str:
@@ -64,7 +83,9 @@ def _text(row: dict, name: str, form: str, scale: float = 1.0) -> str:
     return "" if value is None else f"{scale * value:{form}}"
 
 
-def _notes(config: Config, timing: pd.DataFrame, training: pd.DataFrame) -> list[str]:
+def _notes(
+    config: Config, timing: pd.DataFrame, training: pd.DataFrame, updates: pd.DataFrame
+) -> list[str]:
     notes = [config.note] if config.note else []
     notes.append(
         "Network evaluations and floating-point operations of one sample: matrix products and "
@@ -74,4 +95,13 @@ def _notes(config: Config, timing: pd.DataFrame, training: pd.DataFrame) -> list
     if len(training):
         machines = ", ".join(sorted(training["hardware"].unique()))
         notes.append(f"Trained on: {machines}.")
+    if len(updates):
+        machines = "; ".join(
+            f"{DEVICE_LABELS[device]}: {', '.join(found.unique())}"
+            for device, found in updates.groupby("device")["hardware"]
+        )
+        notes.append(
+            "In turns: the median over updates of a fresh training, after some hundred untimed "
+            f"ones, with nothing beside it and all cores. {machines}."
+        )
     return notes + source_note(timing, training)

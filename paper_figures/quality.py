@@ -183,6 +183,10 @@ def _notes(
         "and recall are the shares of samples near real images and of real images near samples, "
         "in the same features. The real images are drawn from the training split: the floor."
     )
+    if any(
+        "train" in config.resolved(name)["evaluation"]["references"] for name in config.datasets
+    ):
+        notes.append("Beside train the real images are no floor: it holds the same images.")
     if _lacks_fid(config, quality):
         notes.append(
             "FID and KID are empty where Inception's weights were not there when the images were "

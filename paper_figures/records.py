@@ -61,8 +61,8 @@ def quality_records(config: Config) -> pd.DataFrame:
 
 
 def timing_records(config: Config) -> pd.DataFrame:
-    """One row per time: dataset, model, device, hardware, nfe, ..., mode, part, batch_size, median,
-    ...; those that were left out say why in `left_out`."""
+    """One row per time: dataset, model, device, hardware, nfe, ..., mode, part ("images",
+    "latents", "update"), batch_size, median, ...; those left out say why in `left_out`."""
     rows = []
     for device in DEVICES:
         for dataset in config.datasets:
@@ -82,7 +82,9 @@ def timing_records(config: Config) -> pd.DataFrame:
                     "session",
                 ):
                     shared[name] = metrics[name]
-                for row in metrics["sampling"]:
+                update = metrics.get("update")
+                updates = [{"mode": "eager", "part": "update"} | update] if update else []
+                for row in metrics["sampling"] + updates:
                     flat = {key: value for key, value in row.items() if key != "latency_ms"}
                     rows.append(shared | {"left_out": ""} | flat | row.get("latency_ms", {}))
     return pd.DataFrame(rows)

@@ -329,14 +329,14 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_state(
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_state(interrupted, monkeypatch, capsys):
     command, folder = interrupted
-    make = benchmark.optimise.Training._make_update
+    make = benchmark.optimise.Training.make_update
 
     def spoilt(self):
         if self.update == 15:
             self.model.decoder.linear.weight.data[0, 0] = torch.nan
         make(self)
 
-    monkeypatch.setattr(benchmark.optimise.Training, "_make_update", spoilt)
+    monkeypatch.setattr(benchmark.optimise.Training, "make_update", spoilt)
     assert cli.main(command) == 1
     said = capsys.readouterr().err
     assert f"the loss is nan at update 16 of {UPDATES}" in said
@@ -369,7 +369,7 @@ def test_a_gpu_that_disappears_ends_the_training_and_keeps_its_state(
 
 def test_a_gradient_that_is_no_number_is_found_before_it_does_harm(monkeypatch):
     job = tiny_config(settings("vae")).training_job("digits", "vae")
-    loss = benchmark.train.Training._make_update
+    loss = benchmark.train.Training.make_update
 
     def hooked(self):
         if self.update == 4:
@@ -377,7 +377,7 @@ def test_a_gradient_that_is_no_number_is_found_before_it_does_harm(monkeypatch):
             weight.register_hook(lambda gradient: gradient * torch.inf)
         loss(self)
 
-    monkeypatch.setattr(benchmark.train.Training, "_make_update", hooked)
+    monkeypatch.setattr(benchmark.train.Training, "make_update", hooked)
     with pytest.raises(TrainingError) as error:
         train_model(job, bars_dataset(), 0, CPU, "none")
     assert "a gradient is not finite at update 5" in str(error.value)

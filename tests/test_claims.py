@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from reference.configs import RUN_CONFIGS
+from reference.configs import MODEL_SETTINGS, RUN_CONFIGS
 from reference.records import (
     forge,
     mnist_config,
@@ -41,7 +41,7 @@ RECALL = replace(
     QUALITY, metric="recall_classifier", effect="difference", comparison="above", margin=0.05
 )
 SPEED = replace(QUALITY, metric="latency", batch_size=4, margin=0.1, seeds=None, evidence="L2")
-UPDATE = replace(QUALITY, metric="seconds_per_update")
+UPDATE = replace(QUALITY, metric="update", margin=0.1, seeds=None, evidence="L2")
 OURS, THEIRS = [50.0, 52.0, 51.0], [100.0, 108.0, 96.0]
 
 
@@ -171,13 +171,47 @@ def test_few_seeds_neither_support_nor_contradict(seeds, reason, swapped, monkey
     assert f"{few}: no record of seed {missing}" in found["notes"]
 
 
-def test_a_model_that_failed_its_health_gate_carries_no_claim(monkeypatch):
+@pytest.mark.parametrize("worse", [False, True])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        # An ill model cannot win, but it can lose; against an ill rival nothing is decided.
+        (0.05, 0.5, (INCONCLUSIVE, CONTRADICTED)),
+        (0.5, 0.05, (INCONCLUSIVE, INCONCLUSIVE)),
+        (0.05, 0.04, (INCONCLUSIVE, INCONCLUSIVE)),
+        (0.5, 0.4, (SUPPORTED, CONTRADICTED)),
+    ],
+)
+def test_what_a_failed_health_gate_forbids(ours, theirs, expected, worse, monkeypatch):
     config = mnist_config()
-    write_both(config, recall_classifier=0.05)
+    sides = {"kaem_ula": (ours, OURS), "vae": (theirs, THEIRS)}
+    for (model, (recall, _)), values in zip(
+        sides.items(), (THEIRS, OURS) if worse else (OURS, THEIRS), strict=True
+    ):
+        for seed, value in enumerate(values):
+            recalled = recall + seed / 1000
+            write_quality(config, model, seed, fd_classifier=value, recall_classifier=recalled)
+            write_training(config, model, seed, value + len(model))
     found = verdict(config, QUALITY, monkeypatch)
-    assert found["verdict"] == INCONCLUSIVE
-    assert found["reasons"] == [f"{m} failed its health gate" for m in ("kaem_ula", "vae")]
-    assert any("recall_classifier 0.05, at least 0.1 expected" in note for note in found["notes"])
+    assert found["verdict"] == expected[worse]
+    ill = [model for model, (recall, _) in sides.items() if recall < 0.1]
+    forbidden = found["verdict"] == INCONCLUSIVE
+    assert found["reasons"] == [f"{m} failed its health gate" for m in ill[-1:] if forbidden]
+    noted = [note for note in found["notes"] if "at least 0.1 expected" in note]
+    assert [note.split()[0] for note in noted] == ill
+
+
+def test_a_gate_that_is_the_claims_subject_forbids_nothing(monkeypatch):
+    config = mnist_config()
+    write_both(config, [0.8, 0.82, 0.81], [0.06, 0.04, 0.05], metric="recall_classifier")
+    found = verdict(config, RECALL, monkeypatch)
+    assert (found["verdict"], found["reasons"]) == (INCONCLUSIVE, ["vae failed its health gate"])
+    despite = replace(RECALL, despite=["recall_classifier"])
+    assert verdict(config, despite, monkeypatch)["verdict"] == SUPPORTED
+    # Another gate still counts.
+    for seed in config.seeds:
+        write_quality(config, "vae", seed, recall_classifier=0.05 + seed / 100, class_coverage=0.1)
+    assert verdict(config, despite, monkeypatch)["reasons"] == ["vae failed its health gate"]
 
 
 def test_a_demo_decides_nothing(monkeypatch):
@@ -228,6 +262,29 @@ def test_a_latency_rests_on_repetitions_and_a_margin_for_drift(monkeypatch):
     assert verdict(config, replace(SPEED, metric="nfe", against=1), monkeypatch)["effect"] == 1
 
 
+def test_an_update_is_timed_in_turns_as_well(monkeypatch):
+    config = mnist_config()
+    write_timing(config, "kaem_ula", {4: 50.0}, update=2.0)
+    write_timing(config, "vae", {4: 1.0}, update=40.0)
+    found = verdict(config, UPDATE, monkeypatch)
+    assert (found["verdict"], found["effect"]) == (SUPPORTED, pytest.approx(0.05))
+    assert found["values"] == {"kaem_ula": [2.0], "vae": [40.0]}
+    low, high = found["interval"]
+    assert high / low > 1.1**2  # drift, at both ends
+    # A setting on which the cost depends has to be the same where the claim says so.
+    alike = replace(UPDATE, against="kaem_thermo", shared="sampler.steps")
+    settings = {"models.kaem_thermo": MODEL_SETTINGS["kaem_thermo"]}
+    for steps, reasons in ((3, ["sampler.steps of 2 and 3"]), (2, [])):
+        config = mnist_config(
+            **settings,
+            **{"models.kaem_thermo.sampler.steps": steps, "models.kaem_ula.sampler.steps": 2},
+        )
+        write_timing(config, "kaem_ula", {4: 50.0}, update=2.0)
+        write_timing(config, "kaem_thermo", {4: 1.0}, update=40.0)
+        found = verdict(config, alike, monkeypatch)
+        assert (found["verdict"] == SUPPORTED, found["reasons"]) == (not reasons, reasons)
+
+
 @pytest.mark.parametrize(
     ("claim", "change", "reason"),
     [
@@ -235,19 +292,19 @@ def test_a_latency_rests_on_repetitions_and_a_margin_for_drift(monkeypatch):
         (UPDATE, lambda r: r["provenance"].update(threads=64), "timed on different machines"),
         (
             UPDATE,
-            lambda r: r["settings"]["training"].update(batch_size=7),
+            lambda r: r["metrics"]["update"].update(batch_size=7),
             "trained in batches of different sizes",
         ),
+        (UPDATE, lambda r: r["metrics"].update(disturbed=True), "timed beside other work"),
     ],
 )
 def test_times_that_are_not_comparable(claim, change, reason, monkeypatch):
     config = mnist_config()
     write_both(config)
     for model, median in (("kaem_ula", 2.0), ("vae", 90.0)):
-        write_timing(config, model, {4: median})
-    kind = "timing/cpu/mnist/vae.json" if claim is SPEED else "training/mnist/vae/seed1.json"
+        write_timing(config, model, {4: median}, update=median)
     assert verdict(config, claim, monkeypatch)["verdict"] == SUPPORTED
-    forge(Path("results/tiny") / kind, change)
+    forge(Path("results/tiny/timing/cpu/mnist/vae.json"), change)
     found = verdict(config, claim, monkeypatch)
     assert (found["verdict"], found["reasons"]) == (INCONCLUSIVE, [reason])
 
@@ -258,6 +315,7 @@ MISSING = [
     (replace(QUALITY, against="kaem_is"), "kaem_is: no metrics record"),
     (replace(QUALITY, metric="fid", model="vae"), "vae: fid was not measured"),
     (replace(SPEED, model="vae", batch_size=64), "vae: latency of batch size 64 was not measured"),
+    (replace(UPDATE, model="vae"), "vae: update was not measured"),
     (Claim("a", "A.", "b", ["mnist"], not_measured="nobody knows"), "nobody knows"),
 ]
 

@@ -103,6 +103,11 @@ def test_every_step_by_hand(folder, capsys, monkeypatch):
     assert rows == [("images", 1), ("images", 4), ("latents", 1), ("latents", 4)]
     assert timing["trained"]
     assert timing["nfe"] == 1
+    assert (
+        timing["update"]["batch_size"]
+        == read_record(path(paths.TRAINING_RECORD))["settings"]["training"]["batch_size"]
+    )
+    assert timing["update"]["latency_ms"]["median"] > 0
     assert timing["parameters"] == metrics[path(paths.TRAINING_RECORD)]["parameters"]
     # A step that is done again replaces its files with the same contents.
     before = {name: Path(name).read_bytes() for name in written}

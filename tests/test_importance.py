@@ -279,3 +279,6 @@ def test_bad_arguments():
     for wrong in ({"proposals": 0}, {"survivors": 0}):
         with pytest.raises(ValueError, match="must be at least 1"):
             ImportanceSampling(**wrong)
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"ess_threshold must be in \[0, 1\], got"):
+            ImportanceSampling(ess_threshold=wrong)

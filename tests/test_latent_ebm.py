@@ -278,3 +278,17 @@ def test_the_model_of_the_settings():
     shapes = [tuple(p.shape) for p in model.energy.parameters()]
     assert shapes == [(8, 3), (8,), (8, 8), (8,), (1, 8)]  # f's constant would cancel
     assert model.decoder(torch.zeros(2, 3)).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"sigma": -0.3}, "sigma must be positive, got -0.3"),
+        ({"sigma": float("nan")}, "sigma must be positive, got nan"),
+        ({"prior_steps": -5}, "no run has -5 steps"),
+        ({"posterior_steps": -1}, "no run has -1 steps"),
+    ],
+)
+def test_bad_arguments(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        LatentEBM.from_settings(SETTINGS | wrong, (1, 8, 8))

@@ -41,6 +41,11 @@ def test_pairs_rows_and_torch_distributions_agree(images, sigma):
     torch.testing.assert_close(rows, pairs[:, :5].diagonal())
 
 
+def test_data_and_means_of_other_shapes_are_not_broadcast():
+    with pytest.raises(ValueError, match=r"data of shape \(5, 3, 3\) for means of \(5, 1, 3, 3\)"):
+        log_likelihood(torch.rand(5, 3, 3), torch.rand(5, 1, 3, 3), 0.3)
+
+
 @sigmas
 def test_the_constant_is_the_value_at_the_mean(sigma):
     x = torch.rand(3, *SHAPE, dtype=torch.float64)

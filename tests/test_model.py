@@ -366,3 +366,15 @@ def test_persistent_chains_need_the_places_of_their_data(sampler, seeded):
 def test_sigma_must_be_positive(sigma):
     with pytest.raises(ValueError, match="sigma and prior_rate must be positive"):
         linear_gaussian_model(1, sigma=sigma)
+
+
+@pytest.mark.parametrize("kind", ["langevin", "thermodynamic"])
+def test_images_without_channels_are_not_trained_on(kind, seeded):
+    """They would be broadcast: every image would be pulled towards every other one."""
+    given = settings("mixture", "conv") | {"sampler": {"kind": kind, "steps": 1}}
+    model = KAEM.from_settings(given, IMAGE_SHAPE)
+    x = torch.rand(5, *IMAGE_SHAPE)
+    index = torch.arange(5)
+    assert model.loss(x, seeded(), index)[0].isfinite()
+    with pytest.raises(ValueError, match="data of shape"):
+        model.loss(x[:, 0], seeded(), index)

@@ -123,6 +123,9 @@ def device_of(device: torch.device) -> dict:
     return {"device": device.type} if device == CPU else {"device": "cuda", "gpu": "GPU X"}
 
 
+NOT_OF_UPDATES = ("mode", "part", "images_per_second")
+
+
 def read_csv(table: str) -> list[dict]:
     with find(paths.TABLE, table=table, format="csv").open() as handle:
         return list(csv.DictReader(handle))
@@ -574,6 +577,22 @@ def test_cost():
     config = make_config()
     for seed, seconds in enumerate([30.0, 60.0]):
         write_training(config, "vae", seed, seconds)
+    write_timing(config, "vae", CPU, {1: 0.5}, nfe=3, flops_per_image=2_500_000)
+    write_timing(config, "kaem_is", CPU, {1: 0.5}, parameters=77)
+    cost.render(config)
+    assert not any("in turns" in column for column in read_md("cost")[0][0])
+    update = {k: v for k, v in timing_row(100, 7.0).items() if k not in NOT_OF_UPDATES}
+    missing = {"batch_size": 100, "left_out": "no images to train on"}
+    write_timing(config, "vae", CPU, {1: 0.5}, update=update)
+    write_timing(config, "kaem_is", CPU, {1: 0.5}, update=missing)
+    cost.render(config)
+    rows, below = read_md("cost")
+    in_turns = {row["Model"]: row["CPU ms per update, in turns"] for row in rows}
+    assert (in_turns["VAE"], in_turns["KAEM-IS"]) == ("7.0", "")
+    assert "In turns: " in below
+    # Times of sampling do not mix with them.
+    timing.render(config)
+    assert "7" not in "".join(cell for row in read_md("timing")[0] for cell in row.values())
     write_timing(config, "vae", CPU, {1: 0.5}, nfe=3, flops_per_image=2_500_000)
     write_timing(config, "kaem_is", CPU, {1: 0.5}, parameters=77)
     cost.render(config)

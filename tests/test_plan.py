@@ -33,7 +33,7 @@ QUALITY = Claim(
 SPEED = Claim(**(vars(QUALITY) | {"id": "speed", "metric": "latency", "batch_size": 4}
                  | {"seeds": None, "evidence": "L2"}))  # fmt: skip
 FASTER = Claim(**(vars(SPEED) | {"id": "faster", "against": 1.0}))
-UPDATE = Claim(**(vars(QUALITY) | {"id": "update", "metric": "seconds_per_update"}))
+ESS = Claim(**(vars(QUALITY) | {"id": "ess", "metric": "ess"}))
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +65,8 @@ def test_recorded_costs_are_scaled():
     for claim, level, seconds, count in (
         (QUALITY, "L1", 2 * 2 * 2, 2),  # two evaluations, at the median of 2
         (QUALITY, "L2", 8 + 10 + 20, 4),  # and 10,000 images of each
-        (UPDATE, "L3", 3 * 100 + 40, 2),
-        (UPDATE, "L4", 3 * 340, 6),
+        (ESS, "L3", 3 * 100 + 40, 2),
+        (ESS, "L4", 3 * 340, 6),
         (SPEED, "L2", 2 * 2 * 3, 2),
         (SPEED, "L3", 340 + 12, 4),
     ):
@@ -77,7 +77,7 @@ def test_recorded_costs_are_scaled():
 
 @pytest.mark.usefixtures("twice_as_slow")
 def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeypatch):
-    monkeypatch.setattr(plan, "claims", lambda: [QUALITY, SPEED, FASTER, UPDATE])
+    monkeypatch.setattr(plan, "claims", lambda: [QUALITY, SPEED, FASTER, ESS])
     text = plan.plan(CONFIG, ["--config", "a b.yaml"], 400.0)
     assert "takes 2 times as long here as in the records (median of 2 models, 1 to 3)" in text
     rows = [[c.strip() for c in r.split("|")[2:-1]] for r in text.splitlines() if "| KAEM" in r]

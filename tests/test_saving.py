@@ -1,5 +1,6 @@
 """A model as a folder: what comes back, what is refused, and what an interruption leaves."""
 
+import contextlib
 import json
 import pickletools
 from pathlib import Path
@@ -224,6 +225,39 @@ def test_an_interrupted_write_leaves_the_old_model(error, monkeypatch, tmp_path)
     with pytest.raises(type(error)):
         save(old, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+class Killed(BaseException):
+    """The process ends here: nothing is cleaned up."""
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_save_that_is_killed_leaves_one_of_the_two_models(steps, monkeypatch, tmp_path):
+    old, new = trained(seed=0), trained(prior="univariate", seed=1)
+    save(old, tmp_path)
+    whole, done = Path.replace, []
+
+    def killed(path, target):
+        if len(done) == steps:
+            raise Killed
+        done.append(target)
+        return whole(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with contextlib.suppress(Killed):
+        save(new, tmp_path)
+    monkeypatch.undo()
+    assert len(done) == min(steps, 3)
+    check_same(new if steps >= 2 else old, load(tmp_path))
+    # The next call is no worse off, wherever it is killed itself, and tidies up.
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        save(trained(seed=2), tmp_path)
+    monkeypatch.undo()
+    check_same(new if steps >= 2 else old, load(tmp_path))
+    save(old, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SETTINGS, STATE]
+    check_same(old, load(tmp_path))
 
 
 def test_saving_over_a_model_replaces_it(tmp_path):

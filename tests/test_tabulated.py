@@ -55,6 +55,17 @@ def test_icdf_inverts_the_cdf(log_values):
     torch.testing.assert_close(density.cdf(density.icdf(u)), u, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("u", [-0.1, -1e-9, 1.5, math.nan, math.inf])
+@pytest.mark.parametrize("n", [1, 5000])  # searched, and by the guide table
+def test_icdf_of_what_is_no_probability(u, n, log_values):
+    density = normalised(log_values)
+    chances = torch.full((n, 2, 3), 0.5, dtype=torch.float64)
+    assert density.icdf(chances).isfinite().all()
+    chances[n // 2, 1, 2] = u
+    with pytest.raises(ValueError, match="a probability to invert is outside"):
+        density.icdf(chances)
+
+
 def test_icdf_of_a_ramp_is_the_square_root():
     nodes = torch.tensor([0.0, 1.0], dtype=torch.float64)
     ramp = PiecewiseLinearDensity(torch.tensor([[-1e4, math.log(2)]]).double(), nodes)

@@ -18,6 +18,7 @@ from benchmark.timing import (
     set_mode,
     time_calls,
     time_sampling,
+    time_updates,
 )
 
 CPU = torch.device("cpu")
@@ -266,6 +267,37 @@ def test_what_would_take_too_long_is_left_out(clock):
         "a call would take 64 s or more",
     ]
     assert set(model.sizes) == {1, 8}
+
+
+def test_updates_take_turns_after_some_that_are_not_timed(clock):
+    made = []
+
+    def update(entry, seconds, fewer):
+        def call():
+            made.append(entry)
+            if entry == "large":
+                raise torch.OutOfMemoryError
+            clock.now += fewer if made.count(entry) > timing.EARLY else seconds
+
+        return call
+
+    updates = {
+        "is": update("is", 0.01, 0.002),
+        "slow": update("slow", 2.0, 2.0),
+        "large": update("large", 1.0, 1.0),
+    }
+    found = time_updates(updates, CPU, Limits(warmup=1, repetitions=20, seconds=10.0))
+    (fast, fast_seconds), (slow, slow_seconds) = found["is"], found["slow"]
+    assert (fast["warmup"], fast["repetitions"]) == (timing.EARLY, 20)
+    assert fast["latency_ms"]["median"] == pytest.approx(2.0)
+    assert (slow["warmup"], slow["repetitions"], slow["latency_ms"]["median"]) == (5, 5, 2000)
+    assert slow_seconds == 20
+    assert fast_seconds == pytest.approx(timing.EARLY * 0.01 + 0.002 * (made.count("is") - 300))
+    assert found["large"] == ({"left_out": "out of memory"}, 0.0)
+    # After the warming up neither is done before the other begins.
+    timed = made[timing.EARLY + 6 :]
+    slow_ones = [place for place, entry in enumerate(timed) if entry == "slow"]
+    assert "is" in timed[slow_ones[0] : slow_ones[-1]]
 
 
 def test_a_gpu_is_not_expected_to_take_longer_for_more_images_until_it_does():

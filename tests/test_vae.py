@@ -213,8 +213,9 @@ def test_samples(seeded):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="sigma must be positive, got -1"):
-        VAE(2, LinearEncoder(3, 2), LinearGenerator(2, 3), sigma=-1)
+    for sigma in (-1, 0, float("nan")):
+        with pytest.raises(ValueError, match=f"sigma must be positive, got {sigma}"):
+            VAE(2, LinearEncoder(3, 2), LinearGenerator(2, 3), sigma=sigma)
     with pytest.raises(ValueError, match="unknown generator 'nope'; known: conv, kan"):
         VAE.from_settings(SETTINGS | {"decoder": {"kind": "nope"}}, IMAGE_SHAPE)
 

@@ -103,21 +103,38 @@ def write_quality(
     return path
 
 
+def _around(median: float, spread: float) -> dict[str, float]:
+    quantiles = {"q25": median / spread, "q75": median * spread, "p95": median * spread**3}
+    return {"median": median} | quantiles
+
+
 def write_timing(
     config: Config,
     model: str,
     medians: dict[int, float],
     spread: float = 1.01,
     repetitions: int = 100,
+    update: float | None = None,
+    batch_size: int = 100,
     **changes,
 ) -> Path:
-    """Latencies with quartiles a factor of `spread` away from the median."""
+    """Latencies with quartiles a factor of `spread` away from the median.
+
+    Args:
+        update: median of an update of training of this batch size.
+    """
     path = _path(paths.TIMING_RECORD, config, model)
     rows = []
     for size, median in medians.items():
-        quantiles = {"q25": median / spread, "q75": median * spread, "p95": median * spread**3}
-        latency = {"median": median} | quantiles
+        latency = _around(median, spread)
         rows.append(timing_row(size, median, repetitions=repetitions, latency_ms=latency))
+    if update:
+        row = timing_row(
+            batch_size, update, repetitions=repetitions, latency_ms=_around(update, spread)
+        )
+        for name in ("mode", "part", "images_per_second"):
+            del row[name]
+        changes["update"] = row
     write_record(
         path,
         "timing",

@@ -111,8 +111,8 @@ def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
         parts.append(cells.to_markdown(index=False, disable_numparse=True))
     parts.append(
         f"Effect: the ratio or difference of the two values and its {CONFIDENCE:.0%} confidence "
-        "interval, over training seeds; of latencies, over repetitions on one machine. That of a "
-        f"time has its ends {DRIFT - 1:.0%} further out, that of latencies not timed in turns a "
+        "interval, over training seeds; of times, over repetitions on one machine. That of a "
+        f"time has its ends {DRIFT - 1:.0%} further out, that of times not taken in turns a "
         f"factor of {APART:g}: no machine is equally fast all day. Cost: recorded "
         "seconds of everything that the verdict rests on, training included. Values, files and "
         "digests are in claims.json; docs/claims.md has the rules."

@@ -157,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     command("restore", _restore, f"copy a run's weights from {PUBLISHED} to where the steps look")
     command("inspect", _inspect, "look into the latents of a trained KAEM", job, seed)
     command("power", _power, "sample a posterior with two modes, with and without a population")
-    timing = command("time", _time, "time sampling on one device, in turns", dataset, seed)
+    timing = command(
+        "time", _time, "time sampling and updates on one device, in turns", dataset, seed
+    )
     timing.add_argument(
         "--model",
         action="append",
@@ -167,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     timing.add_argument(
-        "--untrained", action="store_true", help="time fresh weights: the cost is the same"
+        "--untrained", action="store_true", help="sample from fresh weights: the cost is the same"
     )
     command("claims", _claims, "judge the paper's claims on the records of a run")
     summary = "which claims can be checked here within a time, and how"

@@ -148,8 +148,8 @@ class Case:
         for entry in self.used:
             value = self.config.model_settings(self.dataset, entry)
             for key in name.split("."):
-                value = value.get(key, {})
-            yield str(value or "default")
+                value = value.get(key, {}) if isinstance(value, dict) else {}
+            yield "its default" if value == {} else str(value)
 
     def notes(self) -> Iterator[str]:
         """What the verdict is to be read with."""
@@ -168,6 +168,9 @@ class Case:
             origin = next(iter(self.used.values()))[0].record["provenance"]
             threads = "1 thread" if origin["threads"] == 1 else f"{origin['threads']} threads"
             yield f"times on {origin['gpu'] or origin['cpu']}, {threads}"
+        if self.claim.metric == "update":
+            for entry, (result, *_) in self.used.items():
+                yield f"{entry}: timed after {self.row(result)['warmup']} updates"
 
 
 def drift_of(results: list[Result]) -> float:

@@ -24,7 +24,7 @@ from benchmark.train import parameter_count
 
 Updates = dict[str, tuple[int, Callable[[], Call] | None]]
 """Entry -> the batch of its training, and what builds the call that makes an update; None where
-there are no images to train on."""
+the dataset cannot be read."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ def measure_speed(
                 done += 1
                 report(done, {})
             del models
-        _time_updates(updates or {}, speeds, device, limits)
+        _time_updates(updates or {}, speeds, device, limits, watch)
         report(total, {})
         watch.look(after=1.0)
         state = gpu_state(device)
@@ -118,18 +118,16 @@ def measure_speed(
     }
 
 
-def _time_updates(updates: Updates, speeds: dict[str, Speed], device, limits: Limits) -> None:
+def _time_updates(
+    updates: Updates, speeds: dict[str, Speed], device: torch.device, limits: Limits, watch: Watch
+) -> None:
     """Note what an update of each training takes."""
-    calls = {}
     for entry, (batch, build) in updates.items():
         speeds[entry].update = {"batch_size": batch}
         if build is None:
-            speeds[entry].update["left_out"] = "no images to train on"
-        else:
-            start = time.perf_counter()
-            calls[entry] = build()
-            speeds[entry].seconds += time.perf_counter() - start
-    for entry, (row, seconds) in time_updates(calls, device, limits).items():
+            speeds[entry].update["left_out"] = "the dataset cannot be read"
+    builds = {entry: build for entry, (_, build) in updates.items() if build is not None}
+    for entry, (row, seconds) in time_updates(builds, device, limits, watch.look).items():
         speeds[entry].update |= row
         speeds[entry].seconds += seconds
 

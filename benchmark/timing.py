@@ -20,13 +20,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from benchmark.errors import TrainingError
 from benchmark.gpu import EnergyMeter
 from benchmark.pixels import to_uint8
 
 Call = Callable[[], object]
 
 FEWEST = 3  # timed calls, for samplers of a thousand steps that take minutes each
-EARLY = 300  # updates, after which one by importance sampling has become as cheap as it gets
+EARLY = (
+    300  # updates: what one by importance sampling costs changes in the first one or two hundred
+)
+EARLY_SHARE = 4  # of `Limits.seconds`, the time that these may take
 TURNS = 10  # in which a model's repetitions are made; fewer where each is longer than its turn
 
 # Options of torch.compile; None leaves the code as it is.
@@ -45,11 +49,13 @@ class Limits:
     Attributes:
         warmup: untimed calls before; fewer when `seconds` pass first, but one if any.
         repetitions: timed calls; fewer when they take `seconds`, but then at least `FEWEST`.
+        warmup_seconds: for the untimed calls; `seconds` by default.
     """
 
     warmup: int
     repetitions: int
     seconds: float
+    warmup_seconds: float | None = None
 
 
 def set_mode(model: torch.nn.Module, mode: str) -> None:
@@ -137,24 +143,41 @@ def time_sampling(
 
 
 def time_updates(
-    updates: dict[str, Call], device: torch.device, limits: Limits
+    updates: dict[str, Callable[[], Call]],
+    device: torch.device,
+    limits: Limits,
+    after_turn: Call | None = None,
 ) -> dict[str, tuple[dict, float]]:
     """Time updates of several trainings, in turns.
 
-    The first `EARLY` are not timed, or as many as fit into `limits.seconds`.
+    The first `EARLY` are not timed, or as many as fit into `EARLY_SHARE` times `limits.seconds`.
 
     Args:
-        updates: entry -> what makes one update.
+        updates: entry -> what builds the call that makes an update.
+        after_turn: called after each turn.
 
     Returns:
         Entry -> `Series.found`, or {"left_out": why}, and the seconds that it took.
     """
-    series = {entry: Series(update, device) for entry, update in updates.items()}
-    run_in_turns(list(series.values()), replace(limits, warmup=EARLY), weigh=False)
+    limits = replace(limits, warmup=EARLY, warmup_seconds=EARLY_SHARE * limits.seconds)
+    series = {entry: Series(_built_late(build), device) for entry, build in updates.items()}
+    run_in_turns(list(series.values()), limits, weigh=False, after_turn=after_turn)
     return {
         entry: ({"left_out": each.failed} if each.failed else each.found(), each.seconds)
         for entry, each in series.items()
     }
+
+
+def _built_late(build: Callable[[], Call]) -> Call:
+    """What `build` builds, built at the first call: a failure is then one of that call."""
+    built: list[Call] = []
+
+    def call() -> None:
+        if not built:
+            built.append(build())
+        built[0]()
+
+    return call
 
 
 def _expected(medians: list[tuple[int, float]], larger: int, device: torch.device) -> float:
@@ -208,7 +231,8 @@ class Series:
 
     def warm(self, limits: Limits) -> None:
         """The untimed calls before all others."""
-        end = time.perf_counter() + limits.seconds
+        allowed = limits.seconds if limits.warmup_seconds is None else limits.warmup_seconds
+        end = time.perf_counter() + allowed
         while self._warmed < limits.warmup:
             if self._warmed and time.perf_counter() >= end:
                 break
@@ -282,7 +306,9 @@ class Series:
         return self._last
 
 
-def run_in_turns(series: list[Series], limits: Limits, *, weigh: bool = True) -> None:
+def run_in_turns(
+    series: list[Series], limits: Limits, *, weigh: bool = True, after_turn: Call | None = None
+) -> None:
     """Warm every series up, then make the timed calls of all of them in turns.
 
     The order is drawn anew for each turn, so that none always follows the same one. A series that
@@ -290,10 +316,13 @@ def run_in_turns(series: list[Series], limits: Limits, *, weigh: bool = True) ->
 
     Args:
         weigh: whether to measure the energy of a call as well.
+        after_turn: called after the warming up of each series, and after each turn.
     """
+    after_turn = after_turn or (lambda: None)
     for each in series:
         with _noted(each):
             each.warm(limits)
+        after_turn()
     due, order = [each for each in series if not each.failed], random.Random(0)
     for turn in itertools.count():
         if not due:
@@ -308,6 +337,7 @@ def run_in_turns(series: list[Series], limits: Limits, *, weigh: bool = True) ->
                 more = each.burst(limits)
             if not more:
                 due.remove(each)
+        after_turn()
     for each in series:
         if weigh and not each.failed:
             with _noted(each):
@@ -325,13 +355,16 @@ def time_calls(call: Call, device: torch.device, limits: Limits) -> dict:
 
 @contextmanager
 def _noted(series: Series) -> Iterator[None]:
-    """Let a series that the device's memory or the compiler refuses say so."""
+    """Let a series that the device's memory or the compiler refuses, or whose training fails, say
+    so."""
     try:
         yield
     except torch.OutOfMemoryError:
         series.failed = "out of memory"
     except _compile_error() as error:
         series.failed = f"torch.compile: {str(error).strip().splitlines()[0]}"
+    except TrainingError as error:
+        series.failed = str(error).splitlines()[0]
 
 
 def seconds_of(call: Call, device: torch.device) -> float:

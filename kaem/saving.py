@@ -5,7 +5,6 @@ Neither file can hold code, so a folder from someone else is safe to load.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -19,6 +18,8 @@ from kaem.model import KAEM
 
 FORMAT = "kaem 1"
 SETTINGS, STATE = "model.json", "model.safetensors"
+DIGITS = 16  # of a state's digest, in the name that it has until the settings are written
+PART = ".kaem.part"  # what is being written; the next call overwrites what an interrupted one left
 
 # What files that hold no model lead to, in reading them and in building what they describe.
 UNREADABLE = (
@@ -35,7 +36,8 @@ UNREADABLE = (
 
 
 def save(model: KAEM, folder: str | Path) -> None:
-    """Write the folder. Whenever it is interrupted, the folder holds the old model or the new one.
+    """Write the folder. Whenever it is interrupted, the folder holds the old model or the new one;
+    two processes must not write one folder at once.
 
     Persistent chains are left out: they belong to the training.
 
@@ -58,10 +60,11 @@ def save(model: KAEM, folder: str | Path) -> None:
     }
     # The settings decide which state counts: until they are replaced the old one does, and after
     # that the new one, whatever it is called.
-    _write(folder / _waiting(digest), content)
+    waiting = folder / _waiting(digest[:DIGITS])
+    _write(waiting, content)
     _write(folder / SETTINGS, (json.dumps(described, indent=2) + "\n").encode())
-    (folder / _waiting(digest)).replace(folder / STATE)
-    for left in folder.glob(_waiting("*")):  # by interrupted calls
+    waiting.replace(folder / STATE)
+    for left in folder.glob(_waiting("[0-9a-f]" * DIGITS)):  # by interrupted calls
         left.unlink()
 
 
@@ -87,7 +90,9 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
 
 def _state(folder: Path, digest: str) -> bytes:
     """The state with this digest, under its other name where `save` was interrupted."""
-    paths = [folder / name for name in (STATE, _waiting(digest)) if (folder / name).exists()]
+    paths = [
+        folder / name for name in (STATE, _waiting(digest[:DIGITS])) if (folder / name).exists()
+    ]
     for content in map(Path.read_bytes, paths):
         if _digest(content) == digest:
             return content
@@ -96,8 +101,8 @@ def _state(folder: Path, digest: str) -> bytes:
 
 
 def _waiting(digest: str) -> str:
-    """What a state is called until the settings name it."""
-    return f"model.{digest[:16]}.safetensors"
+    """What a state is called until the settings name its digest."""
+    return f"model.{digest}.safetensors"
 
 
 def _digest(content: bytes) -> str:
@@ -119,7 +124,7 @@ def _fresh(settings: dict, image_shape: ImageShape, state: dict[str, Tensor]) ->
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(PART)
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

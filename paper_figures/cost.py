@@ -41,9 +41,11 @@ def render(config: Config) -> None:
                 row["seconds_per_update"] = row["training_seconds"] / row["updates"]
                 row["training_seeds"] = len(trained)
             in_turns = select(updates, dataset=dataset, model=model)
+            marks = {}
             for device in devices:
                 found = select(in_turns, device=device)
                 row[f"update_ms_{device}"] = found["median"].iloc[0] if len(found) else None
+                marks[device] = " !" if len(found) and found["disturbed"].iloc[0] else ""
             values.append(row)
             cells.append(
                 {
@@ -55,7 +57,10 @@ def render(config: Config) -> None:
                     "Updates": _text(row, "updates", ",.0f"),
                     "ms per update": _text(row, "seconds_per_update", ",.1f", 1e3),
                     "Training, min": _text(row, "training_seconds", ",.1f", 1 / 60),
-                    **{_in_turns(d): _text(row, f"update_ms_{d}", ",.1f") for d in devices},
+                    **{
+                        _in_turns(d): _text(row, f"update_ms_{d}", ",.1f") + marks[d]
+                        for d in devices
+                    },
                 }
             )
             of_timing, of_training = (list(frame.get("file", [])) for frame in (timed, trained))
@@ -100,8 +105,11 @@ def _notes(
             f"{DEVICE_LABELS[device]}: {', '.join(found.unique())}"
             for device, found in updates.groupby("device")["hardware"]
         )
+        fewest, most = updates["warmup"].min(), updates["warmup"].max()
         notes.append(
-            "In turns: the median over updates of a fresh training, after some hundred untimed "
-            f"ones, with nothing beside it and all cores. {machines}."
+            "In turns: the median over updates of a fresh training with all cores, after "
+            f"{fewest:.0f} to {most:.0f} untimed ones. {machines}."
         )
+        if updates["disturbed"].any():
+            notes.append("! timed beside other work: too slow by an unknown amount.")
     return notes + source_note(timing, training)

@@ -129,7 +129,7 @@ def _notes(
     notes += [f"{name}: not measured." for name in missing]
     notes += [_untimed_note(config, *each) for each in untimed.items() if each[1]]
     text = cells.astype(str).to_numpy().flatten()
-    reasons = set(timing["left_out"]) - {""}
+    reasons = set(select(timing, part="images")["left_out"]) - {""}
     if "*" in text:
         notes.append(f"* not timed: {'; '.join(sorted(reasons))}.")
     if any(cell.endswith(" !") for cell in text):

@@ -1,5 +1,6 @@
 """Claims: the committed file, verdicts on records whose truth is known, and what forbids one."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -77,6 +78,11 @@ def test_every_committed_claim_can_be_judged_by_some_committed_configuration():
         # A misspelt entry would be "not in this run" everywhere.
         assert claim.not_measured or any(set(claim.entries) <= set(c.models) for c in configs)
         assert claim.evidence in ("L0", "L2", "L4")
+        # A misspelt setting would be at its default on both sides.
+        for config, entry in itertools.product(configs, claim.entries if claim.shared else []):
+            if entry in config.models:
+                section, name = claim.shared.split(".")
+                assert name in config.model_settings(config.datasets[0], entry)[section]
     assert {"faster_than_ddpm_1000", "quality_of_vae", "exact_sampling"} <= {c.id for c in found}
 
 

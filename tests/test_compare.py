@@ -180,7 +180,7 @@ def test_variances_of_training_and_of_sampling_are_told_apart(capsys):
 def test_times_are_compared_as_ratios_on_one_machine(capsys):
     def write(vae, kaem):
         for model, median in (("vae", vae), ("kaem_ula", kaem)):
-            write_timing(CONFIG, model, {1: median, 4: 2 * median})
+            write_timing(CONFIG, model, {1: median, 4: 2 * median}, update=3 * median)
             for seed in CONFIG.seeds:
                 write_training(CONFIG, model, seed, 10 * median + seed)
 
@@ -190,7 +190,15 @@ def test_times_are_compared_as_ratios_on_one_machine(capsys):
     assert (row["Mine"], row["Published"], row["Mine / published"]) == ("3", "2", "1.5")
     low, high = map(float, row["Interval"].split(" to "))
     assert low < 1.5 / 1.1 < 1.5 * 1.1 < high
-    assert ("kaem_ula / vae", "an update of training") in rows
+    row = rows["kaem_ula / vae", "an update of training, cpu"]
+    assert (row["Mine"], row["Published"], row["Mine / published"]) == ("3", "2", "1.5")
+    low, high = map(float, row["Interval"].split(" to "))
+    assert 1.5 / 2 < low < 1.5 / 1.1 < 1.5 * 1.1 < high < 1.5 * 2
+    # No two trainings take turns: a factor of two for each side.
+    row = rows["kaem_ula / vae", "an update of training"]
+    low, high = map(float, row["Interval"].split(" to "))
+    middle = float(row["Mine / published"])
+    assert low < middle / 4 < middle * 4 < high
     assert "vae / vae" not in text
     # Models that took no turns differ by more for no reason.
     of_the_vae = folders[1] / "timing/cpu/mnist/vae.json"

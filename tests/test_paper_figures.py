@@ -581,18 +581,20 @@ def test_cost():
     write_timing(config, "kaem_is", CPU, {1: 0.5}, parameters=77)
     cost.render(config)
     assert not any("in turns" in column for column in read_md("cost")[0][0])
-    update = {k: v for k, v in timing_row(100, 7.0).items() if k not in NOT_OF_UPDATES}
-    missing = {"batch_size": 100, "left_out": "no images to train on"}
-    write_timing(config, "vae", CPU, {1: 0.5}, update=update)
+    update = {k: v for k, v in timing_row(1, 7.0).items() if k not in NOT_OF_UPDATES}
+    missing = {"batch_size": 100, "left_out": "the dataset cannot be read"}
+    write_timing(config, "vae", CPU, {1: 0.5}, update=update | {"warmup": 12}, disturbed=True)
     write_timing(config, "kaem_is", CPU, {1: 0.5}, update=missing)
     cost.render(config)
     rows, below = read_md("cost")
     in_turns = {row["Model"]: row["CPU ms per update, in turns"] for row in rows}
-    assert (in_turns["VAE"], in_turns["KAEM-IS"]) == ("7.0", "")
-    assert "In turns: " in below
+    assert (in_turns["VAE"], in_turns["KAEM-IS"]) == ("7.0 !", "")
+    assert "after 12 to 12 untimed ones" in below
+    assert "! timed beside other work" in below
     # Times of sampling do not mix with them.
     timing.render(config)
     assert "7" not in "".join(cell for row in read_md("timing")[0] for cell in row.values())
+    assert "cannot be read" not in read_md("timing")[1]
     write_timing(config, "vae", CPU, {1: 0.5}, nfe=3, flops_per_image=2_500_000)
     write_timing(config, "kaem_is", CPU, {1: 0.5}, parameters=77)
     cost.render(config)

@@ -40,7 +40,7 @@ def records(tmp_path, monkeypatch) -> dict[str, Path]:
             weights = Path(str(trained).replace("training", "weights")).with_suffix(".safetensors")
             weights.parent.mkdir(parents=True, exist_ok=True)
             weights.write_text(f"{model} {seed}")
-    timing = write_timing(config, "vae", {1: 5.0, 4: 8.0})
+    timing = write_timing(config, "vae", {1: 5.0, 4: 8.0}, update=3.0)
     names = {"training": "training/mnist/vae/seed0", "metrics": "metrics/mnist/vae/seed0"}
     found = {kind: Path(f"results/tiny/{name}.json") for kind, name in names.items()}
     return found | {"timing": timing}
@@ -79,6 +79,11 @@ def swap(values: dict, a: str, b: str) -> None:
             "timing",
             lambda r: swap(r["metrics"]["sampling"][0]["latency_ms"], "median", "p95"),
             "quantiles of the latency are out of order",
+        ),
+        (
+            "timing",
+            lambda r: swap(r["metrics"]["update"]["latency_ms"], "q25", "q75"),
+            "update: the quantiles of the latency are out of order",
         ),
         (
             "timing",

@@ -228,36 +228,42 @@ def test_an_interrupted_write_leaves_the_old_model(error, monkeypatch, tmp_path)
 
 
 class Killed(BaseException):
-    """The process ends here: nothing is cleaned up."""
+    """The process ends here."""
 
 
-@pytest.mark.parametrize("steps", range(4))
-def test_a_save_that_is_killed_leaves_one_of_the_two_models(steps, monkeypatch, tmp_path):
-    old, new = trained(seed=0), trained(prior="univariate", seed=1)
-    save(old, tmp_path)
-    whole, done = Path.replace, []
+def killed_save(model: KAEM, folder, steps: int) -> None:
+    """A save whose process is killed after so many of its three steps; it cleans nothing up."""
+    done, replace = [], Path.replace
 
-    def killed(path, target):
+    def step(path, target):
         if len(done) == steps:
             raise Killed
         done.append(target)
-        return whole(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "replace", killed)
-    with contextlib.suppress(Killed):
-        save(new, tmp_path)
-    monkeypatch.undo()
-    assert len(done) == min(steps, 3)
-    check_same(new if steps >= 2 else old, load(tmp_path))
-    # The next call is no worse off, wherever it is killed itself, and tidies up.
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(Killed))
-    with pytest.raises(Killed):
-        save(trained(seed=2), tmp_path)
-    monkeypatch.undo()
-    check_same(new if steps >= 2 else old, load(tmp_path))
-    save(old, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [SETTINGS, STATE]
-    check_same(old, load(tmp_path))
+    with pytest.MonkeyPatch.context() as patched, contextlib.suppress(Killed):
+        patched.setattr(Path, "replace", step)
+        patched.setattr(Path, "unlink", lambda *_, **__: None)
+        save(model, folder)
+    assert len(done) == steps
+
+
+@pytest.mark.parametrize("second", range(4))
+@pytest.mark.parametrize("first", range(4))
+def test_saves_that_are_killed_leave_the_old_or_the_new_model(first, second, tmp_path):
+    models = trained(seed=0), trained(prior="univariate", seed=1), trained(seed=2)
+    save(models[0], tmp_path)
+    (tmp_path / "model.fp16.safetensors").write_bytes(b"not ours")
+    expected = models[0]
+    for model, steps in zip(models[1:], (first, second), strict=True):
+        killed_save(model, tmp_path, steps)
+        expected = model if steps >= 2 else expected
+        check_same(expected, load(tmp_path))
+    # The next one tidies up, and leaves alone what is not its own.
+    save(models[0], tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["model.fp16.safetensors", SETTINGS, STATE]
+    check_same(models[0], load(tmp_path))
 
 
 def test_saving_over_a_model_replaces_it(tmp_path):

@@ -6,8 +6,10 @@ import types
 import numpy as np
 import pytest
 import torch
+from reference.configs import MODEL_SETTINGS, tiny_config
 
-from benchmark import timing
+from benchmark import steps, timing
+from benchmark.errors import DataError, TrainingError
 from benchmark.timing import (
     MODES,
     TURNS,
@@ -277,25 +279,32 @@ def test_updates_take_turns_after_some_that_are_not_timed(clock):
             made.append(entry)
             if entry == "large":
                 raise torch.OutOfMemoryError
+            if entry == "ill":
+                raise TrainingError("mnist · ill: the loss is nan\n  Lower the learning rate.")
             clock.now += fewer if made.count(entry) > timing.EARLY else seconds
 
-        return call
+        return lambda: call
 
     updates = {
         "is": update("is", 0.01, 0.002),
         "slow": update("slow", 2.0, 2.0),
         "large": update("large", 1.0, 1.0),
+        "ill": update("ill", 1.0, 1.0),
     }
-    found = time_updates(updates, CPU, Limits(warmup=1, repetitions=20, seconds=10.0))
+    turns = []
+    limits = Limits(warmup=1, repetitions=20, seconds=10.0)
+    found = time_updates(updates, CPU, limits, lambda: turns.append(clock.now))
     (fast, fast_seconds), (slow, slow_seconds) = found["is"], found["slow"]
     assert (fast["warmup"], fast["repetitions"]) == (timing.EARLY, 20)
     assert fast["latency_ms"]["median"] == pytest.approx(2.0)
-    assert (slow["warmup"], slow["repetitions"], slow["latency_ms"]["median"]) == (5, 5, 2000)
-    assert slow_seconds == 20
+    assert (slow["warmup"], slow["repetitions"], slow["latency_ms"]["median"]) == (20, 5, 2000)
+    assert slow_seconds == 50
     assert fast_seconds == pytest.approx(timing.EARLY * 0.01 + 0.002 * (made.count("is") - 300))
     assert found["large"] == ({"left_out": "out of memory"}, 0.0)
+    assert found["ill"] == ({"left_out": "mnist · ill: the loss is nan"}, 0.0)
+    assert len(turns) == len(updates) + timing.TURNS  # what else goes on is looked at after each
     # After the warming up neither is done before the other begins.
-    timed = made[timing.EARLY + 6 :]
+    timed = made[timing.EARLY + 20 + 2 :]
     slow_ones = [place for place, entry in enumerate(timed) if entry == "slow"]
     assert "is" in timed[slow_ones[0] : slow_ones[-1]]
 
@@ -336,3 +345,23 @@ def test_flops():
                 return torch.autograd.grad(linear(z).sum(), z)[0]
 
     assert flops_per_image(Model(), CPU) == 2 * (25 * 3 * 2 * 9) + 2 * 4 + 2 * 4
+
+
+def test_which_updates_there_are_to_time(monkeypatch):
+    models = {name: MODEL_SETTINGS[name] for name in ("vae", "latent_ebm")}
+    models["gaussian"] = {"weights_of": "latent_ebm", "prior_steps": 0}
+    config = tiny_config({"models": models, "models.vae.training": {"batch_size": 7}})
+    batch = config.training_job("digits", "latent_ebm").settings["training"]["batch_size"]
+    found = steps._updates(config, "digits", list(models), 0, CPU)
+    assert {model: size for model, (size, _) in found.items()} == {"vae": 7, "latent_ebm": batch}
+    training = found["vae"][1]()
+    training()
+    assert training.__self__.update == 1
+    assert training.__self__.model.training
+
+    def missing(*_):
+        raise DataError("digits: not there")
+
+    monkeypatch.setattr(steps, "load_data", missing)
+    found = steps._updates(config, "digits", list(models), 0, CPU)
+    assert found == {"vae": (7, None), "latent_ebm": (batch, None)}

@@ -66,6 +66,7 @@ rule time:
             run_path(paths.WEIGHTS, dataset=wildcards.dataset, model=model, seed=CONFIG.seeds[0])
             for model in CONFIG.trained_models
         ],
+        run_path(paths.DATA),
     output:
         [run_path(paths.TIMING_RECORD, model=model) for model in CONFIG.models],
     params:

@@ -120,8 +120,8 @@ class Case:
                 yield "timed beside other work"
             if len({self.row(result)["batch_size"] for result in results}) > 1:
                 yield "trained in batches of different sizes"
-        if claim.shared and len(values := set(self._setting(claim.shared))) > 1:
-            yield f"{claim.shared} of {' and '.join(sorted(values))}"
+        if claim.shared and len(values := dict.fromkeys(self._setting(claim.shared))) > 1:
+            yield f"{claim.shared} of {' and '.join(values)}"
         if is_distance(claim.metric):
             real = f"reference_count_{first_reference(self.config, self.dataset)}"
             fewest = min(min(r.record["sample_count"], r.metrics[real]) for r in results)

@@ -19,7 +19,7 @@ from benchmark.results import Result
 from benchmark.statistics import Estimate, log_latency, mean_estimate
 
 # By how much a machine's speed may differ between two timings, our choices: in turns, or minutes or
-# days apart. On a shared machine the same work, minutes apart, differed by up to 1.7.
+# days apart. On a shared machine the same work, minutes apart, mostly differed by up to 1.7.
 DRIFT, APART = 1.1, 2.0
 
 Records = dict[tuple, list[Result]]

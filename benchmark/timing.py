@@ -27,9 +27,7 @@ from benchmark.pixels import to_uint8
 Call = Callable[[], object]
 
 FEWEST = 3  # timed calls, for samplers of a thousand steps that take minutes each
-EARLY = (
-    300  # updates: what one by importance sampling costs changes in the first one or two hundred
-)
+EARLY = 300  # updates: what importance sampling costs changes over the first one or two hundred
 EARLY_SHARE = 4  # of `Limits.seconds`, the time that these may take
 TURNS = 10  # in which a model's repetitions are made; fewer where each is longer than its turn
 

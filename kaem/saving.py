@@ -51,11 +51,12 @@ def save(model: KAEM, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     content = to_bytes(state)
+    digest = _digest(content)
     described = {
         "format": FORMAT,
         "image_shape": list(image_shape),
         "settings": settings,
-        "state_sha256": (digest := _digest(content)),
+        "state_sha256": digest,
         "updates_done": model.updates_done,
     }
     # The settings decide which state counts: until they are replaced the old one does, and after
@@ -90,14 +91,14 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
 
 def _state(folder: Path, digest: str) -> bytes:
     """The state with this digest, under its other name where `save` was interrupted."""
-    paths = [
-        folder / name for name in (STATE, _waiting(digest[:DIGITS])) if (folder / name).exists()
-    ]
-    for content in map(Path.read_bytes, paths):
+    paths = [folder / STATE, folder / _waiting(digest[:DIGITS])]
+    contents = [path.read_bytes() for path in paths if path.exists()]
+    if not contents:
+        raise ValueError(f"{STATE} is missing")
+    for content in contents:
         if _digest(content) == digest:
             return content
-    what = "damaged, or not the one that {SETTINGS} was saved with" if paths else "missing"
-    raise ValueError(f"{STATE} is {what.format(SETTINGS=SETTINGS)}")
+    raise ValueError(f"{STATE} is damaged, or not the one that {SETTINGS} was saved with")
 
 
 def _waiting(digest: str) -> str:

@@ -4,7 +4,16 @@ import pandas as pd
 
 from benchmark.config import Config
 from benchmark.names import DEVICE_LABELS
-from paper_figures.records import DEVICES, select, source_note, timing_records, training_records
+from paper_figures.records import (
+    DEVICES,
+    DISTURBED,
+    disturbed_mark,
+    machines,
+    select,
+    source_note,
+    timing_records,
+    training_records,
+)
 from paper_figures.style import dataset_label, model_label, save_table
 
 COLUMNS = [
@@ -40,12 +49,12 @@ def render(config: Config) -> None:
                 row["training_seconds"] = trained["seconds"].mean()
                 row["seconds_per_update"] = row["training_seconds"] / row["updates"]
                 row["training_seeds"] = len(trained)
-            in_turns = select(updates, dataset=dataset, model=model)
-            marks = {}
-            for device in devices:
-                found = select(in_turns, device=device)
+            in_turns = {
+                device: select(updates, dataset=dataset, model=model, device=device)
+                for device in devices
+            }
+            for device, found in in_turns.items():
                 row[f"update_ms_{device}"] = found["median"].iloc[0] if len(found) else None
-                marks[device] = " !" if len(found) and found["disturbed"].iloc[0] else ""
             values.append(row)
             cells.append(
                 {
@@ -57,17 +66,14 @@ def render(config: Config) -> None:
                     "Updates": _text(row, "updates", ",.0f"),
                     "ms per update": _text(row, "seconds_per_update", ",.1f", 1e3),
                     "Training, min": _text(row, "training_seconds", ",.1f", 1 / 60),
-                    **{
-                        _in_turns(d): _text(row, f"update_ms_{d}", ",.1f") + marks[d]
-                        for d in devices
-                    },
+                    **{_column(device): _cell(found) for device, found in in_turns.items()},
                 }
             )
             of_timing, of_training = (list(frame.get("file", [])) for frame in (timed, trained))
             origins = {"Parameters": list(sized.get("file", []))}
             origins |= dict.fromkeys(("Network evaluations", "MFLOP per image"), of_timing)
             origins |= dict.fromkeys(("Updates", "ms per update", "Training, min"), of_training)
-            origins |= {_in_turns(d): list(select(in_turns, device=d)["file"]) for d in devices}
+            origins |= {_column(device): list(found["file"]) for device, found in in_turns.items()}
             files.append({column: names for column, names in origins.items() if names})
     frame = pd.DataFrame(values, columns=COLUMNS)
     notes = _notes(config, timing, training, updates)
@@ -79,8 +85,15 @@ def _updates(timing: pd.DataFrame) -> pd.DataFrame:
     return select(timing, part="update", left_out="")
 
 
-def _in_turns(device: str) -> str:
+def _column(device: str) -> str:
     return f"{DEVICE_LABELS[device]} ms per update, in turns"
+
+
+def _cell(found: pd.DataFrame) -> str:
+    if not len(found):
+        return ""
+    row = found.iloc[0]
+    return f"{row['median']:,.1f}{disturbed_mark(row)}"
 
 
 def _text(row: dict, name: str, form: str, scale: float = 1.0) -> str:
@@ -98,18 +111,13 @@ def _notes(
         "ran, beside whatever else the machine did."
     )
     if len(training):
-        machines = ", ".join(sorted(training["hardware"].unique()))
-        notes.append(f"Trained on: {machines}.")
+        notes.append(f"Trained on: {', '.join(sorted(training['hardware'].unique()))}.")
     if len(updates):
-        machines = "; ".join(
-            f"{DEVICE_LABELS[device]}: {', '.join(found.unique())}"
-            for device, found in updates.groupby("device")["hardware"]
-        )
         fewest, most = updates["warmup"].min(), updates["warmup"].max()
         notes.append(
             "In turns: the median over updates of a fresh training with all cores, after "
-            f"{fewest:.0f} to {most:.0f} untimed ones. {machines}."
+            f"{fewest:.0f} to {most:.0f} untimed ones. {'; '.join(machines(updates))}."
         )
         if updates["disturbed"].any():
-            notes.append("! timed beside other work: too slow by an unknown amount.")
+            notes.append(DISTURBED)
     return notes + source_note(timing, training)

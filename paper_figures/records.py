@@ -10,7 +10,7 @@ from benchmark.config import POWER_JOB, REAL, Config, Job
 from benchmark.errors import MissingError, RecordError
 from benchmark.files import file_digest, read_arrays
 from benchmark.foreign import LARGEST_TEXT, check_size
-from benchmark.names import METRIC, count_of
+from benchmark.names import DEVICE_LABELS, METRIC, count_of
 from benchmark.records import read_record
 
 DEVICES = ("cpu", "cuda")
@@ -88,6 +88,20 @@ def timing_records(config: Config) -> pd.DataFrame:
                     flat = {key: value for key, value in row.items() if key != "latency_ms"}
                     rows.append(shared | {"left_out": ""} | flat | row.get("latency_ms", {}))
     return pd.DataFrame(rows)
+
+
+DISTURBED = "! timed beside other work on the machine: too slow by an unknown amount."
+
+
+def disturbed_mark(row: pd.Series) -> str:
+    """What follows a time in a cell that `DISTURBED` explains below the table."""
+    return " !" if row["disturbed"] else ""
+
+
+def machines(timing: pd.DataFrame) -> list[str]:
+    """Each device of these times, and the hardware that it was."""
+    found = timing.groupby("device")["hardware"].unique()
+    return [f"{DEVICE_LABELS[name]}: {', '.join(names)}" for name, names in found.items()]
 
 
 def select(frame: pd.DataFrame, **keys) -> pd.DataFrame:

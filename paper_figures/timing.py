@@ -6,7 +6,15 @@ import pandas as pd
 
 from benchmark.config import Config
 from benchmark.names import DEVICE_LABELS, rate_text
-from paper_figures.records import DEVICES, select, source_note, timing_records
+from paper_figures.records import (
+    DEVICES,
+    DISTURBED,
+    disturbed_mark,
+    machines,
+    select,
+    source_note,
+    timing_records,
+)
 from paper_figures.style import dataset_label, model_label, save_table
 
 COLUMNS = [
@@ -102,9 +110,8 @@ def _cells(device: str, rows: pd.DataFrame) -> dict[str, str]:
     if images["left_out"]:
         return {latency: "*", latents: "", rate: ""}
     spread = f"[{images['q25']:.3g}, {images['q75']:.3g}]"
-    mark = " !" if images["disturbed"] else ""
     return {
-        latency: f"{images['median']:.3g} {spread}{mark}",
+        latency: f"{images['median']:.3g} {spread}{disturbed_mark(images)}",
         latents: "" if prior is None or prior["left_out"] else f"{prior['median']:.3g}",
         rate: rate_text(images["images_per_second"]),
     }
@@ -133,7 +140,7 @@ def _notes(
     if "*" in text:
         notes.append(f"* not timed: {'; '.join(sorted(reasons))}.")
     if any(cell.endswith(" !") for cell in text):
-        notes.append("! timed beside other work on the machine: too slow by an unknown amount.")
+        notes.append(DISTURBED)
     if not timing["trained"].all():
         who = "Some" if timing["trained"].any() else "All"
         notes.append(f"{who} were timed with fresh weights, on which the cost does not depend.")
@@ -144,6 +151,5 @@ def _notes(
         for (device, dataset), count in sessions.items()
         if count > 1
     ] or ["All models of a dataset took turns" + _untaken(config.timing["modes"]) + "."]
-    machines = timing.groupby("device")["hardware"].unique()
-    notes += [f"{DEVICE_LABELS[name]}: {', '.join(found)}." for name, found in machines.items()]
+    notes += [f"{machine}." for machine in machines(timing)]
     return notes + source_note(timing)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from reference.configs import FACES, MODEL_SETTINGS, bars_dataset, changed, tiny_config
-from reference.records import timing_metrics, timing_row
+from reference.records import timing_metrics, timing_row, update_row
 
 import benchmark.records
 from benchmark import paths
@@ -121,9 +121,6 @@ def pretend(monkeypatch, **origin) -> None:
 
 def device_of(device: torch.device) -> dict:
     return {"device": device.type} if device == CPU else {"device": "cuda", "gpu": "GPU X"}
-
-
-NOT_OF_UPDATES = ("mode", "part", "images_per_second")
 
 
 def read_csv(table: str) -> list[dict]:
@@ -581,9 +578,9 @@ def test_cost():
     write_timing(config, "kaem_is", CPU, {1: 0.5}, parameters=77)
     cost.render(config)
     assert not any("in turns" in column for column in read_md("cost")[0][0])
-    update = {k: v for k, v in timing_row(1, 7.0).items() if k not in NOT_OF_UPDATES}
     missing = {"batch_size": 100, "left_out": "the dataset cannot be read"}
-    write_timing(config, "vae", CPU, {1: 0.5}, update=update | {"warmup": 12}, disturbed=True)
+    update = update_row(1, 7.0, warmup=12)
+    write_timing(config, "vae", CPU, {1: 0.5}, update=update, disturbed=True)
     write_timing(config, "kaem_is", CPU, {1: 0.5}, update=missing)
     cost.render(config)
     rows, below = read_md("cost")

@@ -30,6 +30,14 @@ def timing_row(batch_size=1, median=2.0, *, mode="eager", part="images", **chang
     } | changes
 
 
+def update_row(batch_size=1, median=2.0, **changes) -> dict:
+    """The time of an update of training, as `timing_row` has that of sampling."""
+    row = timing_row(batch_size, median, **changes)
+    for name in ("mode", "part", "images_per_second"):
+        del row[name]
+    return row
+
+
 def timing_metrics(rows: list[dict], **changes) -> dict:
     """The metrics of a timing record."""
     names = ("uuid", "driver", "sm_clock_mhz", "memory_clock_mhz", "power_limit_w", "processes")
@@ -129,11 +137,8 @@ def write_timing(
         latency = _around(median, spread)
         rows.append(timing_row(size, median, repetitions=repetitions, latency_ms=latency))
     if update:
-        row = timing_row(
-            batch_size, update, repetitions=repetitions, latency_ms=_around(update, spread)
-        )
-        for name in ("mode", "part", "images_per_second"):
-            del row[name]
+        latency = _around(update, spread)
+        row = update_row(batch_size, update, repetitions=repetitions, latency_ms=latency)
         changes["update"] = row
     write_record(
         path,

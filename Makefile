@@ -28,26 +28,26 @@ lint: $(INSTALLED)
 
 # Six minutes with nothing beside it; every speed that is promised, with target and what was obtained.
 bench: $(INSTALLED)
-	python -m benchmark.bench
-	python -m paper_figures.bench
+	python -m benchmark.timing.bench
+	python -m paper_figures.tables.bench
 	@cat $${KAEM_RESULTS:-results}/bench/tables/bench.md $${KAEM_RESULTS:-results}/bench/tables/gains.md
 
 # Five minutes with nothing beside it; how cost grows with each size, as a table and a figure.
 scaling: $(INSTALLED)
-	python -m benchmark.scaling
-	python -m paper_figures.scaling
+	python -m benchmark.timing.scaling
+	python -m paper_figures.figures.scaling
 
 # Seconds; what each fault of the published code does to a number whose truth is known.
 faults: $(INSTALLED)
-	PYTHONPATH=. python tests/faults.py
+	PYTHONPATH=tests python -m studies.faults
 
 # Twenty kills of each model's training, and what became of it.
 kills: $(INSTALLED)
-	PYTHONPATH=. python tests/kills.py
+	PYTHONPATH=tests python -m studies.kills
 
 # Ten minutes: at least 10,000 spoilt files for every reader, counted in results/fuzz/fuzz.md.
 fuzz: $(INSTALLED)
-	PYTHONPATH=$(CURDIR):tests python -m fuzz
+	PYTHONPATH=tests python -m studies.fuzz
 
 # Needs `pip-audit` and its database, PyPI's. One package that cannot be looked up is a failure.
 audit:

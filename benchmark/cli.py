@@ -4,14 +4,15 @@ import argparse
 import os
 import re
 
-from benchmark.config import CLASSIFIER, REAL, Config, load_config
-from benchmark.errors import ConfigError, exit_code
-from benchmark.foreign import parse_yaml
-from benchmark.paths import PUBLISHED, ROOT
+from benchmark.base.errors import ConfigError
+from benchmark.base.foreign import parse_yaml
+from benchmark.base.paths import PUBLISHED, ROOT
+from benchmark.base.process import exit_code
+from benchmark.config.config import CLASSIFIER, REAL, Config, load_config
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code, see `benchmark.errors.exit_code`."""
+    """Run one command; returns the exit code, see `benchmark.base.process.exit_code`."""
     options = _parser().parse_args(arguments)
 
     def command() -> None:
@@ -39,7 +40,7 @@ def _steps():
 
 
 def _preflight(config: Config, options) -> list[str]:
-    from benchmark.preflight import check_all, check_dataset
+    from benchmark.run.preflight import check_all, check_dataset
 
     if options.dataset:
         return [check_dataset(config, options.dataset)]
@@ -73,38 +74,38 @@ def _time(config: Config, options) -> list[str]:
 
 
 def _publish(config: Config, options) -> list[str]:
-    from benchmark.publish import publish
+    from benchmark.run.publish import publish
 
     return [publish(config, weights=options.weights)]
 
 
 def _restore(config: Config, options) -> list[str]:  # noqa: ARG001
-    from benchmark.publish import restore
+    from benchmark.run.publish import restore
 
     return [restore(config)]
 
 
 def _claims(config: Config, options) -> list[str]:  # noqa: ARG001
-    from benchmark.claims_report import report
+    from benchmark.claims.report import report
 
     return [report(config)]
 
 
 def _plan(config: Config, options) -> list[str]:
-    from benchmark.plan import plan
+    from benchmark.claims.plan import plan
 
     words = ["--config", options.config, *(f"--set={pair}" for pair in options.set)]
     return [plan(config, words, options.budget, options.records)]
 
 
 def _equal_time(config: Config, options) -> list[str]:
-    from benchmark.equal_time import equal_time
+    from benchmark.claims.equal_time import equal_time
 
     return [equal_time(config, options.budget, options.records)]
 
 
 def _status(config: Config | None, options) -> list[str]:
-    from benchmark.status_report import show
+    from benchmark.run.status_report import show
 
     if options.set and not config:
         raise ConfigError("--set", ["say whose setting it is: --config FILE"])
@@ -113,7 +114,7 @@ def _status(config: Config | None, options) -> list[str]:
 
 
 def _compare(config: None, options) -> list[str]:  # noqa: ARG001
-    from benchmark.compare import compare
+    from benchmark.claims.compare import compare
 
     return [compare(options.mine, options.published)]
 

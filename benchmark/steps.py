@@ -1,7 +1,7 @@
 """The steps of the pipeline: each reads its inputs, computes, and writes its files and record.
 
 Every step takes a configuration and the names of a job (timing, of several), and finds its files
-through `benchmark.paths`. A step whose work failed has written nothing.
+through `benchmark.base.paths`. A step whose work failed has written nothing.
 """
 
 import time
@@ -11,26 +11,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmark import paths
-from benchmark.checkpoint import Checkpoints
-from benchmark.classifier import accuracy, train_classifier
-from benchmark.config import CLASSIFIER, POWER_JOB, REAL, Config, Job
-from benchmark.data import Dataset
-from benchmark.errors import DataError, RecordError
-from benchmark.files import file_digest, remove_temporaries, write_arrays
-from benchmark.inputs import load_data, load_model, use_device
-from benchmark.names import rate_text
-from benchmark.provenance import available_cores, source_state
-from benchmark.records import read_record, write_record
-from benchmark.sample import draw_images, open_samples, real_images, save_samples
-from benchmark.seeding import generator
-from benchmark.stopping import StopRequests
-from benchmark.train import parameter_count, train_model
-from benchmark.weights import save_weights
+from benchmark.base import paths
+from benchmark.base.arrays import write_arrays
+from benchmark.base.devices import available_cores, use_device
+from benchmark.base.errors import DataError, RecordError
+from benchmark.base.files import file_digest, remove_temporaries
+from benchmark.base.process import StopRequests
+from benchmark.base.seeding import generator
+from benchmark.config.config import CLASSIFIER, REAL, Config
+from benchmark.config.jobs import POWER_JOB, Job
+from benchmark.data.dataset import Dataset, load_data
+from benchmark.evaluation.samples import draw_images, open_samples, real_images, save_samples
+from benchmark.records.names import rate_text
+from benchmark.records.provenance import source_state
+from benchmark.records.record import read_record, write_record
+from benchmark.training.checkpoint import Checkpoints
+from benchmark.training.classifier import accuracy, train_classifier
+from benchmark.training.train import parameter_count, train_model
+from benchmark.training.weights import load_model, save_weights
 from kaem.model import KAEM
 
 if TYPE_CHECKING:
-    from benchmark.speed import Updates
+    from benchmark.timing.speed import Updates
 
 source_state()  # of the code that is loaded now
 
@@ -158,7 +160,7 @@ def sample(config: Config, dataset: str, model: str, seed: int) -> str:
 
 def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     """Measure the images that `sample` drew and write the record."""
-    from benchmark.evaluate import measure  # torchvision and all: seconds to import
+    from benchmark.evaluation.evaluate import measure  # torchvision and all: seconds to import
 
     device = use_device(config.device, config.threads)
     job = config.evaluation_job(dataset, model)
@@ -187,7 +189,7 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
 
 def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
     """Look into a trained KAEM and write arrays and record."""
-    from benchmark.inspection import inspect_model
+    from benchmark.inspection.inspect import inspect_model
 
     device = use_device(config.device, config.threads)
     job = config.inspection_job(dataset, model)
@@ -219,8 +221,8 @@ def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
 def _independence(
     config: Config, trained: KAEM, data: Dataset, job: Job, seed: int, device: torch.device
 ) -> dict[str, float]:
-    from benchmark.evaluate import classifier_features, reference_of
-    from benchmark.independence import independence
+    from benchmark.evaluation.evaluate import classifier_features, reference_of
+    from benchmark.inspection.independence import independence
 
     space = classifier_features(config, job.dataset, device)
     return independence(
@@ -235,7 +237,7 @@ def _independence(
 
 def power(config: Config) -> str:
     """Sample a posterior with two modes, with and without a population; write arrays and record."""
-    from benchmark.power import compare_samplers
+    from benchmark.inspection.two_modes import compare_samplers
 
     device = use_device("cpu", config.threads)
     job = Job(config.run, **POWER_JOB)
@@ -274,7 +276,7 @@ def time_models(
     Args:
         trained: False samples from fresh weights, as the records then say; the cost is the same.
     """
-    from benchmark.speed import measure_speed
+    from benchmark.timing.speed import measure_speed
 
     device = use_device(device_name, available_cores())
 
@@ -307,7 +309,7 @@ def _updates(
     config: Config, dataset: str, models: list[str], seed: int, device: torch.device
 ) -> "Updates":
     """Of each model that has a training of its own. Sampling can be timed without the dataset."""
-    from benchmark.train import update_call
+    from benchmark.training.train import update_call
 
     trained = [model for model in models if config.trained_entry(model) == model]
     jobs = {model: config.training_job(dataset, model) for model in trained}

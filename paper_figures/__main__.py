@@ -8,33 +8,29 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from benchmark.base.devices import available_cores
+from benchmark.base.errors import BenchmarkError, MissingError
+from benchmark.base.files import atomic
+from benchmark.base.paths import PUBLISHED, REPEAT
+from benchmark.base.process import exit_code
 from benchmark.cli import add_config_arguments, config_from
-from benchmark.config import Config
-from benchmark.errors import BenchmarkError, MissingError, exit_code
-from benchmark.files import atomic
-from benchmark.paths import PUBLISHED, REPEAT
-from benchmark.provenance import available_cores
-from paper_figures import (
-    bench,
-    cost,
+from benchmark.config.config import Config
+from paper_figures.base.frames import DEVICES
+from paper_figures.figures import (
     explorer,
-    independence,
     inductive_bias,
     latents,
     loss_curves,
     power_posteriors,
     prior_densities,
     prior_posterior,
-    quality,
-    reported,
     sample_grids,
     scaling,
-    timing,
     tradeoff,
     training_health,
     traversals,
 )
-from paper_figures.records import DEVICES
+from paper_figures.tables import bench, cost, independence, quality, reported, timing
 
 RENDERERS = {
     "quality": (quality.render, ()),
@@ -83,7 +79,7 @@ def render_published() -> None:
     """`render_all`, the claims and the comparison with a rerun for every run of results/published/,
     and the tables of what was measured of devices alone.
 
-    Most in processes of their own: the folder of the results is fixed as `benchmark.paths` is
+    Most in processes of their own: the folder of the results is fixed as `benchmark.base.paths` is
     loaded.
     """
     folder = Path(PUBLISHED)
@@ -113,7 +109,9 @@ def _render_in(path: Path, command: list[str]) -> None:
 def render_comparison(run: Path) -> None:
     """Write compare.md: a published run beside its rerun, where it has one."""
     if (run / REPEAT).is_dir():
-        from benchmark.compare import compare  # loads torch, for which no other rendering waits
+        from benchmark.claims.compare import (
+            compare,  # loads torch, for which no other rendering waits
+        )
 
         with atomic(run / "compare.md") as temporary:
             temporary.write_text(compare(run / REPEAT, run) + "\n")

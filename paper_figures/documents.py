@@ -22,9 +22,10 @@ import re
 import sys
 from pathlib import Path
 
-from benchmark.errors import BenchmarkError, exit_code
-from benchmark.files import atomic
-from benchmark.paths import ROOT
+from benchmark.base.errors import BenchmarkError
+from benchmark.base.files import atomic
+from benchmark.base.paths import ROOT
+from benchmark.base.process import exit_code
 
 BLOCK = re.compile(
     r"(?P<begin><!-- begin: (?P<source>results/(?P<published>published/)?(?P<run>[\w-]+)/[^ |]+)"

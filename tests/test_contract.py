@@ -1,4 +1,4 @@
-"""What `benchmark.protocol.GenerativeModel` promises, held against every registered model.
+"""What `benchmark.config.protocol.GenerativeModel` promises, held against every registered model.
 
 A new model needs one entry in `reference.configs.MODEL_SETTINGS` and no test of its own here.
 """
@@ -7,13 +7,14 @@ import math
 
 import pytest
 import torch
-from reference.configs import MODEL_SETTINGS, bars_dataset, tiny_config
-from reference.images import adam_losses
-from reference.models import IMAGE_SHAPE, batch, make
+from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config
+from support.images import adam_losses
+from support.models import IMAGE_SHAPE, batch, make
 
-from benchmark.registry import MODELS
-from benchmark.timing import Limits, flops_per_image, time_sampling
-from benchmark.train import train_model
+from benchmark.config.registry import MODELS
+from benchmark.timing.sampling import flops_per_image, time_sampling
+from benchmark.timing.series import Limits
+from benchmark.training.train import train_model
 
 PASSES = 100
 UNCOMPILED = {("sample_latents", "vae"), ("sample_latents", "sigma_vae")}

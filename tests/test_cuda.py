@@ -7,18 +7,19 @@ compared with the CPU's, draws with their distribution.
 import numpy as np
 import pytest
 import torch
-from reference.configs import bars_dataset, tiny_config
 from reference.densities import densities_of_log_prob
-from reference.keepers import Interrupted, Kept
-from reference.kills import UPDATES, settings
-from reference.models import batch, make
 from reference.priors import DOMAIN, kinds, make_prior, shapes
 from reference.quadrature import smallest_p_value
+from support.configs import bars_dataset, tiny_config
+from support.keepers import Interrupted, Kept
+from support.kills import UPDATES, settings
+from support.models import batch, make
 
-from benchmark.gpu import EnergyMeter, gpu_state
-from benchmark.registry import MODELS
-from benchmark.timing import MODES, Limits, Series, run_in_turns, set_mode
-from benchmark.train import train_model
+from benchmark.config.registry import MODELS
+from benchmark.timing.gpu import EnergyMeter, gpu_state
+from benchmark.timing.sampling import MODES, set_mode
+from benchmark.timing.series import Limits, Series, run_in_turns
+from benchmark.training.train import train_model
 
 DENSE = np.linspace(*DOMAIN, 50_001)
 KS_DRAWS, KS_LEVEL = 200_000, 1e-3

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.frechet import Statistics, frechet_distance, statistics
+from benchmark.evaluation.frechet import Statistics, frechet_distance, statistics
 
 
 def to_uint8_truncating(images: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ rule claims:
         timing_records(),
         per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
         config=[os.path.relpath(REPOSITORY / f"config/{f}.yaml") for f in ("claims", "gates")],
-        judges=[os.path.relpath(REPOSITORY / f"benchmark/{f}.py") for f in ("judge", "gates")],
+        judges=[os.path.relpath(REPOSITORY / f"benchmark/claims/{f}.py") for f in ("judge", "gates")],
     output:
         verdicts(),
     params:

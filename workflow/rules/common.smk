@@ -17,10 +17,11 @@ from snakemake.logging import logger
 REPOSITORY = Path(workflow.basedir)
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmark import paths
-from benchmark.config import CLASSIFIER, POWER_JOB, REAL, load_config
-from benchmark.errors import BenchmarkError
-from benchmark.workflow_lock import clear_stale_locks, hold
+from benchmark.base import paths
+from benchmark.config.config import CLASSIFIER, REAL, load_config
+from benchmark.config.jobs import POWER_JOB
+from benchmark.base.errors import BenchmarkError
+from benchmark.run.workflow_lock import clear_stale_locks, hold
 
 
 def config_file():
@@ -55,7 +56,7 @@ def config_arguments(*left_out):
 
 
 def run_path(pattern, **names):
-    """A path pattern of `benchmark.paths` for this run; other wildcards stay wildcards."""
+    """A path pattern of `benchmark.base.paths` for this run; other wildcards stay wildcards."""
     return pattern.replace("{run}", CONFIG.run).format_map(Wildcards(names))
 
 
@@ -137,7 +138,7 @@ def timing_records():
 
 def renderer(name):
     """The sources of a table or figure, which its rule lists as inputs."""
-    names = [name, "records", "style"]
+    names = [name, "base/frames", "base/style"]
     return [os.path.relpath(REPOSITORY / f"paper_figures/{each}.py") for each in names]
 
 

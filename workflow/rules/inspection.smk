@@ -36,7 +36,7 @@ rule inspect:
 rule independence_table:
     input:
         independence_records(),
-        script=renderer("independence"),
+        script=renderer("tables/independence"),
     output:
         shown_table("independence"),
     params:
@@ -75,7 +75,7 @@ rule training_health:
             model=CONFIG.inspected_models,
             seed=CONFIG.seeds,
         ),
-        script=renderer("training_health"),
+        script=renderer("figures/training_health"),
     output:
         shown_figure(
             "health_{dataset}", "health", "Training", figure="health", dataset="{dataset}"
@@ -96,7 +96,7 @@ rule training_health:
 rule prior_posterior:
     input:
         inspected(),
-        script=renderer("prior_posterior"),
+        script=renderer("figures/prior_posterior"),
     output:
         [
             shown_figure(
@@ -125,7 +125,7 @@ rule prior_posterior:
 rule traversals:
     input:
         inspected(),
-        script=renderer("traversals"),
+        script=renderer("figures/traversals"),
     output:
         [
             shown_figure(
@@ -154,7 +154,7 @@ rule traversals:
 rule latents:
     input:
         inspected(),
-        script=renderer("latents"),
+        script=renderer("figures/latents"),
     output:
         [
             shown_figure(
@@ -184,7 +184,7 @@ rule power_posteriors:
     input:
         run_path(paths.POWER),
         run_path(paths.POWER_RECORD),
-        script=renderer("power_posteriors"),
+        script=renderer("figures/power_posteriors"),
     output:
         shown_figure(
             "power_posteriors",
@@ -214,8 +214,8 @@ rule explorer:
             for dataset in CONFIG.datasets
             for model in CONFIG.inspected_models
         ],
-        script=renderer("explorer"),
-        page=os.path.relpath(REPOSITORY / "paper_figures/explorer.html"),
+        script=renderer("figures/explorer"),
+        page=os.path.relpath(REPOSITORY / "paper_figures/figures/explorer.html"),
     output:
         report(
             run_path(paths.EXPLORER),

@@ -5,8 +5,8 @@ rule quality_table:
     input:
         metrics_records(),
         per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
-        script=renderer("quality"),
-        gates=[os.path.relpath(REPOSITORY / f) for f in ("config/gates.yaml", "benchmark/gates.py")],
+        script=renderer("tables/quality"),
+        gates=[os.path.relpath(REPOSITORY / f) for f in ("config/gates.yaml", "benchmark/claims/gates.py")],
     output:
         shown_table("quality"),
     params:
@@ -23,7 +23,7 @@ rule quality_table:
 rule timing_table:
     input:
         timing_records(),
-        script=renderer("timing"),
+        script=renderer("tables/timing"),
     output:
         shown_table("timing"),
     params:
@@ -41,7 +41,7 @@ rule cost_table:
     input:
         timing_records(),
         per_job(paths.TRAINING_RECORD, CONFIG.trained_models),
-        script=renderer("cost"),
+        script=renderer("tables/cost"),
     output:
         shown_table("cost"),
     params:
@@ -59,7 +59,7 @@ rule reported_table:
     # It uses no data; but a run that lacks some is to end before anything is written.
     input:
         expand(run_path(paths.DATA), dataset=CONFIG.datasets),
-        script=renderer("reported"),
+        script=renderer("tables/reported"),
         values=os.path.relpath(REPOSITORY / "config/reported.yaml"),
     output:
         shown_table("reported"),
@@ -77,7 +77,7 @@ rule tradeoff:
     input:
         metrics_records(),
         timing_records(),
-        script=renderer("tradeoff"),
+        script=renderer("figures/tradeoff"),
     output:
         shown_figure(
             "tradeoff_{device}", "tradeoff", "Quality", figure="tradeoff", device="{device}"
@@ -97,7 +97,7 @@ rule tradeoff:
 rule inductive_bias:
     input:
         metrics_records(),
-        script=renderer("inductive_bias"),
+        script=renderer("figures/inductive_bias"),
     output:
         shown_figure("inductive_bias", "inductive_bias", "Quality", figure="inductive bias"),
     params:
@@ -117,7 +117,7 @@ rule sample_grids:
             run_path(paths.SAMPLES, dataset=wildcards.dataset, model=model, seed=CONFIG.seeds[0])
             for model in [REAL, *CONFIG.evaluated_models]
         ],
-        script=renderer("sample_grids"),
+        script=renderer("figures/sample_grids"),
     output:
         shown_figure("samples_{dataset}", "samples", "Samples", dataset="{dataset}"),
     params:
@@ -139,7 +139,7 @@ rule loss_curves:
             model=CONFIG.trained_models,
             seed=CONFIG.seeds,
         ),
-        script=renderer("loss_curves"),
+        script=renderer("figures/loss_curves"),
     output:
         shown_figure(
             "loss_{dataset}", "loss", "Training", figure="loss", dataset="{dataset}"
@@ -159,7 +159,7 @@ rule loss_curves:
 rule prior_densities:
     input:
         run_path(paths.DIAGNOSTICS, seed=CONFIG.seeds[0]),
-        script=renderer("prior_densities"),
+        script=renderer("figures/prior_densities"),
     output:
         shown_figure(
             "prior_{dataset}_{model}",

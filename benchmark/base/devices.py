@@ -1,0 +1,84 @@
+"""The devices of this machine: cores and GPUs, what they are called, how one is chosen."""
+
+import argparse
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.base.errors import BenchmarkError
+
+if TYPE_CHECKING:  # importing it takes seconds, which who only reads records need not wait
+    import torch
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        name = processor_name(Path("/proc/cpuinfo").read_text())
+    except OSError:
+        name = None
+    return name or platform.processor() or platform.machine()
+
+
+def processor_name(cpuinfo: str) -> str | None:
+    """The name in the text of Linux's /proc/cpuinfo, with the processor's family and model where it
+    has no number of its own: what a virtual machine calls "AMD EPYC" or "Intel(R) Xeon(R) CPU @
+    2.20GHz" may be any of several."""
+    first = cpuinfo.partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    name = facts.get("model name")
+    if (
+        not name
+        or any(map(str.isdigit, name.partition("@")[0]))
+        or not {"cpu family", "model"} <= facts.keys()
+    ):
+        return name
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})"
+
+
+def use_device(name: str, threads: int) -> "torch.device":
+    """The device called `name` ("auto": the GPU if there is one), with this many CPU threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BenchmarkError("device cuda: no GPU is visible here; set `device: cpu` or `auto`")
+    return torch.device(name)
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument that names the devices to measure on; `chosen_devices` reads it."""
+    parser.add_argument(
+        "--device",
+        action="append",
+        choices=list(DEVICE_LABELS),
+        help="may be given again (default: the CPU, and the GPU where there is one)",
+    )
+
+
+def chosen_devices(options: argparse.Namespace) -> "list[torch.device]":
+    """The devices to measure on, the CPU with all its cores.
+
+    Raises:
+        BenchmarkError: one of them is not there.
+    """
+    import torch
+
+    there = [name for name in DEVICE_LABELS if name == "cpu" or torch.cuda.is_available()]
+    return [use_device(name, available_cores()) for name in options.device or there]
+
+
+DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}  # what a device is called in tables and figures

@@ -1,0 +1,67 @@
+"""Where each file lies: the one place that knows, for the commands and the workflow.
+
+The patterns hold {run}, {dataset}, {model} (the entry's name in the configuration), {seed} and
+{device}; `fill` fills them here, Snakemake's wildcards in `workflow/rules`.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent  # of the repository
+
+RESULTS = os.environ.get("KAEM_RESULTS", "results")
+PUBLISHED = "results/published"
+REPEAT = "repeat"  # in a run's folder, the records of a rerun
+
+RUN = RESULTS + "/{run}"
+
+DATA = RUN + "/data/{dataset}.json"
+CLASSIFIER = RUN + "/classifier/{dataset}.safetensors"
+CLASSIFIER_RECORD = RUN + "/classifier/{dataset}.json"
+
+_JOB = "/{dataset}/{model}/seed{seed}"
+WEIGHTS = RUN + "/weights" + _JOB + ".safetensors"
+TRAINING_RECORD = RUN + "/training" + _JOB + ".json"
+HISTORY = RUN + "/training" + _JOB + ".csv"
+DIAGNOSTICS = RUN + "/training" + _JOB + ".npz"
+CHECKPOINTS = RUN + "/checkpoints" + _JOB + "-{config_hash}"
+SAMPLES = RUN + "/samples" + _JOB + ".npz"
+METRICS_RECORD = RUN + "/metrics" + _JOB + ".json"
+
+INSPECTION = RUN + "/inspection" + _JOB + ".npz"
+INSPECTION_RECORD = RUN + "/inspection" + _JOB + ".json"
+POWER = RUN + "/power/power.npz"
+POWER_RECORD = RUN + "/power/power.json"
+
+TIMING_RECORD = RUN + "/timing/{device}/{dataset}/{model}.json"
+
+BENCH = RUN + "/{name}"
+
+TABLE = RUN + "/tables/{table}.{format}"
+CLAIMS = RUN + "/claims.{format}"
+VERDICTS = RUN + "/verdicts.md"
+EXPLORER = RUN + "/explorer.html"
+FIGURE = RUN + "/figures/{figure}.{format}"
+LOG = RUN + "/logs/{step}.log"
+
+
+def fill(pattern: str, run: str, **names: str | int) -> Path:
+    """The path that a pattern stands for, relative to the working directory."""
+    return Path(pattern.format(run=run, **names))
+
+
+def data_root(configured: str) -> Path:
+    """The folder of the datasets: the environment's KAEM_DATA_ROOT, else the configured one."""
+    return Path(os.environ.get("KAEM_DATA_ROOT") or configured)
+
+
+def cache_root(configured: str) -> Path:
+    """The folder of prepared images and reference statistics: KAEM_CACHE_ROOT, else below the
+    configured data folder, also where KAEM_DATA_ROOT names another one to read from."""
+    return Path(os.environ.get("KAEM_CACHE_ROOT") or Path(configured) / "cache")
+
+
+def inception_weights(data: Path) -> Path:
+    """Where Inception's weights should be: KAEM_INCEPTION_WEIGHTS, else a file of the data root."""
+    named = os.environ.get("KAEM_INCEPTION_WEIGHTS")
+    return Path(named) if named else data / "weights-inception-2015-12-05-6726825d.pth"

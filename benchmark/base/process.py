@@ -1,0 +1,115 @@
+"""Being told to end: by Ctrl-C, by a scheduler, by a machine that goes down."""
+
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from benchmark.base.errors import BenchmarkError, Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequests:
+    """Whether one of `SIGNALS` has come, for work that ends itself at the next good moment.
+
+    Attributes:
+        signal: its number; None before.
+    """
+
+    def __init__(self):
+        self.signal: int | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Take note of the first signal; a second one does what it would have done before."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may
+            return
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+
+        def note(number: int, _frame) -> None:
+            self.signal = number
+            restore()
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        for number in SIGNALS:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            restore()
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+# What an OSError means that is nobody's fault but the disk's.
+STORAGE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.EIO: "look at the disk",
+}
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Run a command; 0 when it is done, 1 with its message when it is refused or fails, 128 and
+    the signal's number when it is interrupted."""
+    try:
+        with _terminable():
+            command()
+    except Stopped as stopped:
+        return _fail(str(stopped), 128 + stopped.signal)
+    except BenchmarkError as error:
+        return _fail(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing half-written was left", 128 + signal.SIGINT)
+    except _Terminated:
+        return _fail("terminated; nothing half-written was left", 128 + signal.SIGTERM)
+    except BrokenPipeError:  # as of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in STORAGE:
+            raise
+        advice = f"Please {STORAGE[error.errno]}, and run it again; nothing half-written was left."
+        return _fail(f"error: {error.filename or 'a file'}: {error.strerror}\n  {advice}", 1)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    say(message)
+    return code
+
+
+def say(message: str) -> None:
+    """To standard error, whoever may still listen there."""
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that no temporary file stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may
+        return
+
+    def terminate(_number: int, _frame) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,285 @@
+"""`python -m benchmark compare MINE PUBLISHED`: do the records of a rerun agree with others?
+
+Each metric of each model is tested twice: for a difference (a t-test) and for equivalence within a
+stated margin (two one-sided tests). A rerun with the same seeds starts from the same weights and
+sees the same batches, so each seed is set against its twin. What varies between training seeds and
+what varies between samples of one model are told apart where records give a standard error. Times
+of different machines are never set beside each other: only the ratio to one model timed on the same
+machine is.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from benchmark.base.errors import RecordError
+from benchmark.claims.estimates import ALPHA, CONFIDENCE, Estimate, log_latency, mean_estimate
+from benchmark.claims.gates import is_distance
+from benchmark.claims.judge import APART, DRIFT, drift_of
+from benchmark.records.names import METRIC
+from benchmark.records.results import Result, by_job, read_results
+
+RELATIVE_MARGIN = 0.1  # of a distance: of the published mean
+ABSOLUTE_MARGIN = 0.05  # of shares and of bits per dimension
+ERRORS = {"infinity_": "infinity_se_", "bits_per_dimension_": "bits_per_dimension_error_"}
+UNTESTED = re.compile(
+    r"nats(_error)?|bits_per_dimension_error|.*_se"
+)  # bits say it, or an error of another
+OTHER_CLASSIFIER = (
+    "Measured with another training of the classifier, by which its features differ as well "
+    "(`benchmark restore` brings the published one)"
+)
+REFERENCE = "vae"  # to whose times others are compared, where it was timed
+
+
+class Side(NamedTuple):
+    """One metric on one side."""
+
+    values: list[float]
+    """One of each seed."""
+    errors: list[float] | None
+    """Their standard errors of sampling, where the records give them."""
+
+
+Pair = tuple[list[Result], list[Result]]
+Said = dict[str, list[str]]
+"""Why something was not compared -> what."""
+
+
+def compare(mine: str | Path, published: str | Path) -> str:
+    """The tests as Markdown.
+
+    Raises:
+        RecordError: a folder has no valid records, or the two have nothing in common.
+    """
+    sides = [by_job(read_results(folder)) for folder in (mine, published)]
+    said: Said = {}
+    pairs = dict(_pairs(sides, said))
+    if not pairs:
+        lines = "".join(f"\n  {line}" for line in _lines(said))
+        raise RecordError(f"{mine} and {published} have no comparable records in common{lines}")
+    quality = [row for job, pair in pairs.items() for row in _quality(job, pair, said)]
+    parts = [
+        f"Mine: {mine}. Published: {published}.",
+        f"Tested at {ALPHA:.0%} each: different (t-test), equivalent (two one-sided tests) within "
+        f"{RELATIVE_MARGIN:.0%} of the published mean of a distance, or {ABSOLUTE_MARGIN} of a "
+        "share or of bits per dimension; equal is the same to every digit. Seeds that both sides "
+        "have are compared in pairs, other seeds by their means (Welch). Nothing is corrected for "
+        f"the number of tests: one in {1 / ALPHA:.0f} finds a difference where there is none. With "
+        "one training seed on a side only the sampling error is known, where it is recorded: such "
+        "a difference may be one of training.",
+        _table(quality) or "No metric of samples is on both sides.",
+        "Speed, as ratios of the times of two models on one machine, mine beside published; the "
+        f"{CONFIDENCE:.0%} interval of their ratio has its ends {DRIFT - 1:.0%} further out for "
+        f"each side, a factor of {APART:g} where its two models were not timed in turns: no "
+        "machine is equally fast all day.",
+        _table(list(_speed(pairs))) or "No times are on both sides.",
+        "\n".join(f"- {line}" for line in _lines(said)),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _lines(said: Said) -> list[str]:
+    return [f"{why}: {', '.join(what)}" for why, what in said.items()]
+
+
+def _pairs(sides: list[dict], said: Said) -> Iterator[tuple[tuple, Pair]]:
+    """The jobs that both sides have, with equal settings; what is wrong with the others is said."""
+    for job in sorted({*sides[0], *sides[1]}, key=str):
+        kind, dataset, model, device = job
+        if kind == "classifier":
+            continue
+        what, name = " ".join(filter(None, (kind, device))), f"{dataset} {model}"
+        pair = tuple(side.get(job, []) for side in sides)
+        hashes = {_identity(result) for results in pair for result in results}
+        digests = [{result.record["digest"] for result in results} for results in pair]
+        seeds = [{result.seed for result in results} for results in pair]
+        if not all(pair):
+            said.setdefault(f"{'Published' if pair[1] else 'Mine'} alone, {what}", []).append(name)
+        elif len(hashes) > 1:
+            said.setdefault(f"Not compared, for the settings differ, {what}", []).append(name)
+        elif digests[0] & digests[1]:
+            why = f"Not compared, for a record is a copy, not a rerun, {what}"
+            said.setdefault(why, []).append(name)
+        else:
+            for owner, more in (("Mine", seeds[0] - seeds[1]), ("Published", seeds[1] - seeds[0])):
+                for seed in sorted(more) if kind != "timing" else ():
+                    said.setdefault(f"{owner} alone, {what}", []).append(f"{name} seed {seed}")
+            yield job, pair
+
+
+def _identity(result: Result) -> str:
+    """What has to be equal: everything, but how often and where a timing was repeated."""
+    settings = result.record["settings"]
+    if result.record["kind"] == "timing":
+        return f"{settings['training']} {settings.get('variant')}"
+    return result.record["config_hash"]
+
+
+def _quality(job: tuple, pair: Pair, said: Said) -> Iterator[dict]:
+    kind, dataset, model, _ = job
+    if kind != "metrics":
+        return
+    twins = _twins(pair)
+    names = [set.intersection(*(set(r.metrics) for r in results)) for results in pair]
+    for name in sorted(names[0] ^ names[1]):
+        if METRIC.fullmatch(name):
+            said.setdefault("Not measured on both sides", []).append(f"{dataset} {model} {name}")
+    classifiers = [{r.metrics.get("classifier_sha256") for r in each} - {None} for each in pair]
+    if all(classifiers) and classifiers[0] != classifiers[1]:
+        said.setdefault(OTHER_CLASSIFIER, []).append(f"{dataset} {model}")
+    for name in sorted(names[0] & names[1]):
+        found = METRIC.fullmatch(name)
+        if found and not UNTESTED.fullmatch(found["name"]):
+            sides = [_measured(name, results) for results in pair]
+            matched = [_measured(name, results) for results in twins] if twins else None
+            yield {"Dataset": dataset, "Model": model, "Metric": name} | _tested(
+                found["name"], sides, matched
+            )
+
+
+def _twins(pair: Pair) -> Pair | None:
+    """The results of the seeds that both sides have, seed by seed.
+
+    None where there are none, or where one such pair would stand for several seeds of each side.
+    """
+    sides = [{result.seed: result for result in results} for results in pair]
+    common = sorted(sides[0].keys() & sides[1].keys())
+    if not common or (len(common) == 1 and min(map(len, pair)) > 1):
+        return None
+    return tuple([side[seed] for seed in common] for side in sides)
+
+
+def _measured(name: str, results: list[Result]) -> Side:
+    return Side([r.metrics[name] for r in results], _sampling_errors(name, results))
+
+
+def _sampling_errors(name: str, results: list[Result]) -> list[float] | None:
+    """The standard errors that records give beside a metric; None where they give none."""
+    for part, error in ERRORS.items():
+        if part in name:
+            errors = [r.metrics.get(name.replace(part, error)) for r in results]
+            return None if None in errors else errors
+    return None
+
+
+def _tested(metric: str, sides: list[Side], twins: list[Side] | None) -> dict:
+    used = twins or sides
+    means = [float(np.mean(side.values)) for side in used]
+    relative = is_distance(metric) or metric.startswith(("fd_", "kid_"))
+    margin = RELATIVE_MARGIN * abs(means[1]) if relative else ABSOLUTE_MARGIN
+    difference, basis = _difference(used, paired=twins is not None)
+    low, high = difference.interval()
+    equal = twins is not None and twins[0].values == twins[1].values
+    return {
+        "Mine": f"{means[0]:.4g}",
+        "Published": f"{means[1]:.4g}",
+        "Difference": f"{difference.value:+.3g}",
+        "Interval": f"{low:.3g} to {high:.3g}" if math.isfinite(low) else "",
+        "Margin": f"{margin:.3g}",
+        "Finding": "equal" if equal else _finding(difference, margin),
+        "Rests on": basis,
+        "SD of training": _apart([_training_sd(side.values, side.errors) for side in sides]),
+        "SD of sampling": _apart(
+            [side.errors and math.hypot(*side.errors) / len(side.errors) ** 0.5 for side in sides]
+        ),
+    }
+
+
+def _difference(sides: list[Side], *, paired: bool) -> tuple[Estimate, str]:
+    """Mine less published, and what its standard error rests on."""
+    several = min(len(side.values) for side in sides) > 1
+    if several and paired:
+        each = np.subtract(*(side.values for side in sides)).tolist()
+        return mean_estimate(each), f"{len(each)} pairs of seeds"
+    basis = f"{' and '.join(str(len(side.values)) for side in sides)} seeds"
+    if several:
+        estimates = [mean_estimate(side.values) for side in sides]
+    else:
+        known = all(side.errors for side in sides)
+        estimates = [
+            Estimate(
+                float(np.mean(side.values)),
+                math.hypot(*side.errors) / len(side.errors) if known else math.inf,
+            )
+            for side in sides
+        ]
+        basis = "one seed of both" if paired else basis
+        basis = f"{'sampling error alone,' if known else 'none:'} {basis}"
+    return estimates[0] - estimates[1], basis
+
+
+def _finding(difference: Estimate, margin: float) -> str:
+    if math.isinf(difference.error):
+        return "not tested: its error is not known"
+    different = difference.p_different() < ALPHA
+    equivalent = difference.p_equivalent(margin) < ALPHA
+    words = {(True, True): "equivalent, though different", (True, False): "different"}
+    return words.get((different, equivalent), "equivalent" if equivalent else "undecided")
+
+
+def _training_sd(values: list[float], errors: list[float] | None) -> float | None:
+    """Of the seeds, beyond the sampling error; all of it where that is not known."""
+    if len(values) < 2:
+        return None
+    sampling = np.mean(np.square(errors)) if errors else 0.0
+    return math.sqrt(max(np.var(values, ddof=1) - sampling, 0.0))
+
+
+def _apart(sds: list[float | None]) -> str:
+    return " and ".join("?" if sd is None else f"{sd:.2g}" for sd in sds)
+
+
+def _speed(pairs: dict[tuple, Pair]) -> Iterator[dict]:
+    """A row for each model, device and batch size, and for each update of training."""
+    times: dict[tuple, dict[str, tuple[Pair, list[Estimate]]]] = {}
+    for job, pair in pairs.items():
+        for what, estimates in _times(job, pair):
+            times.setdefault((job[1], what), {})[job[2]] = pair, estimates
+    for (dataset, what), models in times.items():
+        reference = REFERENCE if REFERENCE in models else next(iter(models))
+        for model in (name for name in models if name != reference):
+            (pair, estimates), (others, theirs) = models[model], models[reference]
+            row = {"Dataset": dataset, "Time": what, "Ratio": f"{model} / {reference}"}
+            sides = [results + other for results, other in zip(pair, others, strict=True)]
+            if any(len({result.machine for result in side}) > 1 for side in sides):
+                yield row | {"Mine / published": "the two were timed on different machines"}
+            else:
+                ratios = [a - b for a, b in zip(estimates, theirs, strict=True)]
+                yield row | _ratios(ratios, math.prod(map(drift_of, sides)))
+
+
+def _times(job: tuple, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
+    """What was timed on both sides, and the logarithms of the times."""
+    if job[0] == "training":
+        seconds = [[math.log(r.metrics["seconds_per_update"]) for r in each] for each in pair]
+        yield "an update of training", [mean_estimate(each) for each in seconds]
+    if job[0] == "timing":
+        sides = [each[0].latencies() for each in pair]
+        for size in sorted(sides[0].keys() & sides[1].keys()):
+            yield f"{size} images, {job[3]}", [log_latency(side[size]) for side in sides]
+        updates = [each[0].update() for each in pair]
+        if all(updates):
+            yield f"an update of training, {job[3]}", [log_latency(row) for row in updates]
+
+
+def _ratios(ratios: list[Estimate], drift: float) -> dict[str, str]:
+    """The logarithms of two ratios, and of the ratio of them."""
+    both = ratios[0] - ratios[1]
+    low, high = (math.exp(end) for end in both.interval())
+    return {
+        "Mine": f"{math.exp(ratios[0].value):.3g}",
+        "Published": f"{math.exp(ratios[1].value):.3g}",
+        "Mine / published": f"{math.exp(both.value):.3g}",
+        "Interval": f"{low / drift:.3g} to {high * drift:.3g}" if low > 0 else "",
+    }
+
+
+def _table(rows: list[dict]) -> str:
+    frame = pd.DataFrame(rows).fillna("")
+    return frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""

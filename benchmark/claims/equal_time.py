@@ -1,0 +1,53 @@
+"""`python -m benchmark equal-time`: a configuration in which every training takes equally long.
+
+Equal numbers of updates, as in config/cpu.yaml, favour the models whose updates cost most. Here the
+recorded seconds of an update say how many fit into the same time.
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+import yaml
+
+from benchmark.base import paths
+from benchmark.base.errors import RecordError
+from benchmark.base.progress import duration
+from benchmark.config.config import Config
+from benchmark.records.results import by_job, read_results
+
+RUN = "equal_time"
+
+
+def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
+    """The configuration as YAML: the given one, but for the numbers of updates.
+
+    Args:
+        budget: seconds of one training.
+        folder: the training records whose times are taken; results/<run> by default. Where several
+            seeds or datasets are recorded, the median counts.
+
+    Raises:
+        RecordError: a model's training is not recorded there.
+    """
+    recorded = Path(folder or paths.fill(paths.RUN, config.run))
+    costs: dict[str, list[float]] = {}
+    for (kind, _, model, _), results in by_job(read_results(recorded)).items():
+        if kind == "training":
+            costs.setdefault(model, []).extend(r.metrics["seconds_per_update"] for r in results)
+    missing = [model for model in config.trained_models if model not in costs]
+    if missing:
+        raise RecordError(f"{recorded}: no training of {', '.join(missing)} is recorded")
+    values = json.loads(json.dumps(config.values))  # where YAML had aliases, a dict for each
+    note = f"{duration(budget)} of training for every model: as many updates as fit."
+    said = {"run": RUN, "note": note}
+    values = said | values | said  # first in the file, and instead of the given run's
+    for model in config.trained_models:
+        updates = max(1, round(budget / statistics.median(costs[model])))
+        values["models"][model].setdefault("training", {})["updates"] = updates
+    return (
+        f"# {config.run}, with {duration(budget)} of training for every model. Written by\n"
+        f"# `python -m benchmark equal-time`, which knows what an update costs from {recorded}.\n"
+        f"#\n#   snakemake --cores all --configfile config/{RUN}.yaml\n"
+        + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+    )

@@ -1,0 +1,96 @@
+"""How fast this machine is beside the one of some records, measured in less than a minute.
+
+Every recorded model, untrained, makes some updates on random images, and their time is set beside
+the recorded time of an update; sampling is timed as such. The cost of neither depends on what a
+model has learned. What a training does once in a while, as moving a prior's domain, is left out.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from benchmark.base.devices import use_device
+from benchmark.config.config import Config
+from benchmark.config.registry import build
+from benchmark.timing.series import image_call, step_call, synchronise
+
+SECONDS = 40.0  # of measuring, all models together
+MOST_UPDATES, MOST_DRAWS = 20, 3
+IMAGES = 32  # drawn to time sampling
+MOST_PASSES = 100  # of a sampler that is timed: a thousand take minutes
+
+
+@dataclass
+class Machine:
+    """This machine beside the one of the records.
+
+    Attributes:
+        slower: (dataset, entry) -> time of an update here over the recorded one.
+        image: (dataset, entry) -> seconds to draw an image here.
+    """
+
+    slower: dict[tuple[str, str], float] = field(default_factory=dict)
+    image: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.slower.values()) if self.slower else 1.0
+
+    def said(self) -> str:
+        """What was measured, in a sentence."""
+        if not self.slower:
+            return "No training is recorded to compare this machine with: costs are as recorded."
+        low, high = min(self.slower.values()), max(self.slower.values())
+        return (
+            f"An update takes {self.median:.2g} times as long here as in the records (median of "
+            f"{len(self.slower)} models, {low:.2g} to {high:.2g})."
+        )
+
+
+def measure(config: Config, jobs: dict, seconds: float = SECONDS) -> Machine:
+    """Compare this machine with the records' by updates of their models, and time their sampling.
+
+    Args:
+        jobs: the results by job, as `benchmark.records.results.by_job` gives them.
+        seconds: for all models together; those that come too late are not measured.
+    """
+    device, machine = use_device(config.device, config.threads), Machine()
+    pairs = [(d, m) for d in config.datasets for m in config.evaluated_models]
+    pairs = [(d, m) for d, m in pairs if ("metrics", d, m, None) in jobs]
+    end = time.perf_counter() + seconds
+    for dataset, entry in pairs:
+        if time.perf_counter() > end:
+            break
+        job = config.training_job(dataset, entry)
+        shape = tuple(job.settings["data"]["image_shape"])
+        settings = config.model_settings(dataset, entry)
+        model = build(job.settings["architecture"], settings, shape).to(device)
+        if model.nfe <= MOST_PASSES:
+            call = image_call(model, IMAGES, device)
+            drawn = _mean_seconds(call, device, seconds / len(pairs) / 4, MOST_DRAWS)
+            machine.image[dataset, entry] = drawn / IMAGES
+        trained = jobs.get(("training", dataset, entry, None))
+        if trained:
+            images = torch.rand(job.settings["training"]["batch_size"], *shape, device=device)
+            call = step_call(model, images)
+            here = _mean_seconds(call, device, seconds / len(pairs) / 2, MOST_UPDATES)
+            recorded = statistics.mean(r.metrics["seconds_per_update"] for r in trained)
+            machine.slower[dataset, entry] = here / recorded
+    return machine
+
+
+def _mean_seconds(
+    call: Callable[[], None], device: torch.device, seconds: float, most: int
+) -> float:
+    """Mean time of a call after the first; as many as fit into `seconds`, one at least."""
+    call()
+    synchronise(device)
+    start, count = time.perf_counter(), 0
+    while count < 1 or (count < most and time.perf_counter() - start < seconds):
+        call()
+        synchronise(device)
+        count += 1
+    return (time.perf_counter() - start) / count

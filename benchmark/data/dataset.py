@@ -1,0 +1,82 @@
+"""Datasets: checked against their committed digests, split, and kept prepared on the disk.
+
+Images are uint8 tensors (n, C, H, W), mapped from the prepared files.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from benchmark.base import paths
+from benchmark.base.errors import DataError
+from benchmark.base.once import discard, open_once
+from benchmark.config.config import Config
+from benchmark.config.facts import Facts
+from benchmark.data.distributions import find_source
+from benchmark.data.prepared import is_intact, open_prepared, prepare, prepared_name
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset, its images mapped from the disk.
+
+    Attributes:
+        name: its name in `config/datasets.yaml`.
+        images: split name -> uint8 (n, C, H, W).
+        labels: split name -> int64 (n,); empty for a dataset without labels.
+        digests: part name -> content digest, as found.
+    """
+
+    name: str
+    images: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    digests: dict[str, str]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.images["train"].shape[1:])
+
+
+def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = False) -> Dataset:
+    """Open a dataset, which is read, checked, split and prepared at its first use.
+
+    The prepared images lie in a folder below `cache`, whose name carries the dataset's and a digest
+    of its files and facts, and are mapped into memory: what is not looked at takes none.
+
+    Args:
+        facts: what it should be.
+        root: folder of the datasets, see `benchmark.data.distributions.find_source`.
+        cache: folder of the prepared images.
+        download: fetch what is missing.
+
+    Raises:
+        DataError: files are missing or damaged, the images are not the ones they should be, or the
+            prepared ones cannot be written.
+    """
+    source = find_source(facts, root, download)
+    folder = cache / prepared_name(facts, source)
+    try:
+        opened = open_once(folder, partial(prepare, facts, source), open_prepared)
+    except OSError as error:
+        raise DataError(
+            f"{facts.name}: cannot write the prepared images to {cache}: "
+            f"{error.strerror or error}\n"
+            f"  They take up to {2 * facts.cache_bytes / 1e6:,.0f} MB. Make room there, or name "
+            "another folder in KAEM_CACHE_ROOT."
+        ) from error
+    return Dataset(facts.name, *opened)
+
+
+def mend_cache(facts: Facts, root: Path, cache: Path) -> None:
+    """Remove prepared images that are no longer what was written; their next use builds them."""
+    folder = cache / prepared_name(facts, find_source(facts, root))
+    if folder.is_dir() and not is_intact(folder):
+        discard(folder)
+
+
+def load_data(config: Config, dataset: str) -> Dataset:
+    """The dataset, prepared if it is not yet."""
+    roots = paths.data_root(config.data_root), paths.cache_root(config.data_root)
+    return load_dataset(config.facts(dataset), *roots)

@@ -1,0 +1,192 @@
+"""Prepared datasets: checked, split, brought to size and written to the disk, once.
+
+A prepared folder holds `<split>.npy`, uint8 (n, C, H, W), which is mapped into memory, not read;
+`<split>_labels.npy` where there are labels; and `origin.json` with the digests.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from benchmark.base.arrays import UNREADABLE
+from benchmark.base.devices import available_cores
+from benchmark.base.errors import DataError
+from benchmark.base.files import file_digest, settings_digest, write_json
+from benchmark.base.foreign import parse_json
+from benchmark.base.progress import training_progress
+from benchmark.base.seeding import derive_seed
+from benchmark.config.facts import Facts
+from benchmark.data.downloads import preflight_command
+from benchmark.data.image_files import BrokenImageError
+from benchmark.data.pixels import to_uint8
+from benchmark.data.sources import Part, Source
+
+FORMAT = 1  # of the prepared images; a new one makes old folders unused
+ORIGIN = "origin.json"
+CHUNK = 1024  # images that are decoded or copied at once
+LONG = 20000  # images from which on preparing them shows its progress
+
+
+def content_digest(digests: list[bytes]) -> str:
+    """sha256 over the concatenated, sorted digests of the images, so that order is no matter."""
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def prepared_name(facts: Facts, source: Source) -> str:
+    """What the folder is called: by the dataset, and a digest of its files and facts."""
+    content = [FORMAT, source.stamp(), facts.settings, facts.classes]
+    return f"{facts.name}-{settings_digest(content)}"
+
+
+def prepare(facts: Facts, source: Source, folder: Path) -> None:
+    """Write each split's images and labels, and where they come from, into an empty folder."""
+    parts = source.read()
+    digests: dict[str, list[bytes]] = {}
+    for part, needed in facts.needed.items():
+        count = len(parts[part].images) if part in parts else 0
+        if count < needed:
+            raise DataError(
+                f"{facts.name}: {source.place} holds {count} {part} images, its splits need "
+                f"{needed}; its parts are {', '.join(parts)}"
+            )
+        digests[part] = _write_part(facts, source.place, parts[part], folder / f"{part}.raw")
+    found = {part: content_digest(each) for part, each in digests.items()}
+    for part, expected in facts.digests.items():
+        if part in found and found[part] != expected:
+            raise DataError(
+                f"{facts.name}: the {part} images in {source.place} are not the expected ones\n"
+                f"  expected digest {expected}\n  found           {found[part]}\n"
+                f"  Delete those files and run `{preflight_command(facts.name)}` to fetch them "
+                "again."
+            )
+    for split, (part, rows) in split_rows(facts, digests).items():
+        shape = (len(digests[part]), *facts.image_shape)
+        raw = np.memmap(folder / f"{part}.raw", np.uint8, "r", shape=shape)
+        _write_rows(folder / f"{split}.npy", raw, rows)
+        if parts[part].labels is not None:
+            np.save(folder / f"{split}_labels.npy", parts[part].labels[rows].astype(np.int64))
+    for part in digests:
+        (folder / f"{part}.raw").unlink()
+    write_json(folder / ORIGIN, {"digests": found, "arrays": _array_digests(folder)})
+
+
+def _write_part(facts: Facts, place: str, part: Part, path: Path) -> list[bytes]:
+    """Write a part's prepared images in the order of the source; returns the images' digests.
+
+    Decoding runs in threads; what is broken is reported together, at the end.
+    """
+    digests, broken = [], []
+    count = len(part.images)
+
+    def one(index: int) -> tuple[bytes, bytes] | BrokenImageError:
+        try:
+            image = part.images[index]
+        except BrokenImageError as error:
+            return error
+        return hashlib.sha256(image.tobytes()).digest(), _fitted(facts, image).tobytes()
+
+    with path.open("wb") as handle, ThreadPoolExecutor(available_cores()) as pool:
+        title = f"{facts.name} · {path.stem} images"
+        with training_progress(title, count, "none" if count < LONG else "auto") as report:
+            for start in range(0, count, CHUNK):  # chunks bound what waits in memory
+                numbers = range(start, min(start + CHUNK, count))
+                for result in pool.map(one, numbers):
+                    if isinstance(result, BrokenImageError):
+                        broken.append(str(result))
+                    else:
+                        digests.append(result[0])
+                        handle.write(result[1])
+                report(numbers.stop, {})
+    if broken:
+        raise DataError(
+            f"{facts.name}: {len(broken)} of {count} images in {place} cannot be decoded: "
+            f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}\n"
+            "  Fetch them again or take them out."
+        )
+    return digests
+
+
+def _write_rows(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
+    """Write images[rows] as an npy file, by plain writes: a full disk is an error there, and a
+    crash for a mapped file."""
+    with path.open("wb") as handle:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+        np.lib.format.write_array_header_1_0(handle, header)
+        for start in range(0, len(rows), CHUNK):
+            handle.write(images[rows[start : start + CHUNK]].tobytes())
+
+
+def _array_digests(folder: Path) -> dict[str, str]:
+    return {path.name: file_digest(path) for path in folder.glob("*.npy")}
+
+
+def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict] | None:
+    """(images, labels, digests) of a folder that `prepare` wrote; None when it is damaged."""
+    images, labels = {}, {}
+    try:
+        origin = parse_json((folder / ORIGIN).read_text())
+        for file in sorted(origin["arrays"], key=_place):
+            # "c": copy on write, so that torch may think that it could write.
+            array = torch.from_numpy(np.load(folder / file, mmap_mode="c"))
+            split = file.removesuffix(".npy")
+            if split.endswith("_labels"):
+                labels[split.removesuffix("_labels")] = array
+            else:
+                images[split] = array
+        return images, labels, origin["digests"]
+    except (*UNREADABLE, TypeError):
+        return None
+
+
+def _place(file: str) -> int:
+    """Splits in the order in which everybody names them."""
+    return next((i for i, s in enumerate(("train", "validation", "test")) if s in file), -1)
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether every array is still what `prepare` wrote; reads all of them."""
+    try:
+        origin = parse_json((folder / ORIGIN).read_text())
+        return origin["arrays"] == _array_digests(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def split_rows(facts: Facts, digests: dict[str, list[bytes]]) -> dict[str, tuple[str, np.ndarray]]:
+    """Which rows of which source part make each split: split -> (part, row numbers).
+
+    The rows of a part are sorted by their images' digests, so that the order of the files does
+    not matter, then shuffled with a seed that only depends on the names, then cut in order.
+    """
+    orders, starts = {}, dict.fromkeys(digests, 0)
+    for part, each in digests.items():
+        canonical = np.array(sorted(range(len(each)), key=each.__getitem__))
+        shuffle = np.random.default_rng(derive_seed("split", facts.name, part))
+        orders[part] = canonical[shuffle.permutation(len(each))]
+    rows = {}
+    for split, cut in facts.splits.items():
+        part, start = cut["part"], starts[cut["part"]]
+        rows[split] = (part, orders[part][start : start + cut["count"]])
+        starts[part] += cut["count"]
+    return rows
+
+
+def _fitted(facts: Facts, image: np.ndarray) -> np.ndarray:
+    """A source image (H, W) or (H, W, C) as uint8 (C, H, W) of the dataset's size."""
+    found = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    if found.shape == facts.image_shape:
+        return found
+    if facts.layout != "scikit-learn":
+        raise DataError(
+            f"{facts.name}: its images have shape {found.shape} (channels, height, width), "
+            f"expected {facts.image_shape}"
+        )
+    # Only the 8x8 digits, whose grey levels run from 0 to 16.
+    tensor = torch.from_numpy(found).float()[None] / 16
+    resized = interpolate(tensor, facts.image_shape[1:], mode="bilinear")
+    return to_uint8(resized)[0].numpy()

@@ -1,0 +1,133 @@
+"""The Inception network behind FID and KID: its weights, checked, and its features.
+
+torch-fidelity holds the network; its weights are the ones of the original TensorFlow code
+(Heusel et al. 2017, arXiv 1706.08500), converted. Without them there is no FID.
+"""
+
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark.base.errors import DataError
+from benchmark.base.files import atomic, file_digest
+from benchmark.base.paths import inception_weights
+from benchmark.config.config import OFFICIAL_SHA256
+from benchmark.data.pixels import to_rgb
+
+SIZE = "96 MB"
+LAYER = "2048"
+FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch looks for it at each call
+
+# What torch raises for a file that is damaged or holds something else than a network's state.
+UNLOADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
+
+
+def find_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path | None:
+    """The weights' file, see `benchmark.base.paths.inception_weights`; None where there is none.
+
+    Raises:
+        DataError: a file is there and is not the expected one.
+    """
+    path = inception_weights(root)
+    return _checked(path, sha256) if path.is_file() else None
+
+
+def fetch_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path:
+    """Download the official weights into the data root; only a whole file takes its place.
+
+    Raises:
+        DataError: they cannot be had.
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = inception_weights(root)
+    if sha256 != OFFICIAL_SHA256:
+        raise DataError(_missing(root))
+    try:
+        with atomic(path) as temporary:
+            torch.hub.download_url_to_file(
+                URL_INCEPTION_V3, str(temporary), OFFICIAL_SHA256, progress=False
+            )
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash differs
+        raise DataError(_missing(root) + f"\n  The download failed: {error}") from error
+    return path
+
+
+def _missing(root: Path) -> str:
+    """What to say where there are no weights."""
+    return (
+        f"Inception weights: {inception_weights(root)} is missing ({SIZE}): FID and KID cells "
+        "will be empty\n  `python -m benchmark preflight` with network access fetches it; or name "
+        "a file in KAEM_INCEPTION_WEIGHTS."
+    )
+
+
+def _checked(path: Path, sha256: str) -> Path:
+    found = file_digest(path)
+    if found != sha256:
+        raise DataError(
+            f"Inception weights: {path} is damaged or another network's\n"
+            f"  expected sha256 {sha256}\n  found           {found}\n"
+            "  Delete it and run `python -m benchmark preflight`; for weights of your own, give "
+            "their digest as evaluation.inception_sha256."
+        )
+    return path
+
+
+@contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """torch.load with weights_only, for torch-fidelity, which would unpickle anything."""
+    before = os.environ.get(FORCED)
+    os.environ[FORCED] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[FORCED]
+        if before is not None:
+            os.environ[FORCED] = before
+
+
+class InceptionFeatures:
+    """The 2,048 features of torch-fidelity's Inception-v3.
+
+    Attributes:
+        digest: sha256 of the weights.
+        dimension: of the features.
+
+    Raises:
+        DataError: the file does not hold this network's weights, or holds more than weights.
+    """
+
+    dimension = 2048
+
+    def __init__(self, path: Path, device: torch.device):
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        self.digest = file_digest(path)
+        try:
+            with _tensors_alone():
+                network = FeatureExtractorInceptionV3(
+                    "inception-v3-compat", [LAYER], feature_extractor_weights_path=str(path)
+                )
+        except UNLOADABLE as error:
+            raise DataError(f"Inception weights: {path} cannot be loaded: {error}") from error
+        self.network, self.device = network.to(device), device
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (n, 1 or 3, H, W) -> (n, 2048), resized to 299x299 as the TensorFlow code did."""
+        return self.network(to_rgb(images.to(self.device)).contiguous())[0].cpu()

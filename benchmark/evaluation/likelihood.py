@@ -1,0 +1,53 @@
+"""How probable held-out images are under a model that can say so: nats and bits per dimension."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from benchmark.data.pixels import to_float
+from benchmark.records.names import count_name
+from kaem.estimators import bits_per_dimension
+from kaem.likelihood import Evidence
+
+BATCH_SIZE = 100  # images whose evidence is estimated side by side
+LOW_ESS = 2.0
+
+
+def likelihood_metrics(
+    model: torch.nn.Module,
+    images: Tensor,
+    split: str,
+    passes: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> dict[str, float]:
+    """Mean log p(x) of 8-bit images and its Monte Carlo standard error, under names of records.
+
+    Beside them the share of images whose weights have an effective sample size under `LOW_ESS`:
+    theirs is a lower bound with an unknown gap. Where no weight of some image counts at all, the
+    mean is minus infinity and only that share is given.
+
+    Args:
+        model: has `log_evidence(x, passes, generator)`.
+        images: uint8, (n, C, H, W), the first n of the split.
+        split: what to call them.
+        passes: network evaluations to spend on each image, as the model's `log_evidence` counts.
+    """
+    parts = [
+        model.log_evidence(to_float(batch.to(device)), passes, generator)
+        for batch in images.split(BATCH_SIZE)
+    ]
+    evidence = Evidence(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    nats, error = evidence.mean()
+    dimension = images[0].numel()
+    suffix = f"{split}_{count_name(len(images))}"
+    low_share = {f"nats_low_ess_share_{suffix}": (evidence.ess < LOW_ESS).double().mean().item()}
+    if nats == -math.inf:
+        return low_share
+    return low_share | {
+        f"nats_{suffix}": nats,
+        f"nats_error_{suffix}": error,
+        f"bits_per_dimension_{suffix}": bits_per_dimension(nats, dimension),
+        f"bits_per_dimension_error_{suffix}": error / (dimension * math.log(2)),
+    }

@@ -1,0 +1,184 @@
+"""What a trained KAEM has learned, as arrays and numbers that figures are drawn from.
+
+A latent is here an entry of what the generator sees: z_q with the mixture prior, h_q = sum_p z_qp
+with the univariate one. Its density is one-dimensional and can be looked at, moved along and
+compared with where the data lie.
+"""
+
+import numpy as np
+import torch
+from scipy.stats import ks_2samp, kstest
+from torch import Tensor
+
+from benchmark.base.errors import BenchmarkError
+from benchmark.base.seeding import generator
+from benchmark.config.jobs import Job
+from benchmark.data.dataset import Dataset
+from benchmark.data.pixels import to_float, to_uint8
+from benchmark.inspection.formulas import fit_formula
+from benchmark.inspection.posterior_draws import draw_posterior, split_r_hat
+from benchmark.inspection.sensitivity import eta_squared, total_sobol_indices
+from kaem.model import KAEM
+from kaem.posterior import FeaturePosterior
+from kaem.tabulated import PiecewiseLinearDensity
+
+BATCH_SIZE = 100  # images whose posteriors are drawn side by side
+STORED = 5  # draws of each chain, for pictures of densities
+CURVE_POINTS = 200
+TAIL = 5e-4  # of the prior, that a picture of it may leave out
+LOWEST, HIGHEST = 0.02, 0.98  # quantiles between which a latent is moved
+MIXED = 1.1  # R-hat below which chains are usually said to agree
+
+Found = tuple[dict[str, np.ndarray], dict]  # arrays, and numbers of the record
+
+
+def inspect_model(model: KAEM, data: Dataset, job: Job, seed: int, device: torch.device) -> Found:
+    """All that there is to see of one trained model, on the first images of the job's split.
+
+    Returns:
+        Arrays, and the "metrics" of a record of the kind "inspection".
+
+    Raises:
+        BenchmarkError: fewer than two images, or chains that do not move.
+    """
+    settings = job.settings
+    images = data.images[settings["split"]][: settings["images"]]
+    if len(images) < 2:
+        raise BenchmarkError(f"{job.dataset}: {len(images)} images are too few to look into")
+    labels = data.labels.get(settings["split"], torch.empty(0))[: settings["images"]].numpy()
+
+    def random(name: str) -> torch.Generator:
+        return generator("inspect", name, job.dataset, job.model, seed, device=device)
+
+    density = model.prior.feature_density()
+    draws, mixing = _posterior(model, images.to(device), settings, random("posterior"))
+    one, other = (density.sample(settings["sobol_draws"], random(name)) for name in ("one", "two"))
+    sobol = total_sobol_indices(model.generator, one, other)
+    order = torch.argsort(sobol.total, descending=True)[: settings["moved"]]
+    arrays, agreement = _against_prior(density, draws)
+    classes, by_class = _classes(draws, labels)
+    formulas, numbers = _formulas(model)
+    arrays |= classes | formulas | _traversals(model, density, order, settings, random("bases"))
+    numbers |= mixing | agreement | by_class
+    numbers |= {"sobol_total": sobol.total.tolist(), "sobol_error": sobol.error.tolist()}
+    return arrays, numbers
+
+
+def _posterior(model: KAEM, images: Tensor, settings: dict, random) -> tuple[Tensor, dict]:
+    """Draws (steps, chains, b, q), and how well the chains of each image agree."""
+    wanted = {name: settings[name] for name in ("chains", "annealing", "burn_in", "kept")}
+    parts = [
+        draw_posterior(FeaturePosterior(model, to_float(batch)), **wanted, generator=random)
+        for batch in images.split(BATCH_SIZE)
+    ]
+    draws = torch.cat([part.z for part in parts], dim=2).cpu()
+    r_hat = split_r_hat(draws).flatten()
+    if r_hat.isnan().any():
+        raise BenchmarkError(
+            "the posterior chains of some image never moved: its posterior is too narrow for the "
+            "curvature at its mode to describe\n  Was the model trained? Is sigma far too small?"
+        )
+    return draws, {
+        "r_hat_median": r_hat.median().item(),
+        "r_hat_mixed_share": (r_hat < MIXED).double().mean().item(),
+        "acceptance": float(np.mean([part.acceptance.item() for part in parts])),
+    }
+
+
+def _against_prior(density: PiecewiseLinearDensity, draws: Tensor) -> Found:
+    """The prior's curves, some draws of the aggregated posterior, and how far they are apart."""
+    stored = draws[:: -(-len(draws) // STORED)]
+    flat = stored.flatten(0, 2)
+    count = draws.shape[-1]
+    ends = density.icdf(torch.tensor([TAIL, 1 - TAIL]).to(density.nodes)[:, None].expand(-1, count))
+    ends = ends.cpu()
+    low, high = torch.minimum(ends[0], flat.amin(0)), torch.maximum(ends[1], flat.amax(0))
+    steps = torch.linspace(0, 1, CURVE_POINTS)[:, None]
+    points = (low + (high - low) * steps).clamp(*density.nodes[[0, -1]].tolist())
+    curves = density.log_prob(points.to(density.nodes)).exp().detach().cpu()
+    with_prior, between_chains = [], []
+    for q in range(count):
+        own = flat[:, q].numpy()
+
+        def prior_cdf(z, q=q) -> np.ndarray:
+            columns = torch.as_tensor(z).to(density.nodes)[:, None].expand(-1, count)
+            return density.cdf(columns)[:, q].cpu().numpy()
+
+        with_prior.append(float(kstest(own, prior_cdf, method="asymp").statistic))
+        halves = [stored[:, chain, :, q].flatten().numpy() for chain in (0, -1)]
+        between_chains.append(float(ks_2samp(*halves, method="asymp").statistic))
+    arrays = {
+        "points": points.T.numpy(),
+        "prior": curves.T.numpy(),
+        "posterior_draws": stored.flatten(0, 1).numpy(),
+    }
+    return arrays, {"ks_prior": with_prior, "ks_chains": between_chains}
+
+
+def _classes(draws: Tensor, labels: np.ndarray) -> Found:
+    """Labels of the images, and the share of the posterior means' variance between classes."""
+    if not len(labels):
+        return {}, {}
+    means = draws.double().mean(dim=(0, 1)).numpy()
+    count = len(np.unique(labels))
+    chance = (count - 1) / (len(labels) - 1)
+    found = {"eta_squared": eta_squared(means, labels).tolist(), "eta_squared_chance": chance}
+    return {"labels": labels}, found
+
+
+@torch.no_grad()
+def _formulas(model: KAEM) -> Found:
+    """log pi/pi_0 of each latent of the prior, which is f_qp up to a constant with the univariate
+    prior, and a formula for it; weighted by the density pi."""
+    prior = model.prior
+    marginals = prior.marginals()
+    reference = prior.reference(prior.nodes)
+    if reference.ndim == 3 and prior.event_shape == (prior.q,):  # of a mixture: the mixture's
+        reference = torch.logsumexp(reference + prior.log_weights().unsqueeze(-1), dim=1)
+    log_density = marginals.log_density.double()
+    ratio = (log_density - reference.double()).flatten(0, -2).cpu().numpy()
+    weights = log_density.exp().flatten(0, -2).cpu().numpy()
+    z = prior.nodes.double().cpu().numpy()
+    fits = [fit_formula(z, *row) for row in zip(ratio, weights, strict=True)]
+    places = np.ndindex(*prior.event_shape)
+    rows = [
+        {
+            "latent": list(place),
+            "form": fit.form,
+            "formula": fit.formula,
+            "error": fit.error,
+            "relative_error": fit.relative_error,
+        }
+        for place, fit in zip(places, fits, strict=True)
+    ]
+    curves = np.stack([fit.curve for fit in fits])
+    arrays = {"nodes": z, "log_ratio": ratio, "fitted": curves, "node_density": weights}
+    return arrays, {"formulas": rows}
+
+
+@torch.no_grad()
+def _traversals(
+    model: KAEM, density: PiecewiseLinearDensity, order: Tensor, settings: dict, random
+) -> dict[str, np.ndarray]:
+    """Images along icdf(u) of the latents `order`, all others held at a prior draw.
+
+    Returns:
+        "moved": (m,), the latents; "quantiles": (k,), "positions": (m, k), where they are moved
+        to; "bases": (b, q), the draws; "base_images": (b, C, H, W); "images": (b, m, k, C, H, W).
+    """
+    bases = density.sample(settings["bases"], random)
+    u = torch.linspace(LOWEST, HIGHEST, settings["positions"]).to(density.nodes)
+    positions = density.icdf(u[:, None].expand(-1, bases.shape[1]))[:, order]
+    rows = bases[:, None, None].repeat(1, len(order), len(u), 1)
+    for place, q in enumerate(order.tolist()):
+        rows[:, place, :, q] = positions[:, place]
+    images = torch.cat([model.generator(part) for part in rows.flatten(0, 2).split(BATCH_SIZE)])
+    found = {
+        "moved": order,
+        "bases": bases,
+        "base_images": to_uint8(model.generator(bases)),
+        "quantiles": u,
+        "positions": positions.T,
+        "images": to_uint8(images).unflatten(0, rows.shape[:3]),
+    }
+    return {name: value.cpu().numpy() for name, value in found.items()}

@@ -1,0 +1,151 @@
+"""A posterior with two modes: a population of temperatures against Langevin dynamics alone.
+
+One latent, a standard normal prior, and one datum of the model x = |z| + 0.3 z + noise, the kink
+rounded off: a z on either side of 0 explains it, and the barrier between them is about
+x^2 / (2 sigma^2) nats high. The nearer one has the larger share, while the prior's draws fall on
+either side alike: a chain that stays where it began has the wrong masses. The truth is a sum over a
+grid.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.base.seeding import generator
+from kaem import KAEM, MixturePrior
+from kaem.langevin import run_chains
+from kaem.posterior import Posterior
+from kaem.thermodynamic import annealed_power, power_schedule, step_sizes, sweep
+
+DOMAIN = (-4.0, 4.0)
+GRID_POINTS, BINS, SHOWN_CHAINS, SHOWN_PROGRESS = 8001, 80, 4, 101
+
+
+class _TwoModes(nn.Module):
+    """(n, 1) -> (n, 1, 1, 1)."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return ((h.square() + 0.01).sqrt() + 0.3 * h)[:, :, None, None]
+
+
+def two_mode_posterior(chains: int, settings: dict) -> Posterior:
+    """The posterior of as many copies of the settings' datum, in float64."""
+    prior = MixturePrior(1, 1, grid_size=4, reference="gaussian", domain=DOMAIN, n_nodes=400)
+    with torch.no_grad():
+        prior.functions.coefficients.zero_()
+        prior.functions.w_base.zero_()
+    model = KAEM(prior.double(), _TwoModes(), sigma=settings["sigma"])
+    return Posterior(model, torch.full((chains, 1, 1, 1), settings["datum"], dtype=torch.float64))
+
+
+@torch.no_grad()
+def power_densities(temperatures: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+    """A grid (m,) on the domain and p_t(z|x) there, (k, m), for temperatures (k,)."""
+    posterior = two_mode_posterior(1, settings)
+    grid = torch.linspace(*DOMAIN, GRID_POINTS, dtype=torch.float64)
+    likelihood = posterior.log_likelihood(grid[:, None])
+    log_density = temperatures[:, None] * likelihood + posterior.log_prior(grid[:, None])
+    density = (log_density - log_density.amax(1, keepdim=True)).exp()
+    return grid, density / torch.trapezoid(density, grid)[:, None]
+
+
+def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
+    """Run both samplers from the same prior draws with equal numbers of decoder passes.
+
+    Returns:
+        Arrays, and the "metrics" of a record of the kind "power".
+    """
+    posterior = two_mode_posterior(settings["chains"], settings)
+    temperatures = power_schedule(settings["temperatures"], settings["power_end"])
+    start = posterior.prior_draws(settings["chains"], generator("power", "start"))
+    # A sweep moves every chain `steps` times and scores each temperature once for the exchange.
+    each = settings["temperatures"] * settings["steps"] + len(temperatures)
+    alone = _langevin(posterior, start, settings, each)
+    population, swap_rates = _population(posterior, start, settings, temperatures)
+    grid, densities = power_densities(temperatures, settings)
+    right = grid >= 0
+    masses = [torch.trapezoid(d[right], grid[right]).item() for d in densities[[0, -1]]]
+    mean = torch.trapezoid(grid * densities[-1], grid).item()
+
+    edges = np.linspace(*DOMAIN, BINS + 1)
+    late = population[settings["sweeps"] // 2 :].flatten(2)
+    shares = [np.histogram(late[:, k], bins=edges, density=True)[0] for k in range(late.shape[1])]
+    traces = {"ula": alone, "population": population[:, -1]}
+    arrays = {
+        "temperatures": temperatures.numpy(),
+        "schedules": _schedules(settings),
+        "grid": grid.numpy(),
+        "densities": densities.numpy(),
+        "bin_edges": edges,
+        "histograms": np.stack(shares),
+        "passes": each * np.arange(len(alone)),
+    }
+    metrics = {
+        "passes": each * settings["sweeps"],
+        "mass_true": masses[1],
+        "mass_prior_basin": masses[0],
+        "swap_rates": swap_rates,
+    }
+    for name, trace in traces.items():
+        sides = (trace[..., 0] >= 0).double()
+        correlation = autocorrelation(trace[len(trace) // 2 :, :, 0] - mean)
+        arrays[f"mass_{name}"] = sides.mean(dim=1).numpy()
+        arrays[f"trace_{name}"] = trace[:, :SHOWN_CHAINS, 0].numpy()
+        arrays[f"autocorrelation_{name}"] = correlation.numpy()
+        final = sides[-1].mean().item()
+        metrics[f"mass_{name}"] = final
+        metrics[f"mass_{name}_error"] = (final * (1 - final) / settings["chains"]) ** 0.5
+        metrics[f"autocorrelation_{name}"] = correlation[-1].item()
+    return arrays, metrics
+
+
+def autocorrelation(centred: Tensor) -> Tensor:
+    """Over chains (steps, n) of known mean zero, at the lags 0 to steps/2: (lags,).
+
+    The mean is the truth's and not the chain's own: a chain that never leaves its mode does not
+    look as if it mixed.
+    """
+    lags = range(len(centred) // 2 + 1)
+    products = [(centred[: len(centred) - lag] * centred[lag:]).mean() for lag in lags]
+    return torch.stack(products) / products[0]
+
+
+def _langevin(posterior: Posterior, z: Tensor, settings: dict, each: int) -> Tensor:
+    """z at the start and after every `each` steps, (sweeps + 1, n, 1)."""
+    random, found = generator("power", "ula"), [z]
+    for _ in range(settings["sweeps"]):
+        z, _ = run_chains(
+            posterior, z, steps=each, step_size=settings["step_size"], generator=random
+        )
+        found.append(z)
+    return torch.stack(found)
+
+
+def _population(
+    posterior: Posterior, start: Tensor, settings: dict, temperatures: Tensor
+) -> tuple[Tensor, list[float]]:
+    """Chains at t_1..t_N, (sweeps + 1, N, n, 1), and the mean acceptance across each gap."""
+    random = generator("power", "population")
+    sizes = step_sizes(temperatures[1:], settings["step_size"], settings["prior_step_size"])
+    z = start.expand(settings["temperatures"], -1, -1)
+    found, rates = [z], []
+    for number in range(settings["sweeps"]):
+        z, info = sweep(
+            posterior,
+            z,
+            temperatures,
+            steps=settings["steps"],
+            step_size=sizes,
+            parity=number,
+            generator=random,
+        )
+        found.append(z)
+        rates.append(info.swap_acceptance)
+    return torch.stack(found), torch.stack(rates).mean(dim=0).tolist()
+
+
+def _schedules(settings: dict) -> np.ndarray:
+    """The temperatures over a training that anneals the power, (m, N + 1)."""
+    start, end = settings["power_start"], settings["power_end"]
+    powers = [annealed_power(start, end, s) for s in np.linspace(0, 1, SHOWN_PROGRESS)]
+    return np.stack([power_schedule(settings["temperatures"], p).numpy() for p in powers])

@@ -1,0 +1,223 @@
+"""What a run needs before it starts: data, weights, disk space, GPU memory.
+
+All that is missing is said in one message, each with its size and the way to get it.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from benchmark.base import paths
+from benchmark.base.devices import use_device
+from benchmark.base.errors import BenchmarkError, DataError
+from benchmark.base.files import write_json
+from benchmark.config.config import Config
+from benchmark.config.registry import build
+from benchmark.data.dataset import Dataset, load_dataset, mend_cache
+from benchmark.data.distributions import find_source
+from benchmark.data.prepared import prepared_name
+from benchmark.evaluation.inception import fetch_weights, find_weights
+from benchmark.training.memory import training_bytes
+
+GPU_RESERVE = 2**30  # bytes: the CUDA context, cuDNN's workspace, fragments
+
+
+def check_all(config: Config) -> list[str]:
+    """Fetch what is missing, check everything, and prepare the datasets.
+
+    Returns:
+        One line per thing that is ready, or that the run does without.
+
+    Raises:
+        DataError: all that is wrong or missing, in one message.
+    """
+    problems = _data_problems(config) + _model_problems(config)
+    problems += _disk_problems(config) + _gpu_problems(config)
+    notices, wrong = _inception(config)
+    problems += wrong
+    ready = []
+    for dataset in [] if problems else config.datasets:
+        try:
+            ready.append(_summary(_prepared(config, dataset)))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems + notices))
+    return ready + notices
+
+
+def check_dataset(config: Config, dataset: str) -> str:
+    """Fetch, check and prepare one dataset and write its summary; returns a line about it."""
+    prepared = _prepared(config, dataset)
+    counts = {split: len(images) for split, images in prepared.images.items()}
+    write_json(
+        paths.fill(paths.DATA, config.run, dataset=dataset),
+        {
+            "dataset": dataset,
+            "image_shape": prepared.image_shape,
+            "counts": counts,
+            "digests": prepared.digests,
+        },
+    )
+    return _summary(prepared)
+
+
+def _summary(dataset: Dataset) -> str:
+    counts = ", ".join(f"{len(images)} {split}" for split, images in dataset.images.items())
+    return f"{dataset.name}: ready, {counts}"
+
+
+def _prepared(config: Config, dataset: str) -> Dataset:
+    facts, root = config.facts(dataset), paths.data_root(config.data_root)
+    cache = paths.cache_root(config.data_root)
+    find_source(facts, root, download=True)
+    mend_cache(facts, root, cache)
+    return load_dataset(facts, root, cache)
+
+
+def _data_problems(config: Config) -> list[str]:
+    problems = []
+    for dataset in config.datasets:
+        try:
+            find_source(config.facts(dataset), paths.data_root(config.data_root), download=True)
+        except DataError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _inception(config: Config) -> tuple[list[str], list[str]]:
+    """(what the run does without, what is wrong) of the Inception weights that it asks for."""
+    root, notices = paths.data_root(config.data_root), []
+    for sha256 in {config.inception_sha256(dataset) for dataset in config.datasets} - {None}:
+        try:
+            found = find_weights(root, sha256)
+        except DataError as error:
+            return notices, [str(error)]
+        if found is None:
+            try:
+                fetch_weights(root, sha256)
+            except DataError as error:
+                notices.append(str(error))
+    return notices, []
+
+
+def _disk_problems(config: Config) -> list[str]:
+    """Where there is less room than the prepared data and the results will take."""
+    cache, results = paths.cache_root(config.data_root), Path(paths.fill(paths.RUN, config.run))
+    needed: dict[int, tuple[Path, int]] = {}
+    for folder, size in ((cache, _cache_bytes(config)), (results, _result_bytes(config))):
+        existing = _existing(folder)
+        device = existing.stat().st_dev
+        needed[device] = (existing, needed.get(device, (existing, 0))[1] + size)
+    problems = []
+    for folder, size in needed.values():
+        free = shutil.disk_usage(folder).free
+        if free < size:
+            problems.append(
+                f"disk: about {_gb(size)} are needed in {folder} and {_gb(free)} are free\n"
+                "  Make room, or name other folders: KAEM_CACHE_ROOT for prepared data, "
+                "`snakemake --directory` for results."
+            )
+    return problems
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _cache_bytes(config: Config) -> int:
+    """Of datasets that are not prepared yet, twice: in the order of the source and in splits."""
+    total = 0
+    for dataset in config.datasets:
+        facts = config.facts(dataset)
+        try:
+            name = prepared_name(facts, find_source(facts, paths.data_root(config.data_root)))
+        except DataError:  # said elsewhere
+            name = ""
+        if not name or not (paths.cache_root(config.data_root) / name).is_dir():
+            total += 2 * facts.cache_bytes
+    return total
+
+
+def _result_bytes(config: Config) -> int:
+    """Weights and drawn images of all jobs, were none there; compressed images take less."""
+    total = 0
+    for dataset in config.datasets:
+        channels, height, width = config.facts(dataset).image_shape
+        images = max(config.resolved(dataset)["evaluation"]["references"].values())
+        drawn = images * channels * height * width * (len(config.evaluated_models) + 1)
+        weights = sum(
+            value.numel() * value.element_size()
+            for _, model in _fresh_models(config, dataset)
+            for value in model.state_dict().values()
+        )
+        total += len(config.seeds) * (drawn + weights)
+    return total
+
+
+def _model_problems(config: Config) -> list[str]:
+    """Models that cannot be built for a dataset, such as for image sides that they cannot halve, or
+    whose likelihood takes more passes than the configuration has for it."""
+    problems = []
+    for dataset in config.datasets:
+        wanted = config.resolved(dataset)["evaluation"].get("likelihood", {}).get("passes")
+        for model in config.trained_models:
+            try:
+                fewest = getattr(_fresh(config, dataset, model), "fewest_passes", 0)
+            except ValueError as error:
+                problems.append(f"{dataset} · {model}: {error}")
+                continue
+            if wanted is not None and wanted < fewest:
+                problems.append(
+                    f"{dataset} · {model}: evaluation.likelihood.passes is {wanted}; an estimate "
+                    f"of its likelihood takes at least {fewest}"
+                )
+    return problems
+
+
+def _fresh_models(config: Config, dataset: str) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The models that can be built, untrained."""
+    for model in config.trained_models:
+        with suppress(ValueError):  # said elsewhere
+            yield model, _fresh(config, dataset, model)
+
+
+def _fresh(config: Config, dataset: str, model: str) -> torch.nn.Module:
+    job = config.training_job(dataset, model)
+    shape = config.facts(dataset).image_shape
+    return build(job.settings["architecture"], job.settings["model"], shape)
+
+
+def _gpu_problems(config: Config) -> list[str]:
+    """Trainings that the GPU is too small for, by `benchmark.training.memory`'s estimate."""
+    try:
+        device = use_device(config.device, config.threads)
+    except BenchmarkError as error:
+        return [str(error)]
+    if device.type != "cuda":
+        return []
+    _, total = torch.cuda.mem_get_info(device)
+    problems = []
+    for dataset in config.datasets:
+        for model, fresh in _fresh_models(config, dataset):
+            job = config.training_job(dataset, model)
+            size = job.settings["training"]["batch_size"]
+            shape = config.facts(dataset).image_shape
+            needed = GPU_RESERVE + training_bytes(fresh, shape, size)
+            if needed > total:
+                problems.append(
+                    f"GPU memory: {dataset} · {model} needs about {_gb(needed)} to train on "
+                    f"batches of {size}, the GPU has {_gb(total)}\n"
+                    "  Lower its training.batch_size, or use a larger GPU."
+                )
+    return problems
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,152 @@
+"""All that timing records say of models: their times in every mode, and what they depend on."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from benchmark.base.errors import TimingError
+from benchmark.base.progress import training_progress
+from benchmark.timing.alone import Watch, is_disturbed, reserved
+from benchmark.timing.gpu import gpu_state
+from benchmark.timing.sampling import PARTS, flops_per_image, set_mode, time_sampling, time_updates
+from benchmark.timing.series import Call, Limits
+from benchmark.training.train import parameter_count
+
+Updates = dict[str, tuple[int, Callable[[], Call] | None]]
+"""Entry -> the batch of its training, and what builds the call that makes an update; None where
+the dataset cannot be read."""
+
+
+@dataclass
+class Speed:
+    """Of one model.
+
+    Attributes:
+        size: {"nfe", "parameters", "flops_per_image"}; empty until it is known.
+        rows: `sampling` of its timing record.
+        update: `update` of its timing record; None for an entry without a training of its own.
+        seconds: that measuring it took, loading included.
+    """
+
+    size: dict = field(default_factory=dict)
+    rows: list[dict] = field(default_factory=list)
+    update: dict | None = None
+    seconds: float = 0.0
+
+
+def measure_speed(
+    load: Callable[[str], torch.nn.Module],
+    entries: list[str],
+    settings: dict,
+    device: torch.device,
+    title: str,
+    updates: Updates | None = None,
+) -> dict[str, tuple[dict, float]]:
+    """Time the sampling of several entries, and the updates of their trainings, in turns.
+
+    Compiled models are timed one after the other: a graph keeps its memory, and the compiler knows
+    only a few variants of a function, which several models share.
+
+    Args:
+        load: builds an entry's model on the device, anew for each mode.
+        settings: `timing` of the configuration.
+        title: of the progress that is shown.
+        updates: of the entries whose training is to be timed as well.
+
+    Returns:
+        Entry -> the metrics of its timing record, but for "trained", and the seconds it took.
+
+    Raises:
+        TimingError: the device has none of the modes; or other work went on meanwhile, and
+            `disturbed` is "refuse".
+    """
+    groups = list(_groups(settings["modes"], entries, device))
+    if not groups:
+        raise TimingError(
+            f"none of the modes {', '.join(settings['modes'])} runs on a {device.type}"
+        )
+    limits = Limits(*(settings[name] for name in ("warmup", "repetitions", "seconds")))
+    sizes, longest = settings["batch_sizes"], settings["longest_call"]
+    total, done = len(groups) * len(PARTS) * len(sizes) + 1, 0
+    # Plain lines, printed between timed calls: a live bar would be drawn during them.
+    with reserved(device), training_progress(title, total, "lines") as report:
+        speeds = {entry: Speed() for entry in entries}
+        watch = Watch(device, refuse=settings["disturbed"] == "refuse")
+        for mode, group in groups:
+            if mode != "eager":  # imports the compiler, for seconds
+                torch.compiler.reset()
+            models = {entry: _loaded(load, entry, mode, speeds[entry], device) for entry in group}
+            for rows in time_sampling(
+                models, device, mode=mode, batch_sizes=sizes, longest_call=longest, limits=limits
+            ):
+                for entry, (row, seconds) in rows.items():
+                    speeds[entry].rows.append(row)
+                    speeds[entry].seconds += seconds
+                watch.look()
+                done += 1
+                report(done, {})
+            del models
+        _time_updates(updates or {}, speeds, device, limits, watch)
+        report(total, {})
+        watch.look(after=1.0)
+        state = gpu_state(device)
+    shared = {
+        "session": secrets.token_hex(8),
+        "others": watch.worst,
+        "disturbed": is_disturbed(watch.worst),
+        "gpu_state": state,
+    }
+    return {
+        entry: (
+            shared
+            | speed.size
+            | {"sampling": speed.rows}
+            | ({"update": speed.update} if speed.update else {}),
+            speed.seconds,
+        )
+        for entry, speed in speeds.items()
+    }
+
+
+def _time_updates(
+    updates: Updates, speeds: dict[str, Speed], device: torch.device, limits: Limits, watch: Watch
+) -> None:
+    """Note what an update of each training takes."""
+    for entry, (batch, build) in updates.items():
+        speeds[entry].update = {"batch_size": batch}
+        if build is None:
+            speeds[entry].update["left_out"] = "the dataset cannot be read"
+    builds = {entry: build for entry, (_, build) in updates.items() if build is not None}
+    for entry, (row, seconds) in time_updates(builds, device, limits, watch.look).items():
+        speeds[entry].update |= row
+        speeds[entry].seconds += seconds
+
+
+def _groups(
+    modes: list[str], entries: list[str], device: torch.device
+) -> Iterator[tuple[str, list[str]]]:
+    """The modes that the device has, and which entries take turns in each."""
+    for mode in modes:
+        if mode == "eager":
+            yield mode, entries
+        elif mode == "compiled" or device.type == "cuda":
+            yield from ((mode, [entry]) for entry in entries)
+
+
+def _loaded(
+    load: Callable, entry: str, mode: str, speed: Speed, device: torch.device
+) -> torch.nn.Module:
+    """An entry's model in a mode; the first time its size is noted, which no mode changes."""
+    start = time.perf_counter()
+    model = load(entry)
+    speed.size = speed.size or {
+        "nfe": model.nfe,
+        "parameters": parameter_count(model),
+        "flops_per_image": flops_per_image(model, device),
+    }
+    set_mode(model, mode)
+    speed.seconds += time.perf_counter() - start
+    return model

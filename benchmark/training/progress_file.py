@@ -1,0 +1,143 @@
+"""What a training says of itself while it runs, in `progress.json` beside its checkpoints.
+
+Written by the training and read by `python -m benchmark status`; this module imports no torch.
+"""
+
+import math
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+from filelock import FileLock, Timeout
+
+from benchmark.base.files import write_json
+from benchmark.base.foreign import parse_json, read_text
+from benchmark.base.schema import load_schema, strict_validator
+
+PROGRESS, LOCK = "progress.json", "lock"
+SILENT = 60.0  # seconds without a word, which mean death where the lock tells nothing
+LARGEST = 1 << 16  # bytes; what is larger is not what `write_progress` wrote
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk.
+
+    Attributes:
+        update: after which it was taken.
+        written: Unix time in seconds.
+    """
+
+    update: int
+    written: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        update, updates: done, and to be done in all.
+        rate: updates per second since this process began; None before there is one.
+        pid, host: the process that wrote it.
+        written: Unix time in seconds.
+        checkpoint: the last one; None before there is one.
+        values: the latest of the loss and whatever else is logged.
+    """
+
+    update: int
+    updates: int
+    rate: float | None
+    pid: int
+    host: str
+    written: float
+    checkpoint: Checkpoint | None
+    values: dict[str, float]
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the present rate; None where there is none."""
+        return (self.updates - self.update) / self.rate if self.rate else None
+
+
+def write_progress(
+    folder: str | Path,
+    *,
+    update: int,
+    updates: int,
+    rate: float | None,
+    values: dict[str, float],
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Write `folder`/progress.json, atomically, in the name of this process and at this time.
+
+    What is not finite is left out: JSON has no such numbers.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    write_json(
+        Path(folder) / PROGRESS,
+        {
+            "update": update,
+            "updates": updates,
+            "rate": rate if rate is not None and math.isfinite(rate) else None,
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "written": time.time(),
+            "checkpoint": checkpoint and asdict(checkpoint),
+            "values": {name: value for name, value in values.items() if math.isfinite(value)},
+        },
+    )
+
+
+def read_progress(folder: str | Path) -> Progress | None:
+    """What `write_progress` wrote there; None where nothing did, and for a damaged file."""
+    try:
+        found = parse_json(read_text(Path(folder) / PROGRESS, LARGEST))
+    except (OSError, ValueError):
+        return None
+    if not _validator().is_valid(found) or found["update"] > found["updates"]:
+        return None
+    checkpoint = found.pop("checkpoint")
+    return Progress(checkpoint=checkpoint and Checkpoint(**checkpoint), **found)
+
+
+def is_alive(folder: str | Path, progress: Progress | None, now: float) -> bool:
+    """Whether a process trains there: it holds the lock, or, where that cannot be told from here,
+    it has written within the last minute.
+
+    A free lock is taken for an instant: a training that begins should try for a second before it
+    believes that another one holds it.
+
+    Args:
+        progress: what `read_progress` returned.
+        now: Unix time in seconds.
+    """
+    if progress is None or progress.host == platform.node():  # locks may not reach other machines
+        locked = _is_locked(Path(folder) / LOCK)
+        if locked is not None:
+            return locked
+    return progress is not None and abs(now - progress.written) < SILENT
+
+
+def _is_locked(path: Path) -> bool | None:
+    """None where this user may not lock it."""
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return None
+
+
+@cache
+def _validator() -> jsonschema.protocols.Validator:
+    return strict_validator(load_schema("progress"))

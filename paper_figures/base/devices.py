@@ -1,0 +1,35 @@
+"""What was measured of devices alone, with no configuration: by `make bench` and `make scaling`."""
+
+from pathlib import Path
+
+from benchmark.base import paths
+from benchmark.base.devices import DEVICE_LABELS
+from benchmark.base.errors import RecordError
+from benchmark.base.foreign import parse_json, read_text
+from paper_figures.base.frames import hardware
+
+
+def read_by_device(run: str) -> dict[str, dict]:
+    """Device -> what the command `make <run>` wrote.
+
+    Raises:
+        RecordError: nothing was measured, or a file is damaged.
+    """
+    found = {}
+    for device in DEVICE_LABELS:
+        path = Path(paths.fill(paths.BENCH, run, name=f"{device}.json"))
+        if path.exists():
+            try:
+                found[device] = parse_json(read_text(path))
+            except ValueError as error:
+                raise RecordError(f"{path}: is not valid JSON: {error}") from error
+    if not found:
+        raise RecordError(
+            f"{paths.fill(paths.RUN, run)}: nothing was measured there\n  Run `make {run}` first."
+        )
+    return found
+
+
+def machine_notes(records: dict[str, dict]) -> list[str]:
+    """A line about the machine of each device's record."""
+    return [f"{DEVICE_LABELS[device]}: {hardware(record)}." for device, record in records.items()]

@@ -1,0 +1,122 @@
+"""Page `explorer.html`: drag along the learned densities and watch the decoded image change.
+
+One file that opens from the disk. The images were decoded by `python -m benchmark inspect`; the
+page shows them and computes nothing.
+"""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.base import paths
+from benchmark.base.errors import BenchmarkError, MissingError
+from benchmark.base.files import atomic
+from benchmark.config.config import Config
+from paper_figures.base.frames import inspected_models, inspection
+from paper_figures.base.style import dataset_label, model_colours, model_label, tiled
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+PLACEHOLDER = "{{ data }}"
+LARGEST = 5_000_000  # bytes
+CURVE_POINTS, BINS = 80, 40
+
+
+def render(config: Config) -> None:
+    """Write the page, with as many of the prior draws as fit into it.
+
+    Raises:
+        BenchmarkError: no KAEM entry, none of them inspected, or too much for one page.
+    """
+    if not config.inspected_models:
+        raise BenchmarkError(f"{config.run}: no entry of the configuration is a KAEM to explore")
+    found, missing = {}, []
+    for dataset in config.datasets:
+        try:
+            models = inspected_models(config, dataset)
+        except MissingError as error:
+            missing.append(error)
+        else:
+            found[dataset] = {model: inspection(config, dataset, model) for model in models}
+    if not found:
+        raise missing[0]
+    most = max(len(arrays["bases"]) for each in found.values() for _, arrays in each.values())
+    for bases in range(most, 0, -1):
+        page = _page(config, found, bases)
+        if len(page) <= LARGEST:
+            break
+    else:
+        raise BenchmarkError(
+            f"{config.run}: the explorer would be larger than {LARGEST / 1e6:.0f} MB with a single "
+            "prior draw\n  Choose fewer datasets: --set datasets=[NAME]"
+        )
+    with atomic(paths.fill(paths.EXPLORER, config.run)) as temporary:
+        temporary.write_bytes(page)
+
+
+def _page(config: Config, found: dict, bases: int) -> bytes:
+    datasets = [
+        {
+            "title": dataset_label(config, dataset),
+            "models": [
+                _model(config, model, *inspected, bases) for model, inspected in models.items()
+            ],
+        }
+        for dataset, models in found.items()
+    ]
+    # "</script>" inside a text would end the script that holds it, "<!--" would let it go on.
+    data = json.dumps({"run": config.run, "datasets": datasets}).replace("<", "\\u003c")
+    return TEMPLATE.read_text().replace(PLACEHOLDER, data).encode()
+
+
+def _model(config: Config, model: str, metrics: dict, arrays: dict, bases: int) -> dict:
+    moved = arrays["moved"]
+    height, width = arrays["images"].shape[-2:]
+    univariate = config.architecture(model).endswith("univariate")
+    return {
+        "label": model_label(config, model),
+        "colour": "#" + "".join(f"{round(255 * c):02x}" for c in model_colours(config)[model]),
+        "symbol": "h" if univariate else "z",
+        "latents": [_latent(metrics, arrays, m, int(q)) for m, q in enumerate(moved)],
+        "bases": _rounded(arrays["bases"][:bases, moved]),
+        "size": [width, height],
+        "sprite": _sprite(arrays["images"][:bases], arrays["base_images"][:bases]),
+    }
+
+
+def _latent(metrics: dict, arrays: dict, m: int, q: int) -> dict:
+    points = arrays["points"][q]
+    edges = np.linspace(points[0], points[-1], BINS + 1)
+    posterior, _ = np.histogram(arrays["posterior_draws"][..., q], bins=edges, density=True)
+    z = np.linspace(points[0], points[-1], CURVE_POINTS)
+    return {
+        "q": q + 1,
+        "share": round(metrics["sobol_total"][q], 4),
+        "range": _rounded(points[[0, -1]]),
+        "prior": _rounded(np.interp(z, points, arrays["prior"][q])),
+        "posterior": _rounded(posterior),
+        "positions": _rounded(arrays["positions"][m]),
+    } | _formula(metrics, q)
+
+
+def _formula(metrics: dict, q: int) -> dict:
+    """The formula of a mixture's latent; with the univariate prior there are several in a sum."""
+    rows = [row for row in metrics["formulas"] if row["latent"] == [q]]
+    return {"formula": rows[0]["formula"], "error": rows[0]["relative_error"]} if rows else {}
+
+
+def _sprite(images: np.ndarray, base_images: np.ndarray) -> str:
+    """A PNG as text: a row per draw and latent with its positions; then the draws themselves."""
+    last = np.zeros_like(images[0, :1])
+    last[0, : len(base_images)] = base_images
+    picture = tiled(np.concatenate([*images, last]), gap=0)
+    held = io.BytesIO()
+    Image.fromarray(picture).save(held, "PNG", optimize=True)
+    return base64.b64encode(held.getvalue()).decode()
+
+
+def _rounded(values: np.ndarray) -> list:
+    return np.round(values.astype(float), 4).tolist()

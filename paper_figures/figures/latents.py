@@ -1,0 +1,123 @@
+"""Figures `latents_<dataset>_<model>`: which latents matter, what they tell, and their formulas."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from benchmark.config.config import Config
+from paper_figures.base.frames import inspected_models, inspection
+from paper_figures.base.style import (
+    FULL,
+    dataset_label,
+    latent_symbol,
+    model_colours,
+    model_label,
+    save_figure,
+    use_style,
+)
+
+FORMULAS = 4  # panels
+MOST_BARS = 24
+SEEN = 1e-3  # of the largest density: below, a curve is drawn in grey
+
+
+def render(config: Config, dataset: str) -> None:
+    """One figure for each KAEM entry that was inspected, first seed."""
+    use_style()
+    for model in inspected_models(config, dataset):
+        _draw(config, dataset, model)
+
+
+def _draw(config: Config, dataset: str, model: str) -> None:
+    found, arrays = inspection(config, dataset, model)
+    colour = model_colours(config)[model]
+    order = np.argsort(found["sobol_total"])[::-1][:MOST_BARS]
+    figure = plt.figure(figsize=(FULL, 4.5))
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+    sobol, classes, densities = top.subplots(1, 3)
+    _sobol(sobol, found, order, colour)
+    if "eta_squared" in found:
+        _classes(classes, found, order, colour)
+        _class_densities(densities, found, arrays, latent_symbol(config, model))
+    else:
+        for axis in (classes, densities):
+            axis.set_axis_off()
+        classes.text(0.5, 0.5, "no labels", ha="center", va="center", color="0.4")
+    axes = bottom.subplots(1, FORMULAS, squeeze=False)[0]
+    for axis, row in zip(axes, _shown_formulas(found, order), strict=False):
+        _formula(axis, found["formulas"][row], arrays, row, colour)
+    for axis in axes[len(_shown_formulas(found, order)) :]:
+        axis.set_axis_off()
+    axes[0].set_ylabel(r"$\log\, \pi / \pi_0$, nats")
+    figure.suptitle(f"{dataset_label(config, dataset)}, {model_label(config, model)}: latents")
+    save_figure(figure, config, f"latents_{dataset}_{model}")
+    plt.close(figure)
+
+
+def _sobol(axis, found: dict, order: np.ndarray, colour) -> None:
+    total, error = (np.array(found[f"sobol_{name}"]) for name in ("total", "error"))
+    places = np.arange(len(order))
+    axis.bar(places, total[order], yerr=2 * error[order], color=colour, error_kw={"lw": 0.8})
+    _number(axis, order)
+    axis.set_ylabel("total Sobol index")
+    axis.set_title(f"decoded variance (sum {total.sum():.2f})", fontsize="small")
+
+
+def _classes(axis, found: dict, order: np.ndarray, colour) -> None:
+    places = np.arange(len(order))
+    axis.bar(places, np.array(found["eta_squared"])[order], color=colour)
+    axis.axhline(found["eta_squared_chance"], color="black", lw=0.9, ls="--", label="chance")
+    axis.legend(fontsize="x-small", loc="upper right")
+    axis.set_ylim(0, 1.2 * max(found["eta_squared"]))  # room for the legend
+    _number(axis, order)
+    axis.set_ylabel(r"$\eta^2$")
+    axis.set_title("posterior means between classes", fontsize="small")
+
+
+def _number(axis, order: np.ndarray) -> None:
+    size = "x-small" if len(order) <= 10 else "xx-small"
+    axis.set_xticks(np.arange(len(order)), order + 1, fontsize=size)
+    axis.tick_params(axis="x", length=0)
+    axis.set_xlabel("latent $q$")
+
+
+def _class_densities(axis, found: dict, arrays: dict, symbol: str) -> None:
+    """The posterior draws of each class, of the latent that tells most about it."""
+    q = int(np.argmax(found["eta_squared"]))
+    draws, labels = arrays["posterior_draws"][..., q], arrays["labels"]
+    names = np.unique(labels)
+    for name, colour in zip(names, sns.color_palette("husl", len(names)), strict=True):
+        own = draws[:, labels == name].ravel()
+        if own.std() > 0:
+            sns.kdeplot(x=own, ax=axis, color=colour, lw=1, cut=0, label=str(name))
+    axis.set(yticks=[], ylabel="", xlabel=f"{symbol}, $q = {q + 1}$")
+    axis.set_title("posterior draws by class", fontsize="small")
+    axis.legend(
+        fontsize="xx-small", handlelength=0.6, ncols=5, columnspacing=0.5, loc="upper center"
+    )
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high * 1.35)  # room for the legend
+
+
+def _shown_formulas(found: dict, order: np.ndarray) -> list[int]:
+    """Rows of the latents that matter most; with the univariate prior, all z_qp of their sums."""
+    latents = [row["latent"] for row in found["formulas"]]
+    rows = [k for q in order for k, latent in enumerate(latents) if latent[0] == q]
+    return rows[:FORMULAS]
+
+
+def _formula(axis, formula: dict, arrays: dict, row: int, colour) -> None:
+    z, density = arrays["nodes"], arrays["node_density"][row]
+    values, fitted = (arrays[name][row] for name in ("log_ratio", "fitted"))
+    seen = density > SEEN * density.max()
+    axis.plot(z, np.where(seen, values, np.nan), color=colour, lw=2)
+    axis.plot(z, np.where(seen, fitted, np.nan), color="black", lw=0.9, ls="--")
+    place = ",".join(str(number + 1) for number in formula["latent"])
+    axis.set_title(
+        f"$z_{{{place}}}$: {formula['form']}, error {formula['relative_error']:.0%}\n"
+        + textwrap.fill(formula["formula"], 25),
+        fontsize=6.5,
+    )
+    axis.set_xlabel("$z$")

@@ -1,0 +1,60 @@
+"""Figures `posterior_<dataset>_<model>`: each latent's prior against the aggregated posterior."""
+
+import matplotlib.pyplot as plt
+
+from benchmark.config.config import Config
+from paper_figures.base import style
+from paper_figures.base.frames import inspected_models, inspection
+from paper_figures.base.style import (
+    dataset_label,
+    latent_panels,
+    latent_symbol,
+    model_colours,
+    model_label,
+    save_figure,
+    use_style,
+)
+
+BINS = 40
+
+
+def render(config: Config, dataset: str) -> None:
+    """One figure for each KAEM entry that was inspected, first seed."""
+    use_style()
+    for model in inspected_models(config, dataset):
+        _draw(config, dataset, model)
+
+
+def _draw(config: Config, dataset: str, model: str) -> None:
+    found, arrays = inspection(config, dataset, model)
+    draws = arrays["posterior_draws"]
+    count = draws.shape[-1]
+    figure, axes = latent_panels(count, height=1.25)
+    for q, axis in enumerate(axes):
+        points = arrays["points"][q]
+        histogram = axis.hist(
+            draws[..., q].ravel(),
+            bins=BINS,
+            range=(points[0], points[-1]),
+            density=True,
+            color="0.75",
+        )
+        curve = axis.plot(points, arrays["prior"][q], color=model_colours(config)[model])
+        axis.set_title(f"$q = {q + 1}$, KS {found['ks_prior'][q]:.2f}", fontsize="small", pad=2)
+    for axis in axes[-style.PANEL_COLUMNS :]:
+        axis.set_xlabel(latent_symbol(config, model))
+    figure.legend(
+        [curve[0], histogram[2]],
+        ["prior", f"aggregated posterior of {draws.shape[1]} images"],
+        loc="outside lower center",
+        ncols=2,
+    )
+    of = "" if len(axes) == count else f", {len(axes)} of {count} latents"
+    figure.suptitle(
+        f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior and posterior{of}\n"
+        f"KS between two sets of chains at most {max(found['ks_chains']):.2f}; R-hat below 1.1 for "
+        f"{found['r_hat_mixed_share']:.0%} of latents and images",
+        fontsize="medium",
+    )
+    save_figure(figure, config, f"posterior_{dataset}_{model}")
+    plt.close(figure)

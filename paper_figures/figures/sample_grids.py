@@ -1,0 +1,53 @@
+"""Figure `samples_<dataset>`: uncurated samples of every model beside real images."""
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmark.config.config import REAL, Config
+from paper_figures.base.frames import samples_path
+from paper_figures.base.style import FULL, dataset_label, model_label, save_figure, tiled, use_style
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE = 8  # images per side of a grid
+
+
+def render(config: Config, dataset: str) -> None:
+    """Draw the first images of the first seed of each model that has any; nothing is picked."""
+    from benchmark.evaluation.samples import (
+        open_samples,  # imports torch: no other figure is to wait for that
+    )
+
+    use_style()
+    seed = config.seeds[0]
+    paths = {
+        model: samples_path(config, dataset, model, seed)
+        for model in (REAL, *config.evaluated_models)
+    }
+    drawn = {model: path for model, path in paths.items() if path.exists()}
+    columns = min(max(len(drawn), 1), 4)
+    rows = max(-(-len(drawn) // columns), 1)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(FULL, FULL / columns * rows + 0.35), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (model, path) in zip(axes.flat, drawn.items(), strict=False):
+        images = open_samples(path, config.sampling_job(dataset, model)).first(SIDE**2)
+        axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
+        axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
+    figure.suptitle(f"{dataset_label(config, dataset)}: first {SIDE**2} samples, seed {seed}")
+    save_figure(figure, config, f"samples_{dataset}")
+    plt.close(figure)
+
+
+def mosaic(images: "Tensor", side: int, gap: int = 1) -> np.ndarray:
+    """The first side^2 images, uint8 (n, C, H, W), as one picture with white lines between."""
+    count, *shape = images.shape
+    cells = np.full((side**2, *shape), 255, np.uint8)
+    cells[:count] = images[: side**2]
+    return tiled(cells.reshape(side, side, *shape), gap)

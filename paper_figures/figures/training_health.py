@@ -1,0 +1,107 @@
+"""Figure `health_<dataset>`: how the posterior samplers of KAEM did during training."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import MaxNLocator
+
+from benchmark.config.config import Config
+from paper_figures.base.frames import histories
+from paper_figures.base.style import (
+    FULL,
+    dataset_label,
+    model_colours,
+    model_label,
+    save_figure,
+    use_style,
+)
+
+COLUMNS = 3
+# Column of the history -> title and label of the panel that all models share.
+SHARED = {
+    "ess": ("importance sampling", "effective sample size"),
+    "acceptance": ("Metropolis adjustment", "acceptance"),
+    "outside": ("Langevin proposals outside", "share of coordinates"),
+}
+
+
+def render(config: Config, dataset: str) -> None:
+    """Mean over seeds, with their range as a band; a panel of swap rates for each population.
+
+    Panels without data are left out; without any the figure says so.
+    """
+    use_style()
+    history = histories(config, dataset)
+    present = [key for key in SHARED if key in history and history[key].notna().any()]
+    swaps = [key for key in history if key.startswith("swap_")]
+    populations = [
+        model
+        for model in config.inspected_models
+        if swaps and history.loc[history["model"] == model, swaps].notna().any(axis=None)
+    ]
+    panels = len(present) + len(populations)
+    columns = 2 if panels == 4 else min(max(panels, 1), COLUMNS)
+    rows = max(-(-panels // columns), 1)
+    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 2.1 * rows + 0.6), squeeze=False)
+    flat = iter(axes.flat)
+    handles = {}
+    for key in present:
+        handles |= _shared(next(flat), config, history, key)
+    for model in populations:
+        _swaps(next(flat), config, history[history["model"] == model], model, swaps)
+    for axis in flat:
+        axis.set_axis_off()
+    if panels == 0:
+        figure.text(0.5, 0.5, "no posterior sampler was logged", ha="center", va="center")
+    else:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    figure.suptitle(f"{dataset_label(config, dataset)}: posterior sampling during training")
+    save_figure(figure, config, f"health_{dataset}")
+    plt.close(figure)
+
+
+def _shared(axis, config: Config, history: pd.DataFrame, key: str) -> dict:
+    """One line per model that has the quantity; returns label -> line."""
+    colours = model_colours(config)
+    lines = {}
+    for model in config.inspected_models:
+        own = history[history["model"] == model]
+        if own[key].notna().any():
+            _line(axis, own, key, colours[model])
+            lines[model_label(config, model)] = axis.get_lines()[-1]
+    title, label = SHARED[key]
+    if key == "ess":
+        axis.set_ylim(bottom=1)  # what one proposal alone has
+    _finish(axis, title, label)
+    return lines
+
+
+def _swaps(axis, config: Config, own: pd.DataFrame, model: str, keys: list[str]) -> None:
+    keys = [key for key in keys if own[key].notna().any()]
+    colours = sns.color_palette("flare", len(keys))
+    for number, (key, colour) in enumerate(zip(keys, colours, strict=True), 1):
+        _line(axis, own, key, colour)
+        name = f"$t_{number - 1}, t_{number}$"
+        axis.get_lines()[-1].set_label(name)
+    axis.set_ylim(0, None)
+    axis.legend(handlelength=1, fontsize="x-small", title="swaps of", title_fontsize="x-small")
+    _finish(axis, model_label(config, model), "acceptance of swaps")
+
+
+def _line(axis, own: pd.DataFrame, key: str, colour) -> None:
+    sns.lineplot(
+        data=own,
+        x="update",
+        y=key,
+        ax=axis,
+        errorbar=("pi", 100),
+        lw=1.2,
+        color=colour,
+        legend=False,
+    )
+
+
+def _finish(axis, title: str, label: str) -> None:
+    axis.set(xlabel="update", ylabel=label)
+    axis.set_title(title, fontsize="small")
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -1,0 +1,51 @@
+"""Figures `traversals_<dataset>_<model>`: images along single latents, all others held."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmark.config.config import Config
+from paper_figures.base.frames import inspected_models, inspection
+from paper_figures.base.style import (
+    FULL,
+    GAP,
+    dataset_label,
+    model_label,
+    save_figure,
+    tiled,
+    use_style,
+)
+
+
+def render(config: Config, dataset: str) -> None:
+    """One figure for each KAEM entry that was inspected, first seed and first prior draw."""
+    use_style()
+    for model in inspected_models(config, dataset):
+        _draw(config, dataset, model)
+
+
+def _draw(config: Config, dataset: str, model: str) -> None:
+    found, arrays = inspection(config, dataset, model)
+    images, moved = arrays["images"][0], arrays["moved"]  # (m, k, C, H, W), (m,)
+    picture = tiled(images)
+    rows, columns = images.shape[:2]
+    height = FULL * 0.88 * picture.shape[0] / picture.shape[1]
+    figure, axis = plt.subplots(figsize=(FULL, height + 0.75))
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    step_y, step_x = (side + GAP for side in images.shape[-2:])
+    labels = [f"$q = {q + 1}$  ({found['sobol_total'][q]:.0%})" for q in moved]
+    axis.set_yticks(step_y * np.arange(rows) + images.shape[-2] / 2, labels)
+    shown = [0, columns // 2, columns - 1]
+    axis.set_xticks(
+        [step_x * k + images.shape[-1] / 2 for k in shown],
+        [f"{quantile:.0%}" for quantile in arrays["quantiles"][shown]],
+    )
+    axis.tick_params(length=0)
+    axis.set_xlabel("quantile of the latent's prior")
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    figure.suptitle(
+        f"{dataset_label(config, dataset)}, {model_label(config, model)}: one latent moves, the "
+        "others stay at a prior draw"
+    )
+    save_figure(figure, config, f"traversals_{dataset}_{model}")
+    plt.close(figure)

@@ -1,0 +1,49 @@
+"""Table `independence`: what the independence of a KAEM's latents costs its samples."""
+
+import pandas as pd
+
+from benchmark.base.errors import MissingError
+from benchmark.config.config import Config
+from benchmark.config.jobs import INSPECTION
+from paper_figures.base.frames import independence_records, source_note
+from paper_figures.base.style import dataset_label, model_label, save_table
+
+COLUMNS = {
+    "fd_images": "Images themselves",
+    "fd_posterior": "Posterior draws",
+    "fd_shuffled": "Each latent shuffled",
+    "fd_prior": "Prior draws",
+}
+
+
+def render(config: Config) -> None:
+    """Write tables/independence.{csv,md,tex}, of the first seed; a row for what was measured.
+
+    Raises:
+        MissingError: it was measured nowhere.
+    """
+    found = independence_records(config)
+    if not len(found):
+        raise MissingError(
+            f"{config.run}: nobody asked what the independence of the latents costs\n"
+            "  It takes a dataset with classes and enough images; then run the step `inspect`."
+        )
+    cells, files = [], []
+    for row in found.to_dict("records"):
+        dataset, model = row["dataset"], row["model"]
+        cells.append(
+            {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
+            | {column: f"{row[name]:.1f}" for name, column in COLUMNS.items()}
+        )
+        files.append({column: [row["file"]] for column in COLUMNS.values()})
+    notes = [config.note] if config.note else []
+    notes += [
+        f"FD-classifier of {INSPECTION['decoded']:,} images each, fewer than in the table of "
+        "quality; lower is better. Posterior draws: one of each of so many training images, "
+        "decoded. Each latent shuffled: the same draws with every latent in an order of its own, "
+        "which keeps its density and breaks all dependence. Prior draws: independent by "
+        "construction. The first seed.",
+        *source_note(found),
+    ]
+    frame = found[["dataset", "model", *COLUMNS]]
+    save_table(frame, pd.DataFrame(cells), config, "independence", notes, files)

@@ -1,0 +1,244 @@
+"""Table `quality`: sample quality, health and training cost by dataset and model."""
+
+import re
+
+import pandas as pd
+from scipy.stats import t
+
+from benchmark.claims.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
+from benchmark.config.config import OFFICIAL_SHA256, REAL, Config
+from benchmark.records.names import METRIC, metric_name
+from paper_figures.base.frames import quality_records, select, source_note, training_records
+from paper_figures.base.style import dataset_label, model_label, save_table
+
+LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
+
+# Columns of the metrics that the text shows, and how; the csv has all of them.
+COLUMNS = {
+    "fid": ("FID ({split} {count})", ".2f"),
+    "fid_infinity": ("FID-infinity ({split} {count})", ".2f"),
+    "kid": ("KID ({split} {count})", ".4f"),
+    "fd_classifier": ("FD-classifier ({split} {count})", ".1f"),
+    "precision_classifier": ("Precision ({split} {count})", ".2f"),
+    "recall_classifier": ("Recall ({split} {count})", ".2f"),
+    "bits_per_dimension": ("Bits per dimension ({split} {count})", ".3f"),
+}
+INCEPTION = ("fid", "kid")
+ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first reference alone
+
+
+def render(config: Config) -> None:
+    """Write tables/quality.{csv,md,tex}: mean and its 95% confidence interval over seeds."""
+    quality, training = quality_records(config), training_records(config)
+    metrics = _metrics(config, quality)
+    means = means_of(config, quality)
+    values, cells, files = [], [], []
+    for dataset in config.datasets:
+        for model in (REAL, *config.evaluated_models):
+            row = {"dataset": dataset, "model": model}
+            cell = {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
+            failed = [] if model == REAL else failures(config, means, dataset, model)
+            measured = select(quality, dataset=dataset, model=model)
+            origins = {}
+            for metric in metrics:
+                chosen = measured[measured["metric"] == metric] if len(measured) else measured
+                row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
+            for metric in metrics:
+                name, label, form = _column(config, metric)
+                if label:
+                    cell[label] = _cell(row, metric, form)
+                if label and cell[label]:
+                    chosen = measured[measured["metric"] == metric]
+                    cell[label] += _marks(name, chosen["images"].min(), row, bool(failed))
+                    origins[label] = list(chosen["file"])
+            trained = select(training, dataset=dataset, model=model)
+            row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
+            row["updates"] = trained["updates"].iloc[0] if len(trained) else None
+            row["posterior"] = _posterior(trained)
+            row["health"] = _health(config, measured, model, failed)
+            cell["Health"] = row["health"]
+            cell["ESS or swap rates"] = row["posterior"]
+            cell["Updates"] = f"{row['updates']:,}" if len(trained) else ""
+            cell["Training, s"] = _cell(row, "training_seconds", ".0f")
+            # Of what was measured: a control may be sampled from fewer than were trained.
+            seen = measured if len(measured) else trained
+            cell["Seeds"] = str(seen["seed"].nunique()) if len(trained) else ""
+            if len(trained):
+                columns = ("ESS or swap rates", "Updates", "Training, s")
+                origins |= {column: list(trained["file"]) for column in columns if cell[column]}
+                origins["Seeds"] = list(seen["file"])
+            values.append(row)
+            cells.append(cell)
+            files.append(origins)
+    frame = pd.DataFrame(values).astype({"updates": "Int64"})
+    cells = pd.DataFrame(cells).fillna("")
+    if not cells["ESS or swap rates"].any():
+        cells = cells.drop(columns="ESS or swap rates")
+    save_table(frame, cells, config, "quality", _notes(config, quality, training, cells), files)
+
+
+def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
+    """What was measured, and what was asked for: FID keeps its column where it was not to be had.
+
+    In the order of the columns of the text, and of the configuration's references.
+    """
+    found = dict.fromkeys(quality["metric"]) if len(quality) else {}
+    for dataset in config.datasets:
+        if config.inception_sha256(dataset) == OFFICIAL_SHA256:
+            references = config.resolved(dataset)["evaluation"]["references"]
+            for split, count in references.items():
+                found |= dict.fromkeys(metric_name(name, split, count) for name in INCEPTION)
+    order = list(COLUMNS)
+    names = {metric: METRIC.fullmatch(metric)["name"] for metric in found}
+    return sorted(found, key=lambda m: order.index(names[m]) if names[m] in order else len(order))
+
+
+def _lacks_fid(config: Config, quality: pd.DataFrame) -> bool:
+    """Whether some images were measured without the FID that was asked for."""
+    if not len(quality):
+        return False
+    asked = {name: config.inception_sha256(name) == OFFICIAL_SHA256 for name in config.datasets}
+    wanted = quality[quality["dataset"].map(asked)]
+    found = wanted["metric"].str.match(r"fid_(train|validation|test)_")
+    jobs = [wanted[key] for key in ("dataset", "model", "seed")]
+    return not found.groupby(jobs).any().all()
+
+
+def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str]) -> str:
+    if model == REAL or not len(measured):
+        return ""
+    if failed:
+        return "FAILED: " + "; ".join(failed)
+    return "demo budget, not comparable" if config.demo else "passed"
+
+
+def _marks(name: str, images: int, row: dict, failed: bool) -> str:
+    """What the notes below the table explain."""
+    marks = ""
+    if is_distance(name) and images < FEWEST_IMAGES:
+        marks += "†"
+    if name == "bits_per_dimension" and _loose_share(row) > LOOSE_SHARE:
+        marks += "‡"
+    return marks + (" ✗" if failed else "")
+
+
+def _loose_share(row: dict) -> float:
+    shares = [v for k, v in row.items() if re.fullmatch(r"nats_low_ess_share_.*_mean", k)]
+    return max((share for share in shares if share is not None), default=0.0)
+
+
+def _posterior(training: pd.DataFrame) -> str:
+    """How the posterior sampler did at the end of training, from what was logged."""
+    means = training.filter(regex="^final_").mean() if len(training) else pd.Series(dtype=float)
+    if pd.notna(means.get("final_ess")):
+        return f"ESS {means['final_ess']:.2f}"
+    swaps = means.filter(regex="^final_swap_").dropna()
+    return "swaps " + ", ".join(f"{rate:.2f}" for rate in swaps) if len(swaps) else ""
+
+
+def _summary(name: str, values: pd.Series) -> dict:
+    """Mean, standard deviation, half the 95% t interval of the mean, and count.
+
+    The middle two from two values on; None where there are none.
+    """
+    n, several = len(values), len(values) > 1
+    return {
+        f"{name}_mean": values.mean() if n else None,
+        f"{name}_std": values.std() if several else None,
+        f"{name}_ci": t.ppf(0.975, n - 1) * values.std() / n**0.5 if several else None,
+        f"{name}_n": n,
+    }
+
+
+def _cell(row: dict, name: str, form: str) -> str:
+    mean, half = row[f"{name}_mean"], row[f"{name}_ci"]
+    if mean is None:
+        return ""
+    return f"{mean:{form}}" if half is None else f"{mean:{form}} ± {half:{form}}"
+
+
+def _column(config: Config, metric: str) -> tuple[str, str | None, str]:
+    """A metric's plain name, its column and how to write its values; no column: the csv alone."""
+    found = METRIC.fullmatch(metric)
+    name, split = found["name"], found["split"]
+    label, form = COLUMNS.get(name, (None, ""))
+    firsts = {first_reference(config, dataset) for dataset in config.datasets}
+    if name.startswith("frechet_") and "infinity" not in name:
+        label, form = f"Frechet distance, weights {name.split('_')[1]} ({{split}} {{count}})", ".2f"
+    if name in ONCE and split not in firsts:
+        label = None
+    return name, label and label.format(split=split, count=found["count"]), form
+
+
+def _notes(
+    config: Config, quality: pd.DataFrame, training: pd.DataFrame, cells: pd.DataFrame
+) -> list[str]:
+    notes = [config.note] if config.note else []
+    notes.append(
+        "Mean ± half of its 95% confidence interval over training seeds, by the t distribution; "
+        "one seed has no interval. A column's head says which real images "
+        "and how many samples were compared; train is the whole training set, what is held back "
+        "for validation included. FD-classifier is a Frechet distance over the features of a "
+        "classifier trained on the same training split, lower is better; it is not FID. Precision "
+        "and recall are the shares of samples near real images and of real images near samples, "
+        "in the same features. The real images are drawn from the training split: the floor."
+    )
+    if any(
+        "train" in config.resolved(name)["evaluation"]["references"] for name in config.datasets
+    ):
+        notes.append("Beside train the real images are no floor: it holds the same images.")
+    if _lacks_fid(config, quality):
+        notes.append(
+            "FID and KID are empty where Inception's weights were not there when the images were "
+            "measured."
+        )
+    names = {METRIC.fullmatch(metric)["name"] for metric in quality.get("metric", [])}
+    if "bits_per_dimension" in names:
+        notes.append(
+            "Bits per dimension: of the 8-bit values of so many images, lower is better. The "
+            "evidence is estimated by importance sampling, from a Laplace approximation of the "
+            "posterior for KAEM and from the encoder for VAEs, with as many decoder passes per "
+            "image, those for the approximation included. Both err towards more bits."
+        )
+    if len(training) and training.filter(regex="^final_(ess|swap_)").size:
+        notes.append(
+            "ESS: effective sample size of the importance weights. Swaps: acceptance of replica "
+            "exchange across each gap, from the prior to the posterior. Over the last 5% of the "
+            "updates."
+        )
+    text = " ".join(cells.astype(str).to_numpy().flatten())
+    if "‡" in text:
+        notes.append(
+            f"‡ for more than {LOOSE_SHARE:.0%} of the images hardly any weight counts (effective "
+            "sample size below 2): the true value is lower, by how much is not known."
+        )
+    if "✗" in text:
+        notes.append("✗ failed a health gate of config/gates.yaml: see its row.")
+    if "†" in text:
+        kinds = [METRIC.fullmatch(metric)["name"] for metric in quality["metric"]]
+        fewest = quality["images"][[is_distance(kind) for kind in kinds]].min()
+        notes.append(f"† from {fewest:,} images, fewer than {FEWEST_IMAGES:,}: not comparable.")
+    return notes + _classifier_note(config, quality) + source_note(quality, training)
+
+
+def _classifier_note(config: Config, quality: pd.DataFrame) -> list[str]:
+    """A line where some rows do not say which classifier they were measured with, and others do.
+
+    It names whichever rows are fewer.
+    """
+    if not len(quality):
+        return []
+    rows = quality.groupby(["dataset", "model"], sort=False)["classifier"]
+    says = rows.agg(lambda digests: digests.notna().all())
+    silent, others = list(says[~says].index), list(says[says].index)
+    if not silent or not others:
+        return []
+    if len(silent) <= len(others):
+        who, fewer = "The records of these rows", silent
+    else:
+        who, fewer = "The records of all rows but these", others
+    names = [f"{model_label(config, m)} ({dataset_label(config, d)})" for d, m in fewer]
+    return [
+        f"{who}, made by an earlier version of the code, do not say which classifier they were "
+        f"measured with, perhaps another training of the same one: {', '.join(names)}."
+    ]

@@ -1,0 +1,57 @@
+"""Table `reported`: what the author and the field report on a run's datasets, with sources."""
+
+import pandas as pd
+import yaml
+
+from benchmark.base.errors import ConfigError
+from benchmark.base.paths import ROOT
+from benchmark.base.schema import load_schema, strict_validator
+from benchmark.config.config import Config
+from paper_figures.base.style import dataset_label, save_table
+
+REPORTED_FILE = ROOT / "config" / "reported.yaml"
+
+COLUMNS = ["dataset", "metric", "model", "value", "by", "source", "convention"]
+
+
+def reported() -> pd.DataFrame:
+    """`config/reported.yaml`, one row per value.
+
+    Raises:
+        ConfigError: the file has a wrong key or value.
+    """
+    entries = yaml.safe_load(REPORTED_FILE.read_text())
+    errors = strict_validator(load_schema("reported")).iter_errors(entries)
+    problems = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in errors]
+    if problems:
+        raise ConfigError(str(REPORTED_FILE.relative_to(ROOT)), problems)
+    rows = [
+        {key: entry[key] for key in ("metric", "by", "source", "convention")}
+        | {"dataset": dataset, "model": model, "value": value}
+        for entry in entries
+        for dataset, values in entry["values"].items()
+        for model, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def render(config: Config) -> None:
+    """Write tables/reported.{csv,md,tex}: one row per dataset, quantity and model."""
+    rows = reported()
+    rows = rows[rows["dataset"].isin(config.datasets)].reset_index(drop=True)
+    cells = pd.DataFrame(
+        {
+            "Dataset": [dataset_label(config, name) for name in rows["dataset"]],
+            "Quantity": rows["metric"],
+            "Model": rows["model"],
+            "Value": [f"{value:,g}" for value in rows["value"]],
+            "Source": rows["source"],
+            "Convention": rows["convention"],
+        }
+    )
+    notes = [
+        "Reported elsewhere, not measured here; comparable to a value of this run only where "
+        "quantity and convention are the same. FD-classifier is never "
+        "comparable to FID."
+    ]
+    save_table(rows, cells, config, "reported", notes)

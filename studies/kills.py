@@ -1,0 +1,124 @@
+"""`make kills`: every model's training, killed at random moments, ends as if it had not been.
+
+Writes results/kills/kills.json and kills.md.
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from support.configs import tiny_config, write_config
+from support.kills import (
+    ENTRIES,
+    begin,
+    end,
+    results,
+    settings,
+    train_killed,
+    train_words,
+    working_folder,
+)
+
+import benchmark.steps  # noqa: F401, for the children
+from benchmark import cli
+from benchmark.base import paths
+from benchmark.base.files import atomic, write_json
+from benchmark.config.registry import MODELS, build
+from benchmark.records.record import read_record
+
+RESULTS = paths.ROOT / paths.RESULTS / "kills"
+UPDATES = 60
+KINDS = ("training", "classifier")  # of records
+CHECKPOINT_SECONDS = (0, 0.05)  # after each update, and now and then
+COLUMNS = {
+    "training": "Training",
+    "kills": "Kills",
+    "while_writing": "While a checkpoint was written",
+    "gone_on": "Gone on from a checkpoint",
+    "compared": "Trainings compared",
+    "different": "Different from one without kills",
+}
+
+
+def killed_trainings(model: str, kills: int, folder: Path, draws: random.Random) -> dict:
+    """Trainings that are killed at random moments, one after another, until there were so many
+    kills; a row of the table."""
+    changes = {f"{kind}.updates": UPDATES for kind in ("training", "classifier")}
+    config = write_config(folder / "tiny.yaml", settings(model, **changes))
+    words = train_words(model, config)
+    log = folder / "log"
+    with working_folder(folder / "whole"):
+        if end(begin(words, log)):
+            raise SystemExit(log.read_text())
+        expected = results(Path("results/tiny"))
+        (record,) = (p for p in Path("results/tiny").rglob("*.json") if p.parts[2] in KINDS)
+        seconds = read_record(record)["wall_time_s"]
+    row = dict.fromkeys(COLUMNS, 0) | {"training": model}
+
+    def note() -> None:
+        row["while_writing"] += any(Path("results").rglob(".state-*.tmp"))
+
+    while row["kills"] < kills:
+        every = CHECKPOINT_SECONDS[row["compared"] % 2]
+        with working_folder(folder / f"killed{row['compared']}"):
+            log = Path("log").absolute()
+            again = [*words, f"--set=checkpoint_seconds={every}"]
+            row["kills"] += train_killed(again, log, seconds, draws, after_kill=note)
+            found = results(Path("results/tiny"))
+            differing = {k for k in found.keys() | expected if found.get(k) != expected.get(k)}
+            row["different"] += bool(differing)
+            if differing:
+                print(f"different: {', '.join(sorted(differing))}", file=sys.stderr)
+            row["gone_on"] += log.read_text().count("goes on after update")
+        row["compared"] += 1
+    return row
+
+
+def prepare(folder: Path) -> None:
+    """Prepare the data, so that no child has to."""
+    with working_folder(folder):
+        config = write_config(folder / "tiny.yaml")
+        if cli.main(["preflight", f"--config={config}"]):
+            raise SystemExit(1)
+
+
+def main() -> None:
+    """Kill the trainings that the command line asks for and write what happened."""
+    parser = argparse.ArgumentParser(prog="make kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20, help="of each model")
+    parser.add_argument("--models", nargs="+", default=ENTRIES, choices=ENTRIES)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["KAEM_CACHE_ROOT"] = str(Path(name) / "cache")
+        prepare(Path(name))
+        for model in options.models:
+            _import(model)
+            folder = Path(name) / model
+            folder.mkdir()
+            rows.append(killed_trainings(model, options.kills, folder, random.Random(model)))
+            print(" · ".join(f"{k} {v}" for k, v in rows[-1].items()), file=sys.stderr, flush=True)
+    write_json(RESULTS / "kills.json", rows)
+    table = pd.DataFrame(rows)[list(COLUMNS)].rename(columns=COLUMNS)
+    with atomic(RESULTS / "kills.md") as temporary:
+        temporary.write_text(table.to_markdown(index=False) + "\n")
+    print((RESULTS / "kills.md").read_text())
+    if table[COLUMNS["different"]].any():
+        raise SystemExit("some trainings ended otherwise than those without kills")
+
+
+def _import(model: str) -> None:
+    """What a child would import for itself, by seconds, before it can be killed in its work."""
+    if model in MODELS:
+        job = tiny_config(settings(model)).training_job("digits", model)
+        build(job.settings["architecture"], job.settings["model"], (1, 16, 16))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,387 @@
+"""Claims: the committed file, verdicts on records whose truth is known, and what forbids one."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+from support.configs import MODEL_SETTINGS, RUN_CONFIGS
+from support.records import forge, mnist_config, write_quality, write_timing, write_training
+
+from benchmark.base.errors import ConfigError, RecordError
+from benchmark.claims import claims, judge, report
+from benchmark.claims.claims import CONTRADICTED, INCONCLUSIVE, NOT_RUN, SUPPORTED, Claim
+from benchmark.config.config import load_config
+
+QUALITY = Claim(
+    id="quality",
+    claim="KAEM is as good.",
+    source="abstract",
+    datasets=["mnist"],
+    metric="fd_classifier",
+    model="kaem_ula",
+    against="vae",
+    effect="ratio",
+    comparison="below",
+    margin=1.1,
+    seeds=3,
+    evidence="L4",
+)
+RECALL = replace(
+    QUALITY, metric="recall_classifier", effect="difference", comparison="above", margin=0.05
+)
+SPEED = replace(QUALITY, metric="latency", batch_size=4, margin=0.1, seeds=None, evidence="L2")
+UPDATE = replace(QUALITY, metric="update", margin=0.1, seeds=None, evidence="L2")
+OURS, THEIRS = [50.0, 52.0, 51.0], [100.0, 108.0, 96.0]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory, where results go."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def verdict(config, claim, monkeypatch):
+    """The only verdict on one claim, as the command reports it."""
+    monkeypatch.setattr(judge, "claims", lambda: [claim])
+    report.report(config)
+    (found,) = json.loads(Path("results/tiny/claims.json").read_text())["verdicts"]
+    return found
+
+
+def write_both(config, ours=OURS, theirs=THEIRS, metric="fd_classifier", **others):
+    for model, values in (("kaem_ula", ours), ("vae", theirs)):
+        for seed, value in enumerate(values):
+            write_quality(config, model, seed, **{metric: value}, **others)
+            write_training(config, model, seed, value + len(model))
+
+
+# The committed file -----------------------------------------------------------------------------
+
+
+def test_every_committed_claim_can_be_judged_by_some_committed_configuration():
+    found = claims.claims()
+    configs = [load_config(path) for path in RUN_CONFIGS]
+    for claim in found:
+        # A misspelt entry would be "not in this run" everywhere.
+        assert claim.not_measured or any(set(claim.entries) <= set(c.models) for c in configs)
+        assert claim.evidence in ("L0", "L2", "L4")
+        # A misspelt setting would be at its default on both sides.
+        for config, entry in itertools.product(configs, claim.entries if claim.shared else []):
+            if entry in config.models:
+                section, name = claim.shared.split(".")
+                assert name in config.model_settings(config.datasets[0], entry)[section]
+    assert {"faster_than_ddpm_1000", "quality_of_vae", "exact_sampling"} <= {c.id for c in found}
+
+
+VALUES = {key: value for key, value in vars(QUALITY).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"marjin": 1.0}, "'marjin' was unexpected"),
+        ({"seeds": 1}, "0.seeds: 1 is less than the minimum of 2"),
+        ({"metric": "latency"}, "'batch_size' is a required property"),
+        ({"comparison": "within", "margin": 0.9}, "0.margin: 0.9 is less than or equal"),
+        ({"datasets": ["minst"]}, "quality.datasets: unknown dataset minst"),
+        ({"not_measured": "why"}, "has too many properties"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_file_is_refused(changes, problem, tmp_path, monkeypatch):
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump([VALUES | changes]))
+    monkeypatch.setattr(claims, "CLAIMS_FILE", path)
+    monkeypatch.setattr(claims, "ROOT", tmp_path)
+    with pytest.raises(ConfigError, match=problem):
+        claims.claims.__wrapped__()
+
+
+# Verdicts ---------------------------------------------------------------------------------------
+
+
+def test_a_verdict_asks_for_the_whole_interval():
+    for comparison, effect, margin, interval, expected in (
+        ("below", "ratio", 1.1, (0.9, 1.05), SUPPORTED),
+        ("below", "ratio", 1.1, (1.2, 1.3), CONTRADICTED),
+        ("below", "ratio", 1.1, (1.0, 1.2), INCONCLUSIVE),
+        ("above", "ratio", 2.0, (2.1, 3.0), SUPPORTED),
+        ("above", "difference", 0.5, (0.1, 0.4), CONTRADICTED),
+        ("within", "ratio", 1.25, (0.81, 1.2), SUPPORTED),
+        ("within", "ratio", 1.25, (0.5, 0.79), CONTRADICTED),
+        ("within", "difference", 0.1, (-0.2, 0.05), INCONCLUSIVE),
+    ):
+        claim = replace(QUALITY, comparison=comparison, effect=effect, margin=margin)
+        scale = math.log if effect == "ratio" else float
+        assert claim.verdict(*map(scale, interval)) == expected, (comparison, effect, interval)
+
+
+def test_quality_over_seeds(monkeypatch):
+    config = mnist_config()
+    write_both(config)
+    found = verdict(config, QUALITY, monkeypatch)
+    assert found["verdict"] == SUPPORTED
+    assert found["effect"] == pytest.approx(stats.gmean(OURS) / stats.gmean(THEIRS))
+    expected = stats.ttest_ind(np.log(OURS), np.log(THEIRS), equal_var=False)
+    assert found["interval"] == pytest.approx(np.exp(expected.confidence_interval(0.95)))
+    assert found["seeds"] == {"kaem_ula": [0, 1, 2], "vae": [0, 1, 2]}
+    assert found["values"] == {"kaem_ula": OURS, "vae": THEIRS}
+    assert len(found["records"]) == 6
+    assert all(json.loads(Path(f).read_text())["digest"] == d for f, d in found["records"].items())
+    trainings = sum(OURS) + 3 * len("kaem_ula") + sum(THEIRS) + 3 * len("vae")
+    assert found["seconds"] == pytest.approx(trainings + 6 * 2.0)
+    text = Path("results/tiny/claims.md").read_text()
+    assert "1 supported, 0 contradicted, 0 inconclusive, 0 not run" in text
+    assert "| KAEM is as good. | MNIST" in text
+    assert "not read" not in text
+    verdict(mnist_config(seeds=[0, 1]), QUALITY, monkeypatch)
+    text = Path("results/tiny/claims.md").read_text()
+    assert "4 records of other datasets, entries or seeds: not read." in text
+
+
+def test_swapped_sides_swap_the_verdict(monkeypatch):
+    config = mnist_config()
+    write_both(config, ours=THEIRS, theirs=OURS)
+    assert verdict(config, QUALITY, monkeypatch)["verdict"] == CONTRADICTED
+    assert verdict(config, replace(QUALITY, comparison="above"), monkeypatch)["verdict"] == (
+        SUPPORTED
+    )
+
+
+@pytest.mark.parametrize(
+    ("seeds", "reason", "swapped"),
+    [(1, "one seed", False), (2, "2 of 3 seeds", False), (1, "one seed", True)],
+)
+def test_few_seeds_neither_support_nor_contradict(seeds, reason, swapped, monkeypatch):
+    config = mnist_config()
+    sides = [[value / 1000 for value in OURS[:seeds]], THEIRS]  # far apart
+    write_both(config, *(reversed(sides) if swapped else sides))
+    found = verdict(config, QUALITY, monkeypatch)
+    assert (found["verdict"], found["reasons"]) == (INCONCLUSIVE, [reason])
+    assert (found["interval"] is None) == (seeds == 1)
+    few = "vae" if swapped else "kaem_ula"
+    missing = ", ".join(str(seed) for seed in range(seeds, 3))
+    assert f"{few}: no record of seed {missing}" in found["notes"]
+
+
+@pytest.mark.parametrize("worse", [False, True])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        # An ill model cannot win, but it can lose; against an ill rival nothing is decided.
+        (0.05, 0.5, (INCONCLUSIVE, CONTRADICTED)),
+        (0.5, 0.05, (INCONCLUSIVE, INCONCLUSIVE)),
+        (0.05, 0.04, (INCONCLUSIVE, INCONCLUSIVE)),
+        (0.5, 0.4, (SUPPORTED, CONTRADICTED)),
+    ],
+)
+def test_what_a_failed_health_gate_forbids(ours, theirs, expected, worse, monkeypatch):
+    config = mnist_config()
+    sides = {"kaem_ula": (ours, OURS), "vae": (theirs, THEIRS)}
+    for (model, (recall, _)), values in zip(
+        sides.items(), (THEIRS, OURS) if worse else (OURS, THEIRS), strict=True
+    ):
+        for seed, value in enumerate(values):
+            recalled = recall + seed / 1000
+            write_quality(config, model, seed, fd_classifier=value, recall_classifier=recalled)
+            write_training(config, model, seed, value + len(model))
+    found = verdict(config, QUALITY, monkeypatch)
+    assert found["verdict"] == expected[worse]
+    ill = [model for model, (recall, _) in sides.items() if recall < 0.1]
+    forbidden = found["verdict"] == INCONCLUSIVE
+    assert found["reasons"] == [f"{m} failed its health gate" for m in ill[-1:] if forbidden]
+    noted = [note for note in found["notes"] if "at least 0.1 expected" in note]
+    assert [note.split()[0] for note in noted] == ill
+
+
+def test_a_gate_that_is_the_claims_subject_forbids_nothing(monkeypatch):
+    config = mnist_config()
+    write_both(config, [0.8, 0.82, 0.81], [0.06, 0.04, 0.05], metric="recall_classifier")
+    found = verdict(config, RECALL, monkeypatch)
+    assert (found["verdict"], found["reasons"]) == (INCONCLUSIVE, ["vae failed its health gate"])
+    despite = replace(RECALL, despite=["recall_classifier"])
+    assert verdict(config, despite, monkeypatch)["verdict"] == SUPPORTED
+    # Another gate still counts.
+    for seed in config.seeds:
+        write_quality(config, "vae", seed, recall_classifier=0.05 + seed / 100, class_coverage=0.1)
+    assert verdict(config, despite, monkeypatch)["reasons"] == ["vae failed its health gate"]
+
+
+def test_a_demo_decides_nothing(monkeypatch):
+    config = mnist_config(budget="demo")
+    write_both(config)
+    found = verdict(config, QUALITY, monkeypatch)
+    assert (found["verdict"], found["reasons"]) == (INCONCLUSIVE, ["demo budget"])
+
+
+def test_a_distance_from_few_images_decides_nothing(monkeypatch):
+    config = mnist_config(**{"evaluation.references": {"test": 2000}})
+    write_both(config, images=2000)
+    assert verdict(config, QUALITY, monkeypatch)["reasons"] == [
+        "a distance from 2,000 images, fewer than 2,048"
+    ]
+
+
+def test_a_difference_of_shares(monkeypatch):
+    config = mnist_config()
+    write_both(config, [0.8, 0.82, 0.81], [0.6, 0.62, 0.64], metric="recall_classifier")
+    found = verdict(config, RECALL, monkeypatch)
+    assert (found["verdict"], found["effect"]) == (SUPPORTED, pytest.approx(0.19))
+
+
+def test_a_latency_rests_on_repetitions_and_a_margin_for_drift(monkeypatch):
+    config = mnist_config()
+    write_timing(config, "kaem_ula", {4: 2.0})
+    write_timing(config, "vae", {4: 21.0})
+    found = verdict(config, SPEED, monkeypatch)
+    # The ratio is below 0.1, and so would be its interval without the drift of 10%.
+    assert (found["verdict"], found["effect"]) == (INCONCLUSIVE, pytest.approx(2 / 21))
+    error = 1.2533 * math.log(1.01**2) / 1.349 / 10 * math.sqrt(2)
+    half = error * stats.t.ppf(0.975, 2 * 99)
+    ends = [2 / 21 * math.exp(-half) / 1.1, 2 / 21 * math.exp(half) * 1.1]
+    assert found["interval"] == pytest.approx(ends, rel=1e-3)
+    write_timing(config, "vae", {4: 24.0})
+    found = verdict(config, SPEED, monkeypatch)
+    assert (found["verdict"], found["device"]) == (SUPPORTED, "cpu")
+    assert any(note.startswith("times on ") for note in found["notes"])
+    assert "timed apart, not in turns" not in found["notes"]
+    # Apart, its end is a factor of two further out.
+    write_timing(config, "vae", {4: 24.0}, session="f" * 16)
+    found = verdict(config, SPEED, monkeypatch)
+    assert found["verdict"] == INCONCLUSIVE
+    assert "timed apart, not in turns" in found["notes"]
+    ends = [2 / 24 * math.exp(-half) / 2, 2 / 24 * math.exp(half) * 2]
+    assert found["interval"] == pytest.approx(ends, rel=1e-3)
+    assert verdict(config, replace(SPEED, metric="nfe", against=1), monkeypatch)["effect"] == 1
+
+
+def test_an_update_is_timed_in_turns_as_well(monkeypatch):
+    config = mnist_config()
+    write_timing(config, "kaem_ula", {4: 50.0}, update=2.0)
+    write_timing(config, "vae", {4: 1.0}, update=40.0)
+    found = verdict(config, UPDATE, monkeypatch)
+    assert (found["verdict"], found["effect"]) == (SUPPORTED, pytest.approx(0.05))
+    assert found["values"] == {"kaem_ula": [2.0], "vae": [40.0]}
+    low, high = found["interval"]
+    assert high / low > 1.1**2  # drift, at both ends
+    # A setting on which the cost depends has to be the same where the claim says so.
+    alike = replace(UPDATE, against="kaem_thermo", shared="sampler.steps")
+    settings = {"models.kaem_thermo": MODEL_SETTINGS["kaem_thermo"]}
+    for steps, reasons in ((3, ["sampler.steps of 2 and 3"]), (2, [])):
+        config = mnist_config(
+            **settings,
+            **{"models.kaem_thermo.sampler.steps": steps, "models.kaem_ula.sampler.steps": 2},
+        )
+        write_timing(config, "kaem_ula", {4: 50.0}, update=2.0)
+        write_timing(config, "kaem_thermo", {4: 1.0}, update=40.0)
+        found = verdict(config, alike, monkeypatch)
+        assert (found["verdict"] == SUPPORTED, found["reasons"]) == (not reasons, reasons)
+
+
+@pytest.mark.parametrize(
+    ("claim", "change", "reason"),
+    [
+        (SPEED, lambda r: r["provenance"].update(cpu="another"), "timed on different machines"),
+        (UPDATE, lambda r: r["provenance"].update(threads=64), "timed on different machines"),
+        (
+            UPDATE,
+            lambda r: r["metrics"]["update"].update(batch_size=7),
+            "trained in batches of different sizes",
+        ),
+        (UPDATE, lambda r: r["metrics"].update(disturbed=True), "timed beside other work"),
+    ],
+)
+def test_times_that_are_not_comparable(claim, change, reason, monkeypatch):
+    config = mnist_config()
+    write_both(config)
+    for model, median in (("kaem_ula", 2.0), ("vae", 90.0)):
+        write_timing(config, model, {4: median}, update=median)
+    assert verdict(config, claim, monkeypatch)["verdict"] == SUPPORTED
+    forge(Path("results/tiny/timing/cpu/mnist/vae.json"), change)
+    found = verdict(config, claim, monkeypatch)
+    assert (found["verdict"], found["reasons"]) == (INCONCLUSIVE, [reason])
+
+
+MISSING = [
+    (replace(QUALITY, datasets=["svhn"]), "not in this run"),
+    (replace(QUALITY, against="ddpm_1000"), "ddpm_1000 is not in this run"),
+    (replace(QUALITY, against="kaem_is"), "kaem_is: no metrics record"),
+    (replace(QUALITY, metric="fid", model="vae"), "vae: fid was not measured"),
+    (replace(SPEED, model="vae", batch_size=64), "vae: latency of batch size 64 was not measured"),
+    (replace(UPDATE, model="vae"), "vae: update was not measured"),
+    (Claim("a", "A.", "b", ["mnist"], not_measured="nobody knows"), "nobody knows"),
+]
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    config = mnist_config()
+    write_both(config)
+    write_timing(config, "vae", {4: 1.0})
+    for claim, reason in MISSING:
+        found = verdict(config, claim, monkeypatch)
+        assert found["verdict"] == NOT_RUN
+        assert reason in found["reasons"]
+        assert f"- {claim.claim} " in Path("results/tiny/claims.md").read_text()
+
+
+def test_the_short_page_has_a_row_for_each_claim_that_was_judged(monkeypatch):
+    config = mnist_config(datasets=["mnist", "fashion_mnist"])
+    speed = replace(SPEED, id="speed", claim="KAEM is as fast.")
+    asked = [replace(QUALITY, datasets=["mnist", "fashion_mnist"]), speed]
+    monkeypatch.setattr(judge, "claims", lambda: asked)
+    write_both(config)
+    report.report(config)
+    text = Path("results/tiny/verdicts.md").read_text()
+    assert speed.claim not in text
+    (row,) = (line for line in text.splitlines() if QUALITY.claim in line)
+    ours, theirs = (np.mean(side) for side in (OURS, THEIRS))
+    assert f"| **supported** (ratio {ours / theirs:.2g}, " in row
+    assert "Fashion-MNIST" not in text  # nothing was judged there
+    for model, median in (("kaem_ula", 2.0), ("vae", 90.0)):
+        write_timing(config, model, {4: median})
+    report.report(config)
+    assert f"| {speed.claim} (CPU)" in Path("results/tiny/verdicts.md").read_text()
+
+
+def test_the_short_page_where_nothing_was_judged(monkeypatch):
+    monkeypatch.setattr(judge, "claims", lambda: [replace(QUALITY, datasets=["svhn"])])
+    config = mnist_config()
+    write_both(config)
+    report.report(config)
+    assert "No claim could be judged" in Path("results/tiny/verdicts.md").read_text()
+
+
+# Records that are not what they should be -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda r: r["metrics"].update(reference_count_test=5000),
+            "compares with 5000 images as the test split of mnist, which has 10000",
+        ),
+        (lambda r: r.update(run="other"), "belongs to another job: run other"),
+    ],
+    ids=["the validation split", "another run"],
+)
+def test_records_of_another_job_are_refused(change, said, monkeypatch):
+    config = mnist_config()
+    write_both(config)
+    forge(Path("results/tiny/metrics/mnist/vae/seed2.json"), change)
+    with pytest.raises(RecordError, match=said):
+        verdict(config, QUALITY, monkeypatch)
+    assert not Path("results/tiny/claims.json").exists()
+
+
+def test_records_of_other_settings_are_refused(monkeypatch):
+    write_both(mnist_config())
+    with pytest.raises(RecordError, match="belongs to another job"):
+        verdict(mnist_config(**{"models.vae.sigma": 0.7}), QUALITY, monkeypatch)

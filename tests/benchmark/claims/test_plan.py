@@ -1,0 +1,137 @@
+"""Planning: what a check costs, scaled to this machine, and the commands that make it."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from support.configs import tiny_config
+from support.records import mnist_config, write_quality, write_timing, write_training
+
+from benchmark import cli
+from benchmark.base.errors import RecordError
+from benchmark.claims import plan
+from benchmark.claims.claims import Claim
+from benchmark.claims.machine import Machine, measure
+from benchmark.records.results import by_job, read_results
+
+CONFIG = mnist_config()
+QUALITY = Claim(
+    id="quality",
+    claim="KAEM is as good.",
+    source="abstract",
+    datasets=["mnist", "svhn"],
+    metric="fd_classifier",
+    model="kaem_ula",
+    against="vae",
+    effect="ratio",
+    comparison="below",
+    margin=1.1,
+    seeds=3,
+    evidence="L4",
+)
+SPEED = Claim(**(vars(QUALITY) | {"id": "speed", "metric": "latency", "batch_size": 4}
+                 | {"seeds": None, "evidence": "L2"}))  # fmt: skip
+FASTER = Claim(**(vars(SPEED) | {"id": "faster", "against": 1.0}))
+ESS = Claim(**(vars(QUALITY) | {"id": "ess", "metric": "ess"}))
+
+
+@pytest.fixture(autouse=True)
+def records(tmp_path, monkeypatch) -> None:
+    """Trainings of 100 and of 40 seconds, measured in 2 and timed in 3 seconds."""
+    monkeypatch.chdir(tmp_path)
+    for model, seconds in (("kaem_ula", 100.0), ("vae", 40.0)):
+        write_timing(CONFIG, model, {4: seconds})
+        for seed in CONFIG.seeds:
+            # Seeds differ by a little, and their mean is what was said.
+            write_training(CONFIG, model, seed, seconds + seed - 1)
+            write_quality(CONFIG, model, seed, fd_classifier=seconds + seed)
+
+
+@pytest.fixture
+def twice_as_slow(monkeypatch) -> Machine:
+    """A machine on which an update of KAEM takes three times as long, and of a VAE as long."""
+    machine = Machine(
+        slower={("mnist", "kaem_ula"): 3.0, ("mnist", "vae"): 1.0},
+        image={("mnist", "kaem_ula"): 0.001, ("mnist", "vae"): 0.002},
+    )
+    monkeypatch.setattr(plan, "measure", lambda _config, _jobs: machine)
+    return machine
+
+
+@pytest.mark.usefixtures("twice_as_slow")
+def test_recorded_costs_are_scaled():
+    costs = plan.Costs(CONFIG, read_results("results/tiny"))
+    for claim, level, seconds, count in (
+        (QUALITY, "L1", 2 * 2 * 2, 2),  # two evaluations, at the median of 2
+        (QUALITY, "L2", 8 + 10 + 20, 4),  # and 10,000 images of each
+        (ESS, "L3", 3 * 100 + 40, 2),
+        (ESS, "L4", 3 * 340, 6),
+        (SPEED, "L2", 2 * 2 * 3, 2),
+        (SPEED, "L3", 340 + 12, 4),
+    ):
+        steps = plan.steps(CONFIG, claim, "mnist", level, ["cpu"])
+        assert len(steps) == count, (claim.id, level)
+        assert costs.total(steps) == pytest.approx(seconds), (claim.id, level)
+
+
+@pytest.mark.usefixtures("twice_as_slow")
+def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeypatch):
+    monkeypatch.setattr(plan, "claims", lambda: [QUALITY, SPEED, FASTER, ESS])
+    text = plan.plan(CONFIG, ["--config", "a b.yaml"], 400.0)
+    assert "takes 2 times as long here as in the records (median of 2 models, 1 to 3)" in text
+    rows = [[c.strip() for c in r.split("|")[2:-1]] for r in text.splitlines() if "| KAEM" in r]
+    assert rows == [
+        # The classifier's training is not recorded, so whatever trains has no known cost.
+        ["MNIST", "8 s", "38 s", "unknown", "unknown", "L4", "L2"],
+        ["MNIST", "", "12 s", "6 min", "", "L2", "L2"],
+        ["MNIST", "", "6 s", "5 min", "", "L2", "L2"],
+        ["MNIST", "", "", "6 min", "17 min", "L4", "L3"],
+    ]
+    commands = [line for line in text.splitlines() if line.startswith("python")]
+    assert len(commands) == 4 + 1 + 2 + 1
+    for command in commands:
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", "benchmark"]
+        options = cli._parser().parse_args(words[3:])
+        assert options.config == "a b.yaml"
+    # What several claims want timed is timed once, in turns.
+    assert "# speed, faster on mnist: in turns, 12 s\n" in text
+    assert "--dataset mnist --model kaem_ula --model vae --seed 0 --device cpu --untrained" in text
+    # With another's records the last step is to compare.
+    Path("results/tiny").rename("theirs")
+    assert plan.plan(CONFIG, [], 400.0, "theirs").endswith(
+        "python -m benchmark claims\npython -m benchmark compare results/tiny theirs\n```"
+    )
+    # What is published has weights, which come first.
+    Path("results/published").mkdir()
+    Path("theirs").rename("results/published/tiny")
+    published = plan.plan(CONFIG, [], 400.0, "results/published/tiny")
+    commands = [line for line in published.splitlines() if line.startswith("python")]
+    assert commands[0] == "python -m benchmark restore"
+    with pytest.raises(RecordError, match="results/tiny: no records are there"):
+        plan.plan(CONFIG, [], 400.0)
+
+
+def test_this_machine_is_measured_by_updates_of_the_recorded_models():
+    threads = torch.get_num_threads()
+    machine = measure(CONFIG, by_job(read_results("results/tiny")), seconds=10)
+    torch.set_num_threads(threads)
+    assert set(machine.slower) == set(machine.image) == {("mnist", "kaem_ula"), ("mnist", "vae")}
+    # An update of these tiny models takes milliseconds, and 20 and 8 seconds in the records.
+    assert all(0 < ratio < 0.1 for ratio in machine.slower.values())
+    assert all(0 < seconds < 0.1 for seconds in machine.image.values())
+
+
+def test_without_records_of_trainings_nothing_is_scaled():
+    machine = measure(tiny_config(), {}, seconds=0.1)
+    assert (machine.slower, machine.median) == ({}, 1.0)
+    assert machine.said().endswith("costs are as recorded.")
+
+
+def test_durations():
+    assert [cli._duration(text) for text in ("90s", "30m", "1h30m", "2h")] == [90, 1800, 5400, 7200]
+    for text in ("", "30", "m", "1m1h", "0s"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write 90s, 30m or 1h30m"):
+            cli._duration(text)

@@ -1,0 +1,93 @@
+"""The registry: names, lazily imported classes, and what goes with each name."""
+
+import json
+
+import pytest
+import torch
+from support.configs import CONFIG_FOLDER, RUN_CONFIGS, loaded_by, tiny_config
+
+from baselines.diffusion import Diffusion
+from baselines.vae import VAE
+from benchmark.config.config import load_config
+from benchmark.config.registry import MODELS, build
+from kaem import KAEM, MixturePrior, UnivariatePrior
+from paper_figures.base.style import LABELS
+
+SCHEMAS = json.loads((CONFIG_FOLDER / "schema" / "config.schema.json").read_text())["$defs"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_a_schema_and_a_label(name):
+    schema = SCHEMAS["models"][name]
+    assert schema["additionalProperties"] is False
+    # What every entry may say, whatever its model.
+    assert {"model", "label", "training"} <= schema["properties"].keys()
+    assert ("decoder" in schema["properties"]) == MODELS[name].decoder
+    assert LABELS[name] not in (name, "")
+
+
+def test_no_schema_and_no_label_is_left_over():
+    assert SCHEMAS["models"].keys() == MODELS.keys()
+    # A diffusion model goes by the names of its samplers.
+    samplers = {"ddpm_1000", "ddim_10", "ddim_20", "ddim_50", "ddim_100"}
+    assert LABELS.keys() == {*MODELS, "real", "latent_ebm_gaussian", *samplers}
+    assert SCHEMAS["variants"].keys() <= MODELS.keys()
+    assert len(set(LABELS.values())) == len(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "prior"),
+    [
+        ("kaem_is", KAEM, MixturePrior),
+        ("kaem_is_univariate", KAEM, UnivariatePrior),
+        ("vae", VAE, None),
+    ],
+)
+def test_a_name_builds_its_class(name, kind, prior):
+    values = tiny_config({"models.kaem_is_univariate": kaem_settings()})
+    settings = values.training_job("digits", name).settings["model"]
+    model = build(name, settings, (1, 8, 8))
+    assert type(model) is kind
+    assert type(getattr(model, "prior", None)) is (prior or type(None))
+
+
+def kaem_settings() -> dict:
+    return tiny_config().values["models"]["kaem_is"]
+
+
+def test_weights_come_from_the_global_generator():
+    settings = tiny_config().training_job("digits", "vae").settings["model"]
+
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in build("vae", settings, (1, 8, 8)).parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda path: path.stem)
+def test_every_committed_entry_builds(path):
+    # The schema cannot know all that a model refuses, such as a width that is odd.
+    config = load_config(path)
+    shapes = {}
+    for dataset in config.datasets:
+        for entry in config.models:
+            settings = config.training_job(dataset, entry).settings
+            shape = tuple(settings["data"]["image_shape"])
+            shapes[json.dumps([settings["architecture"], settings["model"], shape])] = shape
+    for text, shape in shapes.items():
+        name, settings, _ = json.loads(text)
+        model = build(name, settings, shape)
+        if isinstance(model, Diffusion):
+            model.steps = 1  # as good as a thousand for whether its network fits: they are alike
+        with torch.no_grad():
+            image = model.sample(1, torch.Generator().manual_seed(0))
+        assert image.shape == (1, *shape)
+
+
+def test_naming_models_imports_none():
+    script = (
+        "import benchmark.config.registry; print({'torch', 'kaem', 'baselines'} & set(sys.modules))"
+    )
+    assert loaded_by(script) == "set()"

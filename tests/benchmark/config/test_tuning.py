@@ -1,0 +1,42 @@
+"""The tuned settings are those of the best published trial, and all sides had as many trials."""
+
+import pytest
+
+from benchmark.base.paths import ROOT
+from benchmark.config.config import load_config
+from benchmark.records.names import METRIC
+from benchmark.records.record import read_record
+
+TUNING, CPU = (load_config(ROOT / f"config/{name}.yaml") for name in ("tuning", "cpu"))
+TUNED = ("kaem_ula", "vae", "latent_ebm")
+FOLDER = ROOT / "results/published/tuning/metrics/mnist"
+
+
+def trials(model: str) -> list[str]:
+    return [entry for entry in TUNING.models if TUNING.architecture(entry) == model]
+
+
+def distance(entry: str) -> float:
+    """FD-classifier against the validation split."""
+    record = read_record(FOLDER / entry / "seed0.json")
+    assert record["config_hash"] == TUNING.evaluation_job("mnist", entry).config_hash
+    named = {METRIC.fullmatch(key): value for key, value in record["metrics"].items()}
+    (found,) = (v for m, v in named.items() if m and m["name"] == "fd_classifier")
+    return found
+
+
+def settings(config, entry: str) -> dict:
+    """All that a trial may vary, and what it may not; but for the updates."""
+    training = config.training_job("mnist", entry).settings["training"]
+    kept = {key: value for key, value in training.items() if key != "updates"}
+    return {"model": config.model_settings("mnist", entry), "training": kept}
+
+
+def test_every_tuned_model_had_as_many_trials():
+    assert {len(trials(model)) for model in TUNED} == {12}
+
+
+@pytest.mark.parametrize("model", TUNED)
+def test_the_best_trial_was_taken(model):
+    best = min(trials(model), key=distance)
+    assert settings(CPU, model) == settings(TUNING, best)

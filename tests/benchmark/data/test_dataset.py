@@ -1,0 +1,471 @@
+"""Datasets as the pipeline sees them: the same from every form, prepared once, whole or refused."""
+
+import contextlib
+import dataclasses
+import errno
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.datasets import (
+    OWN_LAYOUTS,
+    SPLITS,
+    accept_generated,
+    encoded,
+    facts_of,
+    generated,
+    labels_by_pixels,
+    pixels,
+    snapshot,
+    write_files,
+    write_folders,
+    write_npz,
+)
+
+from benchmark.base.errors import DataError
+from benchmark.base.paths import ROOT, cache_root, data_root
+from benchmark.config.facts import Facts, known_datasets
+from benchmark.data import dataset, prepared
+from benchmark.data.dataset import Dataset, load_dataset, mend_cache
+from benchmark.data.prepared import prepare
+
+ARRAYS = generated((6, 6, 3))
+FACTS = facts_of(ARRAYS)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    write_npz(tmp_path / "root", ARRAYS)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def cache(tmp_path) -> Path:
+    return tmp_path / "cache"
+
+
+def folders(cache: Path) -> list[Path]:
+    """All folders of a cache, unfinished ones too."""
+    return [path for path in cache.iterdir() if path.is_dir()]
+
+
+def same(one: Dataset, other: Dataset) -> bool:
+    return one.digests == other.digests and all(
+        torch.equal(mine[split], theirs[split])
+        for mine, theirs in ((one.images, other.images), (one.labels, other.labels))
+        for split in SPLITS
+    )
+
+
+def is_whole(found: Dataset) -> bool:
+    """Whether every image of `ARRAYS` is there, once, in its split and with its label."""
+    truth = labels_by_pixels(ARRAYS)
+    drawn = {split: [truth[each] for each in pixels(found.images[split])] for split in SPLITS}
+    right = all(
+        {part for part, _ in drawn[split]} == {cut["part"]}
+        and [label for _, label in drawn[split]] == found.labels[split].tolist()
+        for split, cut in SPLITS.items()
+    )
+    return right and len(set(itertools.chain(*map(pixels, found.images.values())))) == 50
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list[str]:
+    """The folders that were prepared."""
+    built = []
+
+    def count(facts, source, folder):
+        built.append(folder.name)
+        prepare(facts, source, folder)
+
+    monkeypatch.setattr(dataset, "prepare", count)
+    return built
+
+
+# Every form -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", OWN_LAYOUTS)
+def test_every_form_gives_the_same_images_splits_and_digests(tmp_path, monkeypatch, layout):
+    accept_generated(monkeypatch)
+    shape, write_own = OWN_LAYOUTS[layout]
+    arrays, found = generated(shape), []
+    for write in (write_own, write_npz, write_folders):
+        root = tmp_path / str(len(found))
+        write(root, arrays)
+        found.append(load_dataset(facts_of(arrays, layout), root, tmp_path / "cache"))
+    assert found[0].digests == facts_of(arrays).digests
+    assert all(same(found[0], other) for other in found[1:])
+    assert len(folders(tmp_path / "cache")) == 3
+
+
+def test_a_dataset_of_ones_own_needs_no_more_than_splits(tmp_path):
+    values = {"image_shape": [3, 6, 6], "splits": SPLITS}
+    for part, (images, _) in ARRAYS.items():
+        files = {f"{k}.png": encoded(image, "PNG") for k, image in enumerate(images)}
+        write_files(tmp_path / "flowers" / part, files)
+    found = load_dataset(Facts.parse("flowers", values), tmp_path, tmp_path / "cache")
+    assert {split: len(images) for split, images in found.images.items()} == {
+        split: cut["count"] for split, cut in SPLITS.items()
+    }
+    assert found.image_shape == (3, 6, 6)
+    assert found.labels == {}
+    assert found.digests == FACTS.digests
+
+
+def test_photographs_are_cut_and_resized_into_the_datasets_shape(tmp_path):
+    draws = np.random.default_rng(0)
+    for part in ("train", "test"):
+        sizes = draws.integers(30, 60, (30, 2))
+        photographs = (draws.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes)
+        files = {f"{k % 10}/{k}.jpg": encoded(each, "JPEG") for k, each in enumerate(photographs)}
+        write_files(tmp_path / "made" / part, files)
+    facts = facts_of(ARRAYS, digests={}, image_shape=[1, 12, 20])
+    found = load_dataset(facts, tmp_path, tmp_path / "cache")
+    assert found.image_shape == (1, 12, 20)
+    assert set(found.labels["test"].tolist()) == set(range(10))
+
+
+def test_the_digits_need_no_files(tmp_path):
+    facts = Facts.parse("digits", known_datasets()["digits"])
+    found = load_dataset(facts, tmp_path / "nowhere", tmp_path / "cache")
+    assert found.name == "digits"
+    assert found.image_shape == (1, 16, 16)
+    assert found.digests == facts.digests
+    assert [len(found.images[split]) for split in SPLITS] == [1257, 180, 360]
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("variable", ["KAEM_DATA_ROOT", "KAEM_CACHE_ROOT"])
+def test_the_environments_roots_win(monkeypatch, variable):
+    for each in ("KAEM_DATA_ROOT", "KAEM_CACHE_ROOT"):
+        monkeypatch.delenv(each, raising=False)
+    defaults = {"KAEM_DATA_ROOT": Path("set"), "KAEM_CACHE_ROOT": Path("set/cache")}
+
+    def roots():
+        return {"KAEM_DATA_ROOT": data_root("set"), "KAEM_CACHE_ROOT": cache_root("set")}
+
+    assert roots() == defaults
+    monkeypatch.setenv(variable, "from/environment")
+    assert roots() == defaults | {variable: Path("from/environment")}
+    monkeypatch.setenv(variable, "")
+    assert roots() == defaults
+
+
+# Prepared once ----------------------------------------------------------------------------------
+
+
+def test_a_second_look_prepares_nothing(root, cache, counted):
+    first = load_dataset(FACTS, root, cache)
+    before = snapshot(cache)
+    again = load_dataset(FACTS, root, cache)
+    assert is_whole(first)
+    assert same(first, again)
+    assert len(counted) == 1
+    assert snapshot(cache) == before
+
+
+def test_jobs_that_begin_together_prepare_once(root, cache, counted):
+    found, begin = [], threading.Barrier(4)
+
+    def job():
+        begin.wait()
+        found.append(load_dataset(FACTS, root, cache))
+
+    jobs = [threading.Thread(target=job) for _ in range(4)]
+    for each in jobs:
+        each.start()
+    for each in jobs:
+        each.join()
+    assert len(counted) == 1
+    assert len(found) == 4
+    assert all(is_whole(each) for each in found)
+
+
+def test_changed_files_are_prepared_anew(root, cache, counted):
+    load_dataset(FACTS, root, cache)
+    other = generated((6, 6, 3), seed=1)
+    write_npz(root, other)
+    with pytest.raises(DataError, match=r"train images in .*made\.npz are not the expected ones"):
+        load_dataset(FACTS, root, cache)
+    assert load_dataset(facts_of(other), root, cache).digests == facts_of(other).digests
+    assert len(counted) == 3
+    assert len(folders(cache)) == 2
+
+
+def test_the_datas_folder_is_only_read(root, cache):
+    before = snapshot(root)
+    load_dataset(FACTS, root, cache)
+    mend_cache(FACTS, root, cache)
+    assert snapshot(root) == before
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from benchmark.data import prepared
+from benchmark.data.dataset import load_dataset
+from benchmark.config.facts import Facts
+
+prepared.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # the last step
+values = json.loads(sys.argv[1])
+load_dataset(Facts.parse(values.pop("name"), values), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_after_a_kill_the_next_run_prepares_it(root, cache, counted):
+    arguments = [json.dumps(dataclasses.asdict(FACTS)), root, cache]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name.startswith(".") for path in folders(cache)] == [True]  # unfinished
+    assert is_whole(load_dataset(FACTS, root, cache))
+    assert len(counted) == len(folders(cache)) == 1
+
+
+# Damage -----------------------------------------------------------------------------------------
+
+
+def damaged(cache: Path, name: str, change) -> None:
+    (folder,) = folders(cache)
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+
+
+CHANGES = {
+    "cut short": ("train.npy", lambda content: content[:-1]),
+    "emptied": ("test.npy", lambda _: b""),
+    "labels cut short": ("test_labels.npy", lambda content: content[:-9]),
+    "no origin": ("origin.json", lambda _: b""),
+}
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_truncated_file_is_prepared_anew_at_once(root, cache, counted, name, change):
+    load_dataset(FACTS, root, cache)
+    damaged(cache, name, change)
+    assert is_whole(load_dataset(FACTS, root, cache))
+    assert len(counted) == 2
+    assert len(folders(cache)) == 1
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("name", ["train.npy", "test_labels.npy"])
+def test_a_flipped_bit_is_mended(root, cache, name):
+    load_dataset(FACTS, root, cache)
+    damaged(cache, name, flipped)
+    mend_cache(FACTS, root, cache)
+    assert folders(cache) == []
+    assert is_whole(load_dataset(FACTS, root, cache))
+
+
+def test_what_is_whole_is_not_mended(root, cache, counted):
+    mend_cache(FACTS, root, cache)  # nothing is there yet
+    load_dataset(FACTS, root, cache)
+    mend_cache(FACTS, root, cache)
+    load_dataset(FACTS, root, cache)
+    assert len(counted) == 1
+
+
+def test_a_disk_that_damages_all_it_gets_is_an_error(root, cache, monkeypatch):
+    def careless(_facts, _source, folder):
+        (folder / "train.npy").write_bytes(b"")
+
+    monkeypatch.setattr(dataset, "prepare", careless)
+    with pytest.raises(DataError, match="is damaged again right after it was built"):
+        load_dataset(FACTS, root, cache)
+
+
+def corrupt_archive(root: Path) -> None:
+    path = root / "made.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def broken_image(root: Path) -> None:
+    (root / "made.npz").unlink(missing_ok=True)
+    write_folders(root, ARRAYS)
+    path = root / "made" / "train" / "7" / "17.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def other_images(root: Path) -> None:
+    write_npz(root, generated((6, 6, 3), seed=1))
+
+
+def no_files(root: Path) -> None:
+    (root / "made.npz").unlink()
+
+
+FAULTS = {
+    "corrupt archive": (corrupt_archive, r"made\.npz cannot be read"),
+    "broken image": (broken_image, r"1 of 30 images in .* cannot be decoded: 7/17\.png"),
+    "other images": (other_images, "are not the expected ones"),
+    "no files": (no_files, "is there"),
+}
+
+
+@pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=FAULTS)
+def test_after_a_fault_nothing_is_kept_and_a_second_run_recovers(root, cache, fault, message):
+    fault(root)
+    with pytest.raises(DataError, match=f"^made: .*{message}"):
+        load_dataset(FACTS, root, cache)
+    assert not cache.exists() or folders(cache) == []
+    write_npz(root, ARRAYS)
+    assert is_whole(load_dataset(FACTS, root, cache))
+
+
+# A full disk ------------------------------------------------------------------------------------
+
+
+def refuse(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Full:
+    """A file that takes nothing."""
+
+    write = staticmethod(refuse)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        pass
+
+
+@contextlib.contextmanager
+def full_at(name: str):
+    """No room from the moment that a file of this name is written."""
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "labels":
+            patch.setattr(prepared.np, "save", refuse)
+        elif name == "origin":
+            patch.setattr(prepared, "write_json", refuse)
+        else:
+            real = Path.open
+
+            def opened(path, mode="r", *more, **options):
+                full = "w" in mode and path.name == name
+                return Full() if full else real(path, mode, *more, **options)
+
+            patch.setattr(Path, "open", opened)
+        yield
+
+
+def is_said(error: BaseException, cache: Path) -> bool:
+    words = [f"made: cannot write the prepared images to {cache}: No space left on device", " MB"]
+    return all(each in str(error) for each in [*words, "KAEM_CACHE_ROOT"])
+
+
+@pytest.mark.parametrize("name", ["train.raw", "test.raw", "train.npy", "labels", "origin"])
+def test_a_disk_that_fills_up_leaves_nothing_behind(root, cache, name):
+    with full_at(name), pytest.raises(DataError) as caught:
+        load_dataset(FACTS, root, cache)
+    assert is_said(caught.value, cache)
+    assert folders(cache) == []
+    assert is_whole(load_dataset(FACTS, root, cache))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that makes a disk of some bytes at a folder, or of more bytes than before."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: int, *options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"])]
+        done = subprocess.run([*command, "tmpfs", str(place)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted: {done.stderr.strip()}")
+        return place
+
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    yield mount
+    if place.is_mount():  # lazily: images that were opened may still be mapped
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8, 1.3, 1.9])
+def test_a_small_disk_that_fills_up(tmp_path, small_disk, share):
+    # Both at once: the images in the order of the files, and those of the splits.
+    arrays = generated((64, 64, 3))
+    facts = facts_of(arrays)
+    write_npz(tmp_path / "root", arrays)
+    disk = small_disk(int(share * facts.cache_bytes))
+    with pytest.raises(DataError) as caught:
+        load_dataset(facts, tmp_path / "root", disk)
+    assert is_said(caught.value, disk)
+    assert folders(disk) == []
+    small_disk(3 * facts.cache_bytes, "remount")
+    assert load_dataset(facts, tmp_path / "root", disk).digests == facts.digests
+
+
+def test_a_cache_that_cannot_be_written(root, tmp_path):
+    # A file where the folder should be refuses root too, which permissions do not.
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"made: cannot write the prepared images to .*file"):
+        load_dataset(FACTS, root, tmp_path / "file" / "cache")
+
+
+# Memory -----------------------------------------------------------------------------------------
+
+
+def resident(kind: str) -> int:
+    """Bytes of this process in memory: "VmRSS" all, "RssAnon" without mapped files."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(kind):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no {kind}")
+
+
+@contextlib.contextmanager
+def watched():
+    """A list that ends with the most anonymous memory that was gained while it ran."""
+    before, gained, done = resident("RssAnon"), [0], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            gained.append(resident("RssAnon") - before)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield gained
+    finally:
+        done.set()
+        thread.join()
+        gained.append(max(gained))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_images_do_not_sit_in_memory(tmp_path, monkeypatch):
+    # 118 MB: preparing them may not take a third of it, opening them not a tenth.
+    count, side = 600, 256
+    file = encoded(np.zeros((side, side, 3), np.uint8), "PNG")
+    for part in ("train", "test"):
+        write_files(tmp_path / "big" / part, {f"{k}.png": file for k in range(count // 2)})
+    splits = {part: {"part": part, "count": count // 2} for part in ("train", "test")}
+    facts = Facts.parse("big", {"image_shape": [3, side, side], "splits": splits})
+    assert facts.cache_bytes == count * side * side * 3
+    monkeypatch.setattr(prepared, "CHUNK", 32)
+    with watched() as gained:
+        load_dataset(facts, tmp_path, tmp_path / "cache")
+    assert gained[-1] < facts.cache_bytes / 3
+    before = resident("VmRSS")
+    found = load_dataset(facts, tmp_path, tmp_path / "cache")
+    assert resident("VmRSS") - before < facts.cache_bytes / 10
+    assert found.images["test"][-1].sum() == 0

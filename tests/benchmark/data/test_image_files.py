@@ -1,0 +1,321 @@
+"""Image files: what is cut out, how it is resized, what is refused, and which part is whose."""
+
+import os
+import struct
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.datasets import (
+    CELEBA_COUNTS,
+    celeba_files,
+    encoded,
+    facts_of,
+    generated,
+    write_files,
+    write_zip,
+)
+
+from benchmark.base.errors import DataError
+from benchmark.data.celeba import celeba_parts
+from benchmark.data.image_files import (
+    LARGEST_FILE,
+    BrokenImageError,
+    ImageFiles,
+    folder_labels,
+    folder_reader,
+    list_images,
+    zip_reader,
+)
+
+CELEBA = {"size": (64, 64), "mode": "RGB", "crop": 140}
+
+
+def prepare(content: bytes, size=(16, 16), mode="RGB", crop=None) -> np.ndarray:
+    return ImageFiles(["a file"], lambda _: content, size, mode, crop)[0]
+
+
+# Cut and size ------------------------------------------------------------------------------------
+
+
+def triangle_weights(source: int, target: int) -> np.ndarray:
+    """Rows of weights of a triangle as wide as two target pixels: bilinear with antialiasing."""
+    scale = source / target
+    centres = (np.arange(target)[:, None] + 0.5) * scale
+    reach = np.abs(np.arange(source) + 0.5 - centres) / max(scale, 1)
+    weights = np.clip(1 - reach, 0, None)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def cut_and_resized(image: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
+    """In floats, by the definition."""
+    height, width = image.shape[:2]
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side].astype(float)
+    down, across = (triangle_weights(side, each) for each in size)
+    return np.einsum("ia,jb,ab...->ij...", down, across, square, optimize=True)
+
+
+def is_the_convention(found: np.ndarray, image: np.ndarray, side: int) -> bool:
+    # Pillow rounds after each of the two directions: half a level each, and its integer weights.
+    return np.abs(found - cut_and_resized(image, side, found.shape[:2])).max() < 1.05
+
+
+@pytest.mark.parametrize("shape", [(218, 178), (140, 140), (141, 143), (178, 218), (300, 140)])
+def test_the_central_140_becomes_64(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    found = prepare(encoded(image, "PNG"), **CELEBA)
+    assert found.dtype == np.uint8
+    assert found.shape == (64, 64, 3)
+    assert is_the_convention(found, image, 140)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (23, 57), (57, 24)])
+@pytest.mark.parametrize("size", [(16, 16), (48, 48), (12, 20)])
+def test_without_a_cut_it_is_the_largest_square(shape, size):
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert is_the_convention(prepare(encoded(image, "PNG"), size), image, min(shape))
+
+
+@pytest.mark.parametrize("crop", [None, 138, 148])
+def test_another_cut_is_told_apart(crop):
+    image = np.random.default_rng(0).integers(0, 256, (218, 178, 3), dtype=np.uint8)
+    assert not is_the_convention(prepare(encoded(image, "PNG"), (64, 64), crop=crop), image, 140)
+
+
+@pytest.mark.parametrize("filter_name", ["NEAREST", "BICUBIC", "BOX"])
+def test_another_filter_is_told_apart(filter_name):
+    image = np.random.default_rng(0).integers(0, 256, (140, 140, 3), dtype=np.uint8)
+    resized = Image.fromarray(image).resize((64, 64), Image.Resampling[filter_name])
+    assert not is_the_convention(np.asarray(resized), image, 140)
+
+
+def test_nothing_of_the_outside_is_seen():
+    image = np.full((218, 178, 3), (255, 0, 0), np.uint8)
+    image[39:179, 19:159] = (0, 0, 255)
+    assert (prepare(encoded(image, "PNG"), **CELEBA) == (0, 0, 255)).all()
+    image[39, 100] = (255, 0, 0)  # but the first row inside is
+    assert (prepare(encoded(image, "PNG"), **CELEBA) != (0, 0, 255)).any()
+
+
+def test_a_fine_checkerboard_becomes_grey():
+    # Without antialiasing, single source pixels would be picked: black and white.
+    board = (np.indices((140, 140)).sum(0) % 2 * 255).astype(np.uint8)
+    found = prepare(encoded(board, "PNG"), (64, 64), "L", 140)
+    assert np.abs(found.astype(int) - 127.5).max() < 20
+
+
+def test_a_gradient_stays_a_gradient_and_upright():
+    ramp = np.repeat(np.arange(140, dtype=np.uint8)[:, None], 140, 1)
+    found = prepare(encoded(ramp, "PNG"), (70, 70), "L", 140)
+    inner = np.s_[1:-1]
+    assert np.abs(found[inner] - (np.arange(70) * 2 + 0.5)[inner, None]).max() <= 0.5
+
+
+def test_an_image_of_the_right_size_is_taken_as_it_is():
+    image = np.random.default_rng(2).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    assert np.array_equal(prepare(encoded(image, "PNG")), image)
+
+
+def test_colours_become_grey_by_luma_and_grey_becomes_three_channels():
+    colour = np.random.default_rng(3).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    grey = prepare(encoded(colour, "PNG"), mode="L")
+    assert grey.shape == (16, 16)
+    # ITU-R 601-2, rounded.
+    assert np.abs(grey - colour @ [0.299, 0.587, 0.114]).max() < 0.51
+    back = prepare(encoded(grey, "PNG"), mode="RGB")
+    assert np.array_equal(back, np.repeat(grey[..., None], 3, 2))
+
+
+# Broken files ------------------------------------------------------------------------------------
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that promises an image of this size, and holds none of it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size)
+    return start + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+NOISE = np.random.default_rng(4).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+BROKEN = {
+    "empty": (b"", "not an image"),
+    "text": (b"<html>quota exceeded</html>", "not an image"),
+    "half a jpg": (encoded(NOISE, "JPEG")[:700], "truncated"),
+    "half a png": (encoded(NOISE, "PNG")[:700], "truncated|broken"),
+    "no pixels": (png_header(16, 16), ""),
+    "too many pixels": (png_header(8001, 8000), "8001x8000 pixels"),
+    "far too many pixels": (png_header(30000, 30000), "900000000 pixels"),
+    # Pillow would have Ghostscript run it.
+    "a program": (encoded(NOISE, "EPS"), "not an image"),
+    "16 bits": (encoded(NOISE[..., 0].astype(np.uint16) * 256, "PNG"), "more than 8 bits"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_named_with_the_reason(content, reason):
+    with pytest.raises(BrokenImageError, match=f"^a file: .*({reason})"):
+        prepare(content)
+
+
+@pytest.mark.parametrize("shape", [(139, 178), (218, 139)])
+def test_an_image_smaller_than_its_cut(shape):
+    image = np.zeros((*shape, 3), np.uint8)
+    with pytest.raises(BrokenImageError, match=r"a file: .* pixels, 140x140 are cut out"):
+        prepare(encoded(image, "PNG"), **CELEBA)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "PPM"])
+def test_whatever_is_damaged_there_is_one_error(kind):
+    # Decoders raise a dozen kinds of errors. Seeded: the same damages in every run.
+    draws, whole = np.random.default_rng(5), encoded(NOISE, kind)
+    broken = 0
+    for _ in range(200):
+        content = bytearray(whole)
+        for place in draws.integers(0, min(200, len(whole)), 2):  # the headers
+            content[place] = draws.integers(0, 256)
+        try:
+            with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+                assert prepare(bytes(content[: draws.integers(1, 2 * len(whole))])).shape[2] == 3
+        except BrokenImageError:
+            broken += 1
+    assert broken > 50
+
+
+def test_damaged_members_of_an_archive_are_one_error_too(tmp_path):
+    bitmap = encoded((np.indices((40, 40)).sum(0) % 7 * 40).astype(np.uint8), "BMP")
+    path = write_zip(tmp_path / "archive.zip", {"a.bmp": bitmap}, zipfile.ZIP_DEFLATED)
+    whole = path.read_bytes()
+    kinds = set()
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 0x24
+        path.write_bytes(content)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+                ImageFiles(names, zip_reader(archive), (16, 16), "RGB", None)[0]
+        except zipfile.BadZipFile:
+            pass  # the list of the members is damaged
+        except BrokenImageError as error:
+            kinds.add(type(error.__cause__))
+    assert {zlib.error, zipfile.BadZipFile, NotImplementedError} <= kinds
+
+
+def bomb(path: Path) -> None:
+    """A file of zeros that is larger than any photograph, and takes no room."""
+    with path.open("wb") as handle:
+        handle.truncate(LARGEST_FILE + 1)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    bomb(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=f"{LARGEST_FILE + 1} bytes"):
+        folder_reader(tmp_path)("a.png")
+
+
+def test_a_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path):
+    bomb(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.write(tmp_path / "a.png", "a.png")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        with pytest.raises(ValueError, match=f"{LARGEST_FILE + 1} bytes unpacked"):
+            zip_reader(archive)("a.png")
+        assert (tmp_path / "a.zip").stat().st_size < LARGEST_FILE / 50
+
+
+# Which files, and whose --------------------------------------------------------------------------
+
+
+def test_images_are_found_in_and_below_a_folder_and_nothing_else(tmp_path):
+    images = ["1.jpg", "b/2.PNG", "b/c/3.jpeg", "4.webp", "b/5.bmp", "6.pgm", "7.ppm"]
+    others = [".hidden.jpg", "b/._2.png", ".thumbnails/1.jpg", "readme.txt", "jpg", "folder.jpg/x"]
+    write_files(tmp_path, dict.fromkeys(images + others, b""))
+    assert list_images(tmp_path) == sorted(images)
+
+
+def test_a_folder_below_a_hidden_one_is_not_hidden(tmp_path):
+    write_files(tmp_path / ".cache" / "images", {"1.jpg": b""})
+    assert list_images(tmp_path / ".cache" / "images") == ["1.jpg"]
+
+
+FACTS = facts_of(generated((8, 8)), classes=3)
+TRAIN, TEST = Path("made/train"), Path("made/test")
+ANIMALS = ["cat/1.png", "cat/x/2.png", "ant/1.png", "dog/3.png"]
+
+
+def test_labels_are_the_names_of_the_folders_in_order():
+    found = folder_labels(FACTS, {TRAIN: ANIMALS, TEST: ["dog/1.png", "ant/2.png", "cat/3.png"]})
+    assert found[TRAIN].tolist() == [1, 1, 0, 2]
+    assert found[TEST].tolist() == [2, 0, 1]
+
+
+def test_without_classes_there_are_no_labels():
+    parts = {TRAIN: ANIMALS, TEST: ["1.png"]}
+    assert folder_labels(facts_of(generated((8, 8)), classes=None), parts) == dict.fromkeys(parts)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ANIMALS[:3],
+        [*ANIMALS, "elk/1.png"],
+        [*ANIMALS, "1.png"],
+        [*ANIMALS[:3], "1.png"],
+        [*ANIMALS[:3], "elk/1.png"],
+        [],
+    ],
+    ids=["one less", "one more", "one beside", "one in none", "another one", "no images"],
+)
+def test_folders_that_are_not_the_classes(names):
+    # "another one" would give the images of elks the number of the dogs.
+    with pytest.raises(DataError, match=r"made: made/t\w+ needs a folder of images for each of"):
+        folder_labels(FACTS, {TRAIN: ANIMALS, TEST: names})
+
+
+def test_celebas_parts_follow_the_numbers():
+    names = [*reversed(celeba_files()), "000001.jpg", "x/162771.jpg"]
+    found = celeba_parts(names, None)
+    counts = {part: len(each) for part, each in found.items()}
+    assert counts == CELEBA_COUNTS | {"train": 13, "validation": 4}
+    assert found["train"][0] == "000001.jpg"
+    assert found["validation"][0] == "x/162771.jpg"
+    assert found["test"][-1] == "202599.jpg"
+
+
+def test_celebas_parts_follow_the_list_where_there_is_one():
+    listing = "000001.jpg 2\n000003.jpg 0\n\n000002.jpg 1\n000004.jpg 0\n"
+    found = celeba_parts([f"img/{n:06d}.jpg" for n in (4, 3, 2, 1)], listing)
+    assert found == {
+        "train": ["img/000003.jpg", "img/000004.jpg"],
+        "validation": ["img/000002.jpg"],
+        "test": ["img/000001.jpg"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "listing", "message"),
+    [
+        ("202600.jpg", None, "beyond CelebA's 202599"),
+        ("photo.jpg", None, "photo"),
+        ("000002.jpg", "000001.jpg 0\n", "is not in list_eval_partition.txt"),
+    ],
+)
+def test_a_file_without_a_part(name, listing, message):
+    with pytest.raises(ValueError, match=message):
+        celeba_parts([name], listing)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="no regular file"):
+        folder_reader(tmp_path)("a.png")

@@ -1,0 +1,180 @@
+"""The two forms that any dataset may have: what fits, what does not, and when it has changed."""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from support.datasets import facts_of, generated, write_folders, write_npz
+
+from benchmark.base.errors import DataError
+from benchmark.data.sources import folder_source, npz_source
+
+ARRAYS = generated((6, 6, 3))
+FACTS = facts_of(ARRAYS)
+
+
+def read_npz(tmp_path, arrays):
+    return npz_source(FACTS, write_npz(tmp_path, arrays)).read()
+
+
+def test_an_npz_is_read_as_it_is(tmp_path):
+    found = read_npz(tmp_path, ARRAYS)
+    for part, (images, labels) in ARRAYS.items():
+        assert np.array_equal(found[part].images, images)
+        assert np.array_equal(found[part].labels, labels)
+
+
+def test_an_npz_without_labels_will_do_where_there_are_no_classes(tmp_path):
+    np.savez(tmp_path / "made.npz", **{f"{k}_images": v[0] for k, v in ARRAYS.items()})
+    parts = npz_source(facts_of(ARRAYS, classes=None), tmp_path / "made.npz").read()
+    assert all(part.labels is None for part in parts.values())
+    with pytest.raises(DataError, match="has no array train_labels"):
+        npz_source(FACTS, tmp_path / "made.npz").read()
+
+
+@pytest.mark.parametrize("missing", ["train_images", "train_labels", "test_images"])
+def test_a_missing_array_is_named(tmp_path, missing):
+    path = write_npz(tmp_path, ARRAYS)
+    arrays = {key: value for key, value in np.load(path).items() if key != missing}
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=rf"made: .*made\.npz has no array {missing}"):
+        npz_source(FACTS, path).read()
+
+
+def as_column(images, labels):
+    return images, labels[:, None]
+
+
+UNFIT = {
+    "floats": lambda images, labels: (images / 255, labels),
+    "one image": lambda images, labels: (images[0, 0], labels),
+    "no image": lambda images, labels: (images[0, 0, 0, 0], labels),
+    "fewer labels": lambda images, labels: (images, labels[1:]),
+    "labels in a column": as_column,
+    "one-hot labels": lambda images, labels: (images, np.eye(10)[labels]),
+    "float labels": lambda images, labels: (images, labels / 1.0),
+    "labels from one": lambda images, labels: (images, labels + 1),
+    "negative labels": lambda images, labels: (images, labels - 1),
+    "one label": lambda images, labels: (images, labels[0]),
+}
+
+
+@pytest.mark.parametrize("change", UNFIT.values(), ids=UNFIT)
+def test_arrays_that_do_not_fit(tmp_path, change):
+    arrays = {part: change(*each) for part, each in ARRAYS.items()}
+    with pytest.raises(
+        DataError, match=r"_images must be uint8 .* with as many labels from 0 to 9"
+    ):
+        read_npz(tmp_path, arrays)
+
+
+def damages(whole: bytes):
+    """An npz at every tenth bit flip of its first and last bytes, and cut at several places."""
+    for place in [*range(0, 200, 3), *range(len(whole) - 300, len(whole), 3)]:
+        yield whole[:place] + bytes([whole[place] ^ 0x24]) + whole[place + 1 :]
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        yield whole[:size]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_whatever_is_damaged_in_an_npz_there_is_one_error(tmp_path, save):
+    path = tmp_path / "made.npz"
+    arrays = {
+        f"{part}_{what}": each
+        for part, both in ARRAYS.items()
+        for what, each in zip(("images", "labels"), both, strict=True)
+    }
+    save(path, **arrays)
+    refused = 0
+    for content in damages(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            npz_source(FACTS, path).read()
+        except DataError:
+            refused += 1
+    assert refused > 70
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 and then nothing", b"", b"<html></html>"])
+def test_a_file_that_is_no_npz(tmp_path, content):
+    path = tmp_path / "made.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"made: {path} cannot be read"):
+        npz_source(FACTS, path).read()
+
+
+def test_one_array_in_place_of_an_archive(tmp_path):
+    path = tmp_path / "made.npz"
+    with path.open("wb") as handle:
+        np.save(handle, ARRAYS["train"][0])
+    with pytest.raises(DataError, match=f"made: {path} cannot be read"):
+        npz_source(FACTS, path).read()
+
+
+class Executed:
+    """Unpickled, it makes a file: what a hostile archive would do."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_an_npz_does_not_run_code(tmp_path):
+    labels = np.array([Executed(tmp_path / "executed")] * 30, dtype=object)
+    arrays = ARRAYS | {"train": (ARRAYS["train"][0], labels)}
+    with pytest.raises(DataError, match="cannot be read"):
+        read_npz(tmp_path, arrays)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_members_with_odd_names_are_not_unpacked(tmp_path):
+    root = tmp_path / "a" / "root"
+    path = write_npz(root, ARRAYS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../escaped.npy", b"")
+        archive.writestr(str(tmp_path / "absolute.npy"), b"")
+    npz_source(FACTS, path).read()
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "made.npz", "root"]
+
+
+def test_a_folder_is_read_with_the_labels_of_its_folders(tmp_path):
+    write_folders(tmp_path, ARRAYS)
+    found = folder_source(FACTS, tmp_path / "made").read()
+    for part, (images, labels) in ARRAYS.items():
+        truth = {im.tobytes(): label for im, label in zip(images, labels, strict=True)}
+        assert len(found[part].images) == len(images)
+        for image, label in zip(found[part].images, found[part].labels, strict=True):
+            assert truth[image.tobytes()] == label
+
+
+def test_the_stamp_follows_every_change_of_a_file(tmp_path):
+    write_folders(tmp_path, ARRAYS)
+    folder = tmp_path / "made"
+
+    def stamp():
+        return folder_source(FACTS, folder).stamp()
+
+    stamps = [stamp()]
+    assert stamp() == stamps[0]
+    file = folder / "train" / "3" / "3.png"
+    os.utime(file, ns=(1, 1))
+    stamps.append(stamp())
+    file.write_bytes(file.read_bytes() + b" ")
+    os.utime(file, ns=(1, 1))  # the size alone
+    stamps.append(stamp())
+    file.rename(file.with_name("other.png"))
+    stamps.append(stamp())
+    (folder / "train" / "3" / "other.png").unlink()
+    stamps.append(stamp())
+    assert len(set(stamps)) == 5
+
+
+def test_a_link_to_nowhere_is_named(tmp_path):
+    write_folders(tmp_path, ARRAYS)
+    link = tmp_path / "made" / "test" / "0" / "link.png"
+    link.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=f"{link} cannot be read"):
+        folder_source(FACTS, tmp_path / "made").stamp()

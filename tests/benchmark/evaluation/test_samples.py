@@ -1,0 +1,378 @@
+"""The images that are evaluated: independent of the batch, reproducible, and stored whole."""
+
+import errno
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from reference.faulty_metrics import to_uint8_truncating
+from support.configs import tiny_config
+
+import benchmark.evaluation.samples
+from benchmark.base.errors import RecordError
+from benchmark.config.config import REAL
+from benchmark.config.registry import build
+from benchmark.evaluation.samples import draw_images, open_samples, real_images, save_samples
+
+CPU = torch.device("cpu")
+ENTRIES = ("kaem_is", "vae")
+
+
+def sampling_job(model: str = "vae", samples: int = 10, changes: dict | None = None):
+    config = tiny_config({"evaluation.references": {"test": samples}, **(changes or {})})
+    return config.sampling_job("digits", model)
+
+
+def draw(model: str = "vae", samples: int = 10, seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(0)  # of the weights
+    settings = tiny_config().training_job("digits", model).settings
+    network = build(settings["architecture"], settings["model"], (1, 8, 8))
+    torch.manual_seed(samples)  # the state of the global generator is no matter
+    return torch.cat(list(draw_images(network, sampling_job(model, samples), seed, CPU)))
+
+
+def real(images: torch.Tensor, samples: int, seed: int = 0) -> torch.Tensor:
+    return torch.cat(list(real_images(images, sampling_job(REAL, samples), seed)))
+
+
+def most_difference(a: torch.Tensor, b: torch.Tensor) -> int:
+    return (a.int() - b.int()).abs().max().item()
+
+
+@pytest.mark.parametrize("model", ENTRIES)
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+def test_an_image_does_not_depend_on_its_batch(model, batch_size, monkeypatch):
+    expected = draw(model)
+    assert expected.shape == (10, 1, 8, 8)
+    assert expected.dtype == torch.uint8
+    monkeypatch.setattr(benchmark.evaluation.samples, "BATCH_SIZE", batch_size)
+    # A value at the border of two levels may fall to either side.
+    assert most_difference(draw(model), expected) <= 1
+
+
+@pytest.mark.parametrize("model", ENTRIES)
+def test_image_i_depends_on_the_seed_and_i_alone(model):
+    images = draw(model)
+    assert torch.equal(draw(model), images)
+    assert most_difference(draw(model, samples=4), images[:4]) <= 1
+    assert len(images.flatten(1).unique(dim=0)) == 10
+    other = draw(model, seed=1)
+    assert not any(torch.equal(a, b) for a in images for b in other)
+
+
+def test_the_model_is_used_for_inference():
+    class Model(torch.nn.Module):
+        def sample(self, n, generators):
+            assert not self.training
+            assert not torch.is_grad_enabled()
+            assert len(generators) == n
+            return torch.full((n, 1, 2, 2), 0.5)
+
+    (images,) = draw_images(Model().train(), sampling_job(), 0, CPU)
+    assert images.unique().tolist() == [128]  # 127.5, rounded to even
+
+
+@pytest.mark.parametrize("batch_size", [3, 10, 256])
+def test_images_come_in_batches(batch_size, monkeypatch):
+    drawn = []
+
+    class Model(torch.nn.Module):
+        def sample(self, n, generators):
+            drawn.append(len(generators))
+            return torch.rand(n, 1, 2, 2)
+
+    monkeypatch.setattr(benchmark.evaluation.samples, "BATCH_SIZE", batch_size)
+    batches = draw_images(Model(), sampling_job(), 0, CPU)
+    assert drawn == []
+    first = next(batches)
+    assert drawn == [len(first)] == [min(batch_size, 10)]  # the others are not drawn yet
+    assert len(first) + sum(map(len, batches)) == sum(drawn) == 10
+
+
+class EveryLevel(torch.nn.Module):
+    """Draws every level of grey and what is less than half a level around it."""
+
+    levels = torch.arange(256)
+
+    def sample(self, n, generators):
+        away = torch.stack([torch.rand(256, generator=each) for each in generators]) - 0.5
+        return ((self.levels + 0.98 * away) / 255).clamp(0, 1).view(n, 1, 16, 16)
+
+
+def test_levels_are_rounded_and_not_truncated():
+    def brightness(images):
+        return (images.flatten(1).double() - EveryLevel.levels).mean().item()
+
+    (images,) = draw_images(EveryLevel(), sampling_job(), 0, CPU)
+    assert brightness(images) == 0
+    generators = [torch.Generator().manual_seed(i) for i in range(10)]
+    wrong = to_uint8_truncating(EveryLevel().sample(10, generators))
+    assert brightness(wrong) < -0.4
+
+
+def numbered(n: int) -> torch.Tensor:
+    """Different images, (n, 1, 1, 2)."""
+    return torch.arange(2 * n, dtype=torch.uint8).view(n, 1, 1, 2)
+
+
+def test_real_images_are_drawn_without_replacement():
+    images = numbered(30)
+    chosen = real(images, 20)
+    assert torch.equal(chosen, real(images, 20))
+    assert not torch.equal(chosen, real(images, 20, seed=1))
+    assert len(chosen.flatten(1).unique(dim=0)) == 20
+    everything = real(images, 30)
+    assert torch.equal(everything.flatten(1).unique(dim=0), images.flatten(1))
+    assert not torch.equal(everything, images)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_real_images_do_not_depend_on_the_batches(batch_size, monkeypatch):
+    images = numbered(30)
+    expected = real(images, 20)
+    monkeypatch.setattr(benchmark.evaluation.samples, "BATCH_SIZE", batch_size)
+    batches = list(real_images(images, sampling_job(REAL, 20), 0))
+    assert max(map(len, batches)) == batch_size
+    assert torch.equal(torch.cat(batches), expected)
+
+
+def test_real_images_repeat_only_where_there_are_too_few():
+    images = numbered(10)
+    chosen = real(images, 100)
+    assert chosen.shape == (100, 1, 1, 2)
+    assert torch.equal(chosen.flatten(1).unique(dim=0), images.flatten(1))
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+SHAPE = (10, 1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> torch.Tensor:
+    return draw()
+
+
+@pytest.fixture
+def saved(tmp_path, drawn):
+    path = tmp_path / "samples" / "seed0.npz"
+    save_samples(path, drawn.split(4), SHAPE, sampling_job())
+    return path
+
+
+def read(path, job=None) -> torch.Tensor:
+    """All that the file holds."""
+    return torch.cat(list(open_samples(path, job).batches(7)))
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 256])
+def test_round_trip(size, saved, drawn):
+    for job in (sampling_job(), None):
+        samples = open_samples(saved, job)
+        assert len(samples) == 10
+        assert samples.shape == SHAPE
+        batches = list(samples.batches(size))
+        assert max(map(len, batches)) == min(size, 10)
+        assert torch.equal(torch.cat(batches), drawn)
+        assert batches[0].dtype == torch.uint8
+    assert [path.name for path in saved.parent.iterdir()] == ["seed0.npz"]
+
+
+def test_numpy_reads_the_same(saved, drawn):
+    with np.load(saved) as archive:
+        assert np.array_equal(archive["images"], drawn)
+        assert archive["config_hash"] == sampling_job().config_hash
+
+
+def test_numpys_own_files_are_read_too(tmp_path, drawn):
+    path = tmp_path / "seed0.npz"
+    np.savez_compressed(path, images=drawn.numpy(), config_hash=sampling_job().config_hash)
+    assert torch.equal(read(path, sampling_job()), drawn)
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 12])
+def test_the_first_images(count, saved, drawn):
+    samples = open_samples(saved)
+    assert torch.equal(samples.first(count), drawn[:count])
+    assert torch.equal(torch.cat(list(samples.batches(2, count))), drawn[:count])
+
+
+def test_a_file_is_read_from_its_beginning_every_time(saved, drawn):
+    samples = open_samples(saved)
+    one, other = samples.batches(4), samples.batches(4)
+    assert torch.equal(next(one), next(other))
+    assert torch.equal(next(samples.batches(10)), drawn)
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [torch.zeros(4, 1, 8, 8, dtype=torch.uint8)] * 2,
+        [torch.zeros(4, 1, 8, 8, dtype=torch.uint8)] * 3,
+        [torch.zeros(10, 1, 9, 8, dtype=torch.uint8)],
+        [torch.zeros(10, 3, 8, 8, dtype=torch.uint8)],
+        [torch.zeros(10, 1, 8, 8)],
+        [],
+    ],
+    ids=["too few", "too many", "larger", "colour", "floats", "none"],
+)
+def test_no_file_of_other_images_than_announced(batches, tmp_path):
+    with pytest.raises(ValueError, match="announced"):
+        save_samples(tmp_path / "seed0.npz", batches, SHAPE, sampling_job())
+    assert list(tmp_path.iterdir()) == []
+
+
+def failing_after_one_batch(error):
+    yield torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("diverged"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")],
+    ids=["failure", "interruption", "full disk"],
+)
+def test_a_failed_drawing_leaves_the_older_file(error, saved, drawn):
+    with pytest.raises(type(error)):
+        save_samples(saved, failing_after_one_batch(error), SHAPE, sampling_job())
+    assert torch.equal(read(saved), drawn)
+    assert [path.name for path in saved.parent.iterdir()] == ["seed0.npz"]
+
+
+def noise(batches: int):
+    """Images that cannot be compressed, from numpy, whose memory tracemalloc sees."""
+    draws = np.random.default_rng(0)
+    for _ in range(batches):
+        yield torch.from_numpy(draws.integers(0, 256, (256, 3, 16, 16), np.uint8))
+
+
+def peak(action) -> int:
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    def write(batches):
+        shape = (256 * batches, 3, 16, 16)
+        save_samples(tmp_path / f"{batches}.npz", noise(batches), shape, sampling_job())
+
+    def read_all(batches):
+        for _ in open_samples(tmp_path / f"{batches}.npz").batches(256):
+            pass
+
+    for action in (write, read_all):
+        action(1)  # what is allocated once is now
+        few, many = (peak(lambda n=n, action=action: action(n)) for n in (3, 30))
+        assert many < few + 256 * 768  # one batch
+    assert peak(lambda: list(noise(30))) > 29 * 256 * 768  # the watch sees what is held
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        sampling_job(samples=11),
+        sampling_job("kaem_is"),
+        sampling_job(changes={"models.vae.training.learning_rate": 0.1}),
+        sampling_job(REAL),
+    ],
+    ids=["count", "model", "learning rate", "real"],
+)
+def test_samples_of_another_job(saved, other):
+    with pytest.raises(RecordError, match="was drawn with other settings") as caught:
+        open_samples(saved, other)
+    assert f"Run the sampling of {other.model} on digits again." in str(caught.value)
+
+
+def flipped(content: bytes, position: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ 0x40]) + content[position + 1 :]
+
+
+def test_a_flipped_bit_is_noticed_or_harmless(saved, drawn):
+    content = saved.read_bytes()
+    refused = 0
+    for position in np.linspace(0, len(content) - 1, 400).astype(int):
+        saved.write_bytes(flipped(content, position))
+        try:
+            # Some bytes, such as the archive's dates, mean nothing.
+            assert torch.equal(read(saved, sampling_job()), drawn)
+        except RecordError:
+            refused += 1
+    assert refused > 200
+
+
+def test_damage_in_the_images_is_noticed_when_they_are_read(tmp_path):
+    path = tmp_path / "seed0.npz"
+    save_samples(path, noise(2), (512, 3, 16, 16), sampling_job())
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, len(content) // 2))
+    samples = open_samples(path, sampling_job())
+    with pytest.raises(RecordError, match=r"seed0\.npz: cannot be read as samples"):
+        list(samples.batches(256))
+
+
+@pytest.mark.parametrize("content", [b"", b"no samples", b"PK\x03\x04", None])
+def test_files_that_are_no_samples(saved, content):
+    saved.write_bytes(saved.read_bytes()[:-30] if content is None else content)
+    with pytest.raises(RecordError, match=r"seed0\.npz: cannot be read as samples"):
+        open_samples(saved, sampling_job())
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": np.zeros((2, 1, 2, 2), np.uint8)},
+        {"config_hash": "0" * 16},
+        {"images": np.array([{"code": "pickled"}]), "config_hash": "0" * 16},
+        {"images": np.zeros((2, 1, 2, 2)), "config_hash": "0" * 16},
+        {"images": np.zeros((2, 2, 2), np.uint8), "config_hash": "0" * 16},
+        {"images": np.zeros((2, 1, 2, 2), np.uint8, order="F"), "config_hash": "0" * 16},
+        {"images": np.zeros((2, 1, 2, 2), np.uint8), "config_hash": np.array({"code": "pickled"})},
+        {"images": np.zeros((2, 1, 2, 2), np.uint8), "config_hash": np.array("0" * 9999)},
+        {"images": np.zeros((1, 1, 2**12, 2**11), np.uint8), "config_hash": "0" * 16},
+    ],
+    ids=[
+        *("no hash", "no images", "pickled", "floats", "no channels", "columns", "pickled hash"),
+        *("long hash", "large images"),
+    ],
+)
+def test_archives_of_something_else(tmp_path, arrays):
+    path = tmp_path / "seed0.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(RecordError, match=r"seed0\.npz: cannot be read as samples"):
+        open_samples(path)
+
+
+def test_fewer_images_than_the_header_says(saved):
+    with zipfile.ZipFile(saved) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["images.npy"] = members["images.npy"][:-64]
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(RecordError, match="does not take"):
+        read(saved, sampling_job())
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(RecordError, match=r"absent\.npz: cannot be read as samples: .*No such"):
+        open_samples(tmp_path / "absent.npz")
+
+
+def test_a_file_that_disappears(saved):
+    samples = open_samples(saved)
+    saved.unlink()
+    with pytest.raises(RecordError, match="No such"):
+        samples.first(1)
+
+
+def test_images_of_another_shape_than_the_datasets(saved):
+    assert len(open_samples(saved, sampling_job(), open_samples(saved).shape[1:])) > 0
+    with pytest.raises(RecordError, match=r"its images are \(.*\), the dataset's \(3, 9, 9\)"):
+        open_samples(saved, sampling_job(), (3, 9, 9))

@@ -1,0 +1,90 @@
+"""The two modes: truth by quadrature, passes counted, autocorrelation in closed form."""
+
+import numpy as np
+import pytest
+import torch
+from reference.quadrature import running_integral
+
+from benchmark.config.jobs import POWER_JOB
+from benchmark.inspection.two_modes import (
+    _TwoModes,
+    autocorrelation,
+    compare_samplers,
+    power_densities,
+    two_mode_posterior,
+)
+
+SETTINGS = POWER_JOB["settings"]
+
+
+def exact(z: np.ndarray, temperature: float) -> np.ndarray:
+    """The unnormalised power posterior, written out."""
+    mean = np.sqrt(z**2 + 0.01) + 0.3 * z
+    misfit = (SETTINGS["datum"] - mean) ** 2 / (2 * SETTINGS["sigma"] ** 2)
+    return np.exp(-0.5 * z**2 - temperature * misfit)
+
+
+def test_the_power_posteriors_are_those_of_the_model():
+    temperatures = torch.tensor([0.0, 0.1, 1.0], dtype=torch.float64)
+    grid, densities = power_densities(temperatures, SETTINGS)
+    for t, density in zip(temperatures.tolist(), densities.numpy(), strict=True):
+        expected = exact(grid.numpy(), t)
+        expected /= np.trapezoid(expected, grid.numpy())
+        # The prior is linear between 400 nodes.
+        np.testing.assert_allclose(density, expected, atol=2e-4 * expected.max())
+
+
+def test_both_samplers_pass_the_decoder_equally_often(monkeypatch):
+    small = SETTINGS | {"chains": 4, "sweeps": 3}
+    rows = []
+    forward = _TwoModes.forward
+    monkeypatch.setattr(
+        _TwoModes, "forward", lambda self, h: rows.append(len(h)) or forward(self, h)
+    )
+    _, metrics = compare_samplers(small)
+    decoded = sum(rows) - 8001  # those of the truth
+    assert decoded == 2 * 4 * metrics["passes"]
+    assert metrics["passes"] == 3 * (6 * 5 + 7)
+
+
+def test_the_population_finds_the_masses_and_ula_stays_where_it_began():
+    """The population's mass is within five standard errors and 0.03, the bias that unadjusted steps
+    have here; ULA's is where its chains began, eight standard errors away."""
+    arrays, metrics = compare_samplers(SETTINGS | {"chains": 300, "sweeps": 20})
+    z = np.linspace(-4, 4, 20001)
+    integral = running_integral(exact(z, 1.0), z)
+    truth = 1 - integral(0.0) / integral(4.0)
+    assert metrics["mass_true"] == pytest.approx(truth, abs=1e-3)
+    assert metrics["mass_prior_basin"] == pytest.approx(0.5, abs=1e-3)
+    error = metrics["mass_population_error"]
+    assert metrics["mass_population"] == pytest.approx(truth, abs=0.03 + 5 * error)
+    assert metrics["mass_ula"] == pytest.approx(0.5, abs=0.03 + 5 * metrics["mass_ula_error"])
+    assert metrics["mass_ula"] < truth - 3 * metrics["mass_ula_error"]
+    assert metrics["autocorrelation_ula"] > 0.9 > metrics["autocorrelation_population"] + 0.3
+    # The histograms are densities, the shares of both sides those of the traces.
+    widths = np.diff(arrays["bin_edges"])
+    np.testing.assert_allclose(arrays["histograms"] @ widths, 1)
+    assert arrays["mass_ula"][0] == arrays["mass_population"][0]
+
+
+def test_the_autocorrelation_of_an_autoregression(seeded):
+    steps, chains, rho = 40, 5000, 0.8
+    noise = torch.randn(steps, chains, generator=seeded(0), dtype=torch.float64)
+    z = [noise[0]]
+    for k in range(1, steps):
+        z.append(rho * z[-1] + (1 - rho**2) ** 0.5 * noise[k])
+    found = autocorrelation(torch.stack(z))
+    assert len(found) == steps // 2 + 1
+    expected = rho ** torch.arange(len(found), dtype=torch.float64)
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+
+
+def test_chains_that_never_move_do_not_look_mixed():
+    stuck = torch.tensor([-1.0, 1.0]).expand(20, 2)
+    torch.testing.assert_close(autocorrelation(stuck), torch.ones(11))
+
+
+def test_the_posterior_is_of_copies_of_one_datum():
+    posterior = two_mode_posterior(3, SETTINGS)
+    assert posterior.x.shape == (3, 1)
+    assert posterior.x.unique().tolist() == [SETTINGS["datum"]]

@@ -1,0 +1,274 @@
+"""Preflight: all that a run needs is checked, and all that is missing is said, before it starts."""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support.configs import FACES, MISSING, changed, tiny_config
+
+from benchmark.base import paths
+from benchmark.base.errors import DataError
+from benchmark.config.config import Config
+from benchmark.config.registry import build
+from benchmark.run.preflight import GPU_RESERVE, check_all, check_dataset
+from benchmark.training.memory import training_bytes
+from kaem.laplace import fewest_passes
+
+CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at once
+DIGITS = "digits: ready, 1257 train, 180 validation, 360 test"
+PIXELS = 16 * 16
+OWN = {key: FACES[key] for key in ("title", "image_shape", "splits")}  # no layout of anybody's
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory on a machine without network and without a GPU."""
+    for variable in ("KAEM_DATA_ROOT", "KAEM_CACHE_ROOT", "KAEM_INCEPTION_WEIGHTS", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, CLOSED_PORT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return tmp_path
+
+
+def give_disk(monkeypatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+
+
+def give_gpu(monkeypatch, total: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (total // 2, total))
+
+
+def refused(config: Config) -> str:
+    with pytest.raises(DataError) as caught:
+        check_all(config)
+    assert not Path("results").exists()
+    return str(caught.value)
+
+
+def prepared(root: str = "data/cache") -> list[Path]:
+    return [path for path in Path(root).iterdir() if path.is_dir()]
+
+
+# All at once ------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_missing_is_said_in_one_go_with_its_size_and_the_way_to_get_it(
+    monkeypatch,
+):
+    give_disk(monkeypatch, 10_000_000)
+    give_gpu(monkeypatch, 10**9)
+    config = tiny_config(
+        {
+            "datasets": ["digits", "mnist", "faces"],
+            "own_datasets.faces": OWN,
+            "device": "auto",
+            "evaluation.inception": True,
+        }
+    )
+    text = refused(config)
+    for said in (
+        # Data
+        "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing and cannot be downloaded",
+        "It is 12 MB. With no network, put MNIST or mnist.npz into data by hand",
+        "faces: neither data/faces.npz nor data/faces is there",
+        "Put the images into data/faces/<part>/ for each of train, test",
+        # Weights
+        "Inception weights: data/weights-inception-2015-12-05-6726825d.pth is missing (96 MB)",
+        "or name a file in KAEM_INCEPTION_WEIGHTS",
+        # Disk space
+        "disk: about 0.1 GB are needed in",
+        "0.0 GB are free",
+        "KAEM_CACHE_ROOT for prepared data",
+        # GPU memory
+        "GPU memory: digits · vae needs about 1.1 GB to train on batches of 20, the GPU has 1.0 GB"
+        "\n  Lower its training.batch_size, or use a larger GPU.",
+        "GPU memory: faces · kaem_is needs about",
+    ):
+        assert text.count(said) == 1, (said, text)
+    assert not Path("data/cache").exists()
+
+
+def test_what_is_ready_is_listed_and_prepared():
+    assert check_all(tiny_config()) == [DIGITS]
+    assert not Path("results").exists()
+    (folder,) = prepared()
+    assert folder.name.startswith("digits-")
+
+
+def test_one_dataset_alone():
+    assert check_dataset(tiny_config(), "digits") == DIGITS
+    summary = json.loads(paths.fill(paths.DATA, "tiny", dataset="digits").read_text())
+    assert summary["counts"] == {"train": 1257, "validation": 180, "test": 360}
+    assert summary["image_shape"] == [1, 16, 16]
+    assert summary["digests"] == tiny_config().facts("digits").digests
+
+
+@pytest.mark.parametrize("check", [check_all, lambda config: check_dataset(config, "digits")])
+def test_damaged_prepared_images_are_prepared_again(check):
+    check(tiny_config())
+    (folder,) = prepared()
+    file = folder / "train.npy"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    check(tiny_config())
+    assert (prepared()[0] / "train.npy").read_bytes() == content
+
+
+# Models that a dataset is not made for ----------------------------------------------------------
+
+
+def test_a_model_that_cannot_be_built_for_a_dataset_is_found_before_anything_trains(monkeypatch):
+    give_gpu(monkeypatch, 10**12)
+    odd = changed(OWN, {"image_shape": [1, 30, 30]})
+    config = tiny_config({"own_datasets.odd": odd, "datasets": ["digits", "odd"], "device": "cuda"})
+    text = refused(config)
+    for model in ("kaem_is", "vae"):
+        assert f"odd · {model}: image sides must be multiples of 4, got (1, 30, 30)" in text
+    assert "odd: neither" in text
+    assert "digits" not in text
+
+
+def test_too_few_passes_for_a_likelihood_are_found_before_anything_trains():
+    def config(passes):
+        likelihood = {"split": "test", "images": 5, "passes": passes}
+        return tiny_config({"evaluation.likelihood": likelihood, "models.vae": MISSING})
+
+    fewest = fewest_passes(latents=3)
+    assert refused(config(fewest - 1)) == (
+        f"digits · kaem_is: evaluation.likelihood.passes is {fewest - 1}; an estimate of its "
+        f"likelihood takes at least {fewest}"
+    )
+    assert check_all(config(fewest))
+
+
+# Disk space -------------------------------------------------------------------------------------
+
+
+def result_bytes(config: Config) -> int:
+    """Weights and images of two models, and real images, for each seed."""
+    weights = 0
+    for model in config.trained_models:
+        job = config.training_job("digits", model)
+        fresh = build(model, job.settings["model"], (1, 16, 16))
+        weights += sum(value.nbytes for value in fresh.state_dict().values())
+    return len(config.seeds) * (3 * 64 * PIXELS + weights)
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_the_disk_must_hold_results_and_data_prepared_twice(monkeypatch, seeds):
+    config = tiny_config({"seeds": seeds})
+    needed = result_bytes(config) + 2 * 1797 * PIXELS
+    give_disk(monkeypatch, needed - 1)
+    assert refused(config).startswith("disk: about ")
+    give_disk(monkeypatch, needed)
+    assert check_all(config) == [DIGITS]
+    # What is prepared takes no more room.
+    give_disk(monkeypatch, result_bytes(config))
+    assert check_all(config) == [DIGITS]
+    # And is looked for where it lies.
+    monkeypatch.setenv("KAEM_CACHE_ROOT", "elsewhere")
+    with pytest.raises(DataError, match="disk: about"):
+        check_all(config)
+
+
+def test_space_is_asked_for_where_the_folders_will_be(monkeypatch, folder):
+    asked = []
+
+    def disk_usage(path):
+        asked.append(Path(path))
+        return SimpleNamespace(free=10**12)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    monkeypatch.setenv("KAEM_CACHE_ROOT", "not/there/yet")
+    check_all(tiny_config())
+    assert asked == [folder]  # results and cache on one disk: their sum is asked for, once
+    assert prepared("not/there/yet")
+
+
+# GPU memory -------------------------------------------------------------------------------------
+
+
+def test_the_gpu_must_hold_the_largest_training(monkeypatch):
+    batch_size = 20_000  # far more than the other model takes
+    config = tiny_config({"device": "cuda", "models.vae.training.batch_size": batch_size})
+    fresh = build("vae", config.training_job("digits", "vae").settings["model"], (1, 16, 16))
+    needed = GPU_RESERVE + training_bytes(fresh, (1, 16, 16), batch_size)
+    give_gpu(monkeypatch, needed - 1)
+    text = refused(config)
+    assert text.startswith("GPU memory: digits · vae needs about")
+    assert f"batches of {batch_size}" in text
+    assert "kaem_is" not in text
+    give_gpu(monkeypatch, GPU_RESERVE)
+    assert refused(config).count("GPU memory: ") == 2
+    give_gpu(monkeypatch, needed)
+    assert check_all(config) == [DIGITS]
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_without_a_gpu_none_is_asked_for_its_memory(monkeypatch, device):
+    def none(_device):
+        raise AssertionError("no GPU is there")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", none)
+    assert check_all(tiny_config({"device": device})) == [DIGITS]
+
+
+def test_a_gpu_that_is_not_there_is_listed_with_the_rest():
+    text = refused(
+        tiny_config({"device": "cuda", "datasets": ["faces"], "own_datasets.faces": OWN})
+    )
+    assert "device cuda: no GPU is visible here; set `device: cpu` or `auto`" in text
+    assert "faces: neither" in text
+
+
+# Inception weights ------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_without_inception_weights_and_says_what_will_be_empty():
+    ready, notice = check_all(tiny_config({"evaluation.inception": True}))
+    assert ready == DIGITS
+    for said in ("(96 MB)", "FID and KID cells will be empty", "KAEM_INCEPTION_WEIGHTS"):
+        assert said in notice
+    # No part of a file stays, and nothing is asked for that nobody measures with.
+    assert [path.name for path in Path("data").iterdir()] == ["cache"]
+    assert check_all(tiny_config()) == [DIGITS]
+
+
+def test_inception_weights_are_fetched_once(monkeypatch):
+    fetched = []
+
+    def download(url, path, *_arguments, **_options):
+        fetched.append(url)
+        Path(path).write_bytes(b"the weights")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    official = sha256(b"the weights").hexdigest()
+    monkeypatch.setattr("benchmark.evaluation.inception.OFFICIAL_SHA256", official)
+    monkeypatch.setattr("benchmark.config.config.OFFICIAL_SHA256", official)
+    for _ in range(2):
+        assert check_all(tiny_config({"evaluation.inception": True})) == [DIGITS]
+    assert len(fetched) == 1
+    assert paths.inception_weights(Path("data")).read_bytes() == b"the weights"
+
+
+def test_weights_of_ones_own_are_taken_by_their_digest(monkeypatch):
+    Path("mine.pth").write_bytes(b"my weights")
+    monkeypatch.setenv("KAEM_INCEPTION_WEIGHTS", "mine.pth")
+    mine = {"evaluation.inception": True}
+    text = refused(tiny_config(mine))
+    assert "Inception weights: mine.pth is damaged or another network's" in text
+    assert sha256(b"my weights").hexdigest() in text
+    mine["evaluation.inception_sha256"] = sha256(b"my weights").hexdigest()
+    assert check_all(tiny_config(mine)) == [DIGITS]
+
+
+def test_only_the_datasets_of_the_run_ask_for_weights():
+    asked = tiny_config({"per_dataset.mnist.evaluation.inception": True})
+    assert check_all(asked) == [DIGITS]

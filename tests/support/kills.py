@@ -1,0 +1,146 @@
+"""Trainings in processes that can be killed at any moment, and what became of them."""
+
+import contextlib
+import csv
+import math
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+from support.configs import MODEL_SETTINGS
+from support.records import without_times
+
+from benchmark import cli
+from benchmark.config.registry import MODELS
+from benchmark.records.record import read_record
+
+PERSISTENT = {"persistent": True}
+# Everything that a model can carry from update to update: chains, a domain that moves, temperatures
+# that are spaced anew; the rest of the models as other tests have them.
+SETTINGS = MODEL_SETTINGS | {
+    name: MODEL_SETTINGS[name] | {"sampler": MODEL_SETTINGS[name]["sampler"] | PERSISTENT}
+    for name in MODEL_SETTINGS
+    if name.startswith(("kaem_ula", "kaem_thermo"))
+}
+SETTINGS["kaem_ula"] |= {"domain_update": {"every": 7}}
+SETTINGS["kaem_thermo"]["sampler"] |= {"respace_every": 5}
+
+
+ENTRIES = [*MODELS, "classifier"]
+UPDATES = 16
+
+
+def settings(model: str, **changes) -> dict:
+    """Changes of the tiny configuration for a training that is interrupted."""
+    chosen = {} if model == "classifier" else {f"models.{model}": SETTINGS[model]}
+    return chosen | {
+        "training.updates": UPDATES,
+        "classifier.updates": UPDATES,
+        "checkpoint_seconds": 0,
+        **changes,
+    }
+
+
+def train_words(model: str, config: Path) -> list[str]:
+    """The command that trains it."""
+    return ["train", "--dataset=digits", f"--model={model}", f"--config={config}"]
+
+
+@contextlib.contextmanager
+def working_folder(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def begin(words: list[str], log: Path) -> int:
+    """Run `python -m benchmark` in a child of this process, which has all imports; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:  # in the child
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        code = cli.main(words)
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+        code = 99
+    os._exit(code)
+
+
+def end(pid: int) -> int:
+    """Wait for a child; its exit code, minus the signal's number where one killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def train_killed(
+    words: list[str],
+    log: Path,
+    longest: float,
+    draws: random.Random,
+    kills: float = math.inf,
+    after_kill: Callable[[], None] = lambda: None,
+) -> int:
+    """Train, killing the process and starting it again by the same command, at most so many times,
+    until it ends; returns how often it was killed.
+
+    Four kills of five come a random time, up to `longest` seconds, after the first update of the
+    process; the others that long after it began.
+    """
+    done = 0
+    while True:
+        begun, pid = time.time(), begin(words, log)
+        if done < kills:
+            if draws.random() < 0.8:
+                _wait_for_an_update(pid, begun)
+            time.sleep(draws.uniform(0, longest))
+            os.kill(pid, signal.SIGKILL)
+        code = end(pid)
+        if code == 0:
+            return done
+        if code != -signal.SIGKILL:
+            raise AssertionError(f"{' '.join(words)}: exit code {code}\n{log.read_text()}")
+        done += 1
+        after_kill()
+
+
+def _wait_for_an_update(pid: int, begun: float) -> None:
+    """Until a process that trains here has made one, or has ended."""
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        for path in Path("results").rglob("progress.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime > begun:
+                    return
+        time.sleep(0.002)
+
+
+def results(run: Path) -> dict:
+    """All that a training left, but for times and provenance: file -> content."""
+    found = {}
+    for path in sorted(path for path in run.rglob("*") if path.is_file()):
+        name = str(path.relative_to(run))
+        if path.suffix == ".safetensors":
+            found[name] = {key: value.tobytes() for key, value in load_file(path).items()}
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                found[name] = {key: value.tobytes() for key, value in arrays.items()}
+        elif path.suffix == ".csv":
+            rows = csv.DictReader(path.read_text().splitlines())
+            found[name] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+        else:
+            found[name] = without_times(read_record(path)) if path.suffix == ".json" else None
+    return found

@@ -1,0 +1,22 @@
+"""Registered models, as small as they can be, on images of 8 x 8."""
+
+import torch
+from support.configs import MODEL_SETTINGS, tiny_config
+from support.images import bars
+
+from benchmark.config.registry import build
+
+IMAGE_SHAPE = (1, 8, 8)
+
+
+def make(name: str, seed: int = 0) -> torch.nn.Module:
+    """The model, built from a configuration as training builds it."""
+    config = tiny_config({f"models.{name}": MODEL_SETTINGS[name]})
+    settings = config.training_job("digits", name).settings
+    torch.manual_seed(seed)
+    return build(settings["architecture"], settings["model"], IMAGE_SHAPE)
+
+
+def batch(n: int = 16, seed: int = 0) -> torch.Tensor:
+    """Structured images, (n, 1, 8, 8)."""
+    return bars(n, IMAGE_SHAPE, torch.Generator().manual_seed(seed))

@@ -128,8 +128,8 @@ def _training(
     except RecordError as error:
         failure = Failure(path, str(error).splitlines())
         return Training(**names, state=FAILED, failure=failure)
-    if record and record["config_hash"] == job.config_hash:
-        return Training(**names, state=DONE, seconds=record["wall_time_s"])
+    if record and record.config_hash == job.config_hash:
+        return Training(**names, state=DONE, seconds=record.wall_time_s)
 
     log = logs.get(step)
     failure = _failure(log)
@@ -139,7 +139,7 @@ def _training(
     if log is not None and not _lines(log) and abs(now - _changed(log)) < STARTING:
         return Training(**names, state=STARTS, progress=progress)
     if progress is None and record:
-        return Training(**names, state=OUTDATED, seconds=record["wall_time_s"])
+        return Training(**names, state=OUTDATED, seconds=record.wall_time_s)
     state = WAITING if log is None and progress is None else STOPPED
     return Training(**names, state=state, progress=progress)
 
@@ -186,7 +186,7 @@ def _has_settings(path: Path, job: Job) -> bool:
     """Whether a file is there, is whole as far as a glance tells, and was made by this job."""
     if path.suffix == ".json":
         try:
-            return path.is_file() and read_record(path)["config_hash"] == job.config_hash
+            return path.is_file() and read_record(path).config_hash == job.config_hash
         except RecordError:
             return False
     try:

@@ -105,7 +105,7 @@ class Checkpoints:
                 say(f"{error}\n  It is kept as {path.stem}.damaged; trying an older one.")
                 continue
             say(f"{self.title}: goes on after update {state.update}, from {path}")
-            self._last = Checkpoint(state.update, path.stat().st_mtime)
+            self._last = Checkpoint(update=state.update, written=path.stat().st_mtime)
             return state
         return None
 
@@ -160,7 +160,7 @@ class Checkpoints:
         except OSError as error:
             say(f"{path}: no checkpoint could be written: {error.strerror}; training goes on")
         else:
-            self._last = Checkpoint(state.update, time.time())
+            self._last = Checkpoint(update=state.update, written=time.time())
             for old in self._states()[:-KEPT]:
                 old.unlink()
         self._written_at = time.monotonic()

@@ -18,7 +18,7 @@ from benchmark.base.errors import BenchmarkError, RecordError
 from benchmark.config.config import REAL, Config
 from benchmark.evaluation.samples import save_samples
 from benchmark.records.names import count_name, metric_name
-from benchmark.records.provenance import provenance
+from benchmark.records.provenance import Provenance, provenance
 from benchmark.records.record import write_record
 from benchmark.training.history import History
 from paper_figures.base import frames, style
@@ -677,7 +677,7 @@ def test_a_record_says_which_source_it_comes_from():
         "parameters": 1000,
         "seconds": 30.0,
         "file": str(find(paths.TRAINING_RECORD, model="vae")),
-        "hardware": frames.hardware({"provenance": provenance(CPU)}),
+        "hardware": Provenance(**provenance(CPU)).hardware,
         "final_loss": 1.0,
     }
 

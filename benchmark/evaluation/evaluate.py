@@ -36,7 +36,7 @@ from benchmark.training.weights import load_model, load_weights
 def measure(
     config: Config, dataset: str, model: str, seed: int, samples: Samples, device: torch.device
 ) -> dict:
-    """The metrics of one record, see `config/schema/record.schema.json`."""
+    """The metrics of one record, as `benchmark.records.measurements` has them."""
     data = load_data(config, dataset)
     settings = config.resolved(dataset)["evaluation"]
     spaces, metrics = _feature_spaces(config, dataset, device)

@@ -203,7 +203,7 @@ class Config:
         return job(self, "timing", dataset, model)
 
     def measures_independence(self, dataset):
-        from benchmark.config.jobs import measures_independence
+        from benchmark.config.job_settings import measures_independence
 
         return measures_independence(self, dataset)
 

@@ -12,235 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.base import paths
-from benchmark.base.files import settings_digest
 from benchmark.base.typed import Strict
+from benchmark.config import job_settings as s
 from benchmark.config.config import CLASSIFIER, REAL, Config
-from benchmark.config.entries import Training
-from benchmark.config.facts import Images
-from benchmark.config.settings import Evaluation, Timing
-from benchmark.config.validation import merge
-
-# What each job's result depends on ----------------------------------------------------------------
-
-
-class DataSettings(Strict):
-    """Preparing a dataset."""
-
-    data: Images
-
-
-class TrainingSettings(DataSettings):
-    """Training a model.
-
-    Attributes:
-        architecture: the registered model.
-        model: what it is built from.
-    """
-
-    threads: int
-    architecture: str
-    model: dict[str, Any]
-    training: Training
-
-
-class ClassifierSettings(DataSettings):
-    """Training a dataset's classifier."""
-
-    threads: int
-    architecture: str
-    classes: int
-    updates: int
-    batch_size: int
-    learning_rate: float
-    features: int
-
-
-class SamplingSettings(Strict):
-    """Drawing the images that are measured.
-
-    Attributes:
-        training: hash of the training whose weights are used; None for real images.
-        variant: in which the sampled model differs from the trained one.
-    """
-
-    training: str | None
-    samples: int
-    variant: dict[str, Any] = {}
-
-
-class MetricsSettings(Strict):
-    """Measuring the images that were drawn; `classifier` is the hash of its training."""
-
-    sampling: SamplingSettings
-    evaluation: Evaluation
-    classifier: str | None
-
-
-class InspectionSettings(Strict):
-    """Looking into a trained KAEM.
-
-    Attributes:
-        images: of the split, whose posteriors are sampled.
-        chains: of the posterior of each image, from independent prior draws.
-        annealing: passes from the prior to the posterior, to find the mode of each image.
-        bases: prior draws from which single latents depart.
-        positions: of a latent that is moved.
-        moved: latents at most, those that matter most.
-        decoded: training images whose posterior draws are decoded and measured.
-    """
-
-    training: str
-    split: str
-    images: int
-    chains: int
-    annealing: int
-    burn_in: int
-    kept: int
-    sobol_draws: int
-    bases: int
-    positions: int
-    moved: int
-    decoded: int
-    classifier: str = ""
-    reference: str = ""
-
-
-class TimingSettings(Strict):
-    """Timing a model."""
-
-    training: str
-    timing: Timing
-    variant: dict[str, Any] = {}
-
-
-class PowerSettings(Strict):
-    """Comparing samplers on a posterior with two modes."""
-
-    datum: float
-    sigma: float
-    chains: int
-    temperatures: int
-    power_start: float
-    power_end: float
-    steps: int
-    sweeps: int
-    step_size: float
-    prior_step_size: float
-
-
-INSPECTION = {
-    "images": 400,
-    "chains": 2,
-    "annealing": 300,
-    "burn_in": 100,
-    "kept": 400,
-    "sobol_draws": 1000,
-    "bases": 4,
-    "positions": 15,
-    "moved": 8,
-    "decoded": 2048,
-}
-
-POWER = PowerSettings(
-    datum=1.5,
-    sigma=0.2,
-    chains=500,
-    temperatures=6,
-    power_start=4.0,
-    power_end=2.0,
-    steps=5,
-    sweeps=80,
-    step_size=0.002,
-    prior_step_size=0.1,
-)
-
-
-def _data(config: Config, dataset: str, _model: str) -> DataSettings:
-    return DataSettings(data=config.facts(dataset).images)
-
-
-def _classifier(config: Config, dataset: str, _model: str) -> ClassifierSettings:
-    facts, classifier = config.facts(dataset), config.resolved(dataset).classifier
-    return ClassifierSettings(
-        data=facts.images,
-        threads=config.threads,
-        architecture=CLASSIFIER,
-        classes=facts.classes,
-        **classifier.plain(),
-    )
-
-
-def _training(config: Config, dataset: str, model: str) -> TrainingSettings:
-    shared, own = config.resolved(dataset).training, config.entry(model, dataset).training
-    return TrainingSettings(
-        data=config.facts(dataset).images,
-        threads=config.threads,
-        architecture=config.architecture(model),
-        model=config.model_settings(dataset, model),
-        training=Training.model_validate(merge(shared.plain(), own.plain() if own else {})),
-    )
-
-
-def _sampling(config: Config, dataset: str, model: str) -> SamplingSettings:
-    """As many images as the largest comparison takes."""
-    return SamplingSettings(
-        training=None if model == REAL else _training_hash(config, dataset, model),
-        samples=max(config.evaluation(dataset).references.values()),
-        **_variant(config, dataset, model),
-    )
-
-
-def _metrics(config: Config, dataset: str, model: str) -> MetricsSettings:
-    evaluation = {"inception": False} | config.evaluation(dataset).plain()
-    return MetricsSettings(
-        sampling=_sampling(config, dataset, model),
-        evaluation=Evaluation.model_validate(evaluation),
-        classifier=_classifier_hash(config, dataset),
-    )
-
-
-def _inspection(config: Config, dataset: str, model: str) -> InspectionSettings:
-    """On images of the test split where there is one."""
-    references = config.evaluation(dataset).references
-    split = "test" if "test" in config.facts(dataset).splits else next(iter(references))
-    measured = {}
-    if measures_independence(config, dataset):
-        classifier = _classifier_hash(config, dataset)
-        measured = {"classifier": classifier, "reference": next(iter(references))}
-    training = _training_hash(config, dataset, model)
-    return InspectionSettings(training=training, split=split, **INSPECTION, **measured)
-
-
-def _timing(config: Config, dataset: str, model: str) -> TimingSettings:
-    training = _training_hash(config, dataset, model)
-    variant = _variant(config, dataset, model)
-    return TimingSettings(training=training, timing=config.timing, **variant)
-
-
-def _variant(config: Config, dataset: str, model: str) -> dict[str, dict]:
-    if config.trained_entry(model) == model:
-        return {}
-    return {"variant": config.variant(dataset, model)}
-
-
-def _training_hash(config: Config, dataset: str, model: str) -> str:
-    return job(config, "training", dataset, model).config_hash
-
-
-def _classifier_hash(config: Config, dataset: str) -> str | None:
-    if not config.has_classifier(dataset):
-        return None
-    return job(config, "classifier", dataset).config_hash
-
-
-def measures_independence(config: Config, dataset: str) -> bool:
-    """Say whether inspecting a KAEM asks what the independence of its latents costs, which takes a
-    classifier and images enough."""
-    enough = config.facts(dataset).splits["train"].count >= INSPECTION["decoded"]
-    return config.has_classifier(dataset) and enough
-
-
-# The table ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -277,7 +51,7 @@ KINDS = {
         step="preflight",
         files={"record": paths.DATA},
         log="data/{dataset}",
-        settings=_data,
+        settings=s.data_settings,
         entries=lambda _config, _dataset: ["data"],
         seeds=lambda _config, _model: [0],
     ),
@@ -285,7 +59,7 @@ KINDS = {
         step="train",
         files={"record": paths.CLASSIFIER_RECORD, "weights": paths.CLASSIFIER},
         log="classifier/{dataset}",
-        settings=_classifier,
+        settings=s.classifier_settings,
         entries=lambda config, dataset: [CLASSIFIER] if config.has_classifier(dataset) else [],
         seeds=lambda _config, _model: [0],
     ),
@@ -298,7 +72,7 @@ KINDS = {
             "diagnostics": paths.DIAGNOSTICS,
         },
         log="train/{dataset}/{model}/{seed}",
-        settings=_training,
+        settings=s.training_settings,
         entries=lambda config, _dataset: config.trained_models,
         seeds=lambda config, _model: config.seeds,
     ),
@@ -306,7 +80,7 @@ KINDS = {
         step="sample",
         files={"samples": paths.SAMPLES},
         log="sample/{dataset}/{model}/{seed}",
-        settings=_sampling,
+        settings=s.sampling_settings,
         entries=_drawn,
         seeds=Config.seeds_of,
     ),
@@ -314,7 +88,7 @@ KINDS = {
         step="evaluate",
         files={"record": paths.METRICS_RECORD},
         log="evaluate/{dataset}/{model}/{seed}",
-        settings=_metrics,
+        settings=s.metrics_settings,
         entries=_drawn,
         seeds=Config.seeds_of,
     ),
@@ -322,7 +96,7 @@ KINDS = {
         step="inspect",
         files={"record": paths.INSPECTION_RECORD, "arrays": paths.INSPECTION},
         log="inspect/{dataset}/{model}/{seed}",
-        settings=_inspection,
+        settings=s.inspection_settings,
         entries=lambda config, _dataset: config.inspected_models,
         seeds=_first_seed,
     ),
@@ -330,7 +104,7 @@ KINDS = {
         step="time",
         files={"record": paths.TIMING_RECORD},
         log="time/{device}/{dataset}",
-        settings=_timing,
+        settings=s.timing_settings,
         entries=lambda config, _dataset: config.models,
         seeds=_first_seed,
     ),
@@ -338,7 +112,7 @@ KINDS = {
         step="power",
         files={"record": paths.POWER_RECORD, "arrays": paths.POWER},
         log="power",
-        settings=lambda _config, _dataset, _model: POWER,
+        settings=lambda _config, _dataset, _model: s.POWER,
         entries=lambda _config, _dataset: ["population"],
         seeds=lambda _config, _model: [0],
     ),
@@ -367,8 +141,7 @@ class Job:
     @cached_property
     def config_hash(self) -> str:
         """16 hex digits that change when any setting does."""
-        settings = self.settings.plain()
-        return settings_digest({"dataset": self.dataset, "entry": self.model, "settings": settings})
+        return s.settings_hash(self.dataset, self.model, self.settings)
 
     @property
     def title(self) -> str:
@@ -454,3 +227,23 @@ def _names(config: Config, kind: str, gpu: bool) -> Iterator[tuple[str, str, int
         for model in row.entries(config, dataset):
             for seed in row.seeds(config, model):
                 yield dataset, model, seed, device
+
+
+def inputs(config: Config, of: Job) -> list[Path]:
+    """Return the files of other jobs that a job reads."""
+    data = job(config, "data", of.dataset).path()
+    if of.kind in ("classifier", "training") or (of.model == REAL and of.kind == "sampling"):
+        return [data]
+    if of.kind == "power":  # it reads none; but a run that lacks some data is to end before it
+        return [job(config, "data", config.datasets[0]).path()]
+    if of.kind == "timing":
+        trained = jobs(config, "training", dataset=of.dataset, seed=of.seed)
+        return [*(each.path("weights") for each in trained), data]
+    needed = []
+    if of.model != REAL:
+        needed.append(job(config, "training", of.dataset, of.model, of.seed).path("weights"))
+    if of.kind == "metrics":
+        needed.append(job(config, "sampling", of.dataset, of.model, of.seed).path("samples"))
+    if getattr(of.settings, "classifier", None):
+        needed.append(job(config, "classifier", of.dataset).path("weights"))
+    return needed if of.kind != "data" else []

@@ -231,11 +231,13 @@ def _names(config: Config, kind: str, gpu: bool) -> Iterator[tuple[str, str, int
 
 def inputs(config: Config, of: Job) -> list[Path]:
     """Return the files of other jobs that a job reads."""
-    data = job(config, "data", of.dataset).path()
-    if of.kind in ("classifier", "training") or (of.model == REAL and of.kind == "sampling"):
-        return [data]
+    if of.kind == "data":
+        return []
     if of.kind == "power":  # it reads none; but a run that lacks some data is to end before it
         return [job(config, "data", config.datasets[0]).path()]
+    data = job(config, "data", of.dataset).path()
+    if of.kind in ("classifier", "training") or (of.kind == "sampling" and of.model == REAL):
+        return [data]
     if of.kind == "timing":
         trained = jobs(config, "training", dataset=of.dataset, seed=of.seed)
         return [*(each.path("weights") for each in trained), data]
@@ -246,4 +248,4 @@ def inputs(config: Config, of: Job) -> list[Path]:
         needed.append(job(config, "sampling", of.dataset, of.model, of.seed).path("samples"))
     if getattr(of.settings, "classifier", None):
         needed.append(job(config, "classifier", of.dataset).path("weights"))
-    return needed if of.kind != "data" else []
+    return needed

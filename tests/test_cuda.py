@@ -135,7 +135,7 @@ def test_energy_and_memory_are_measured():
     a = torch.rand(2048, 2048, device=CUDA)
     series = Series(lambda: a @ a, CUDA)
     run_in_turns([series], Limits(2, 10, 1))
-    found = series.found()
+    found = series.summary()
     assert found["peak_memory_bytes"] >= a.numel() * a.element_size()
     assert EnergyMeter(CUDA).counts == (found["joules"] is not None)
     assert found["joules"] is None or found["joules"] > 0

@@ -40,7 +40,7 @@ from benchmark.data.sources import npz_source
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import record_digest
 from benchmark.training.checkpoint import Checkpoints
-from benchmark.training.history import History
+from benchmark.training.loop import History
 from benchmark.training.progress_file import PROGRESS, Checkpoint, read_progress, write_progress
 from benchmark.training.weights import load_weights
 from kaem.saving import SETTINGS, STATE

@@ -178,29 +178,29 @@ class Config:
         return grid if vary else {}
 
     def training_job(self, dataset, model):  # until all readers use `jobs.job`
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "classifier" if model == CLASSIFIER else "training", dataset, model)
+        return job_of(self, "classifier" if model == CLASSIFIER else "training", dataset, model)
 
     def sampling_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "sampling", dataset, model)
+        return job_of(self, "sampling", dataset, model)
 
     def evaluation_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "metrics", dataset, model)
+        return job_of(self, "metrics", dataset, model)
 
     def inspection_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "inspection", dataset, model)
+        return job_of(self, "inspection", dataset, model)
 
     def timing_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "timing", dataset, model)
+        return job_of(self, "timing", dataset, model)
 
     def measures_independence(self, dataset):
         from benchmark.config.job_settings import measures_independence

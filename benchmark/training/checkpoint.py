@@ -49,7 +49,7 @@ class Checkpoints:
     """The states of one training on disk.
 
     Args:
-        job, seed, device: the training's.
+        job, device: the training's.
         every: seconds between checkpoints, by a clock that does not jump; more where writing
             would otherwise take over 2% of the time. 0 for one after each update.
         stop: whether the process was told to end.
@@ -59,16 +59,13 @@ class Checkpoints:
     def __init__(
         self,
         job: Job,
-        seed: int,
         device: torch.device,
         every: float,
         stop: StopRequests,
         write: Callable[[Path, dict[str, Tensor], dict], None] = write_tensors,
     ):
-        names = {"dataset": job.dataset, "model": job.model, "seed": seed}
-        names["config_hash"] = job.config_hash
-        self.folder = paths.fill(paths.CHECKPOINTS, job.run, **names)
-        self.title = job.title(seed)
+        self.folder = job.checkpoints
+        self.title = job.title
         self.job, self.device, self.stop = job, device, stop
         self._every, self._write_tensors = every, write
         self._last: Checkpoint | None = None

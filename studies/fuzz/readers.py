@@ -185,7 +185,7 @@ def _weights(folder: Path) -> Reader:
 
 def _checkpoint(folder: Path) -> Reader:
     job = tiny_config().training_job("digits", "vae")
-    kept = Checkpoints(job, 0, CPU, 0, StopRequests())
+    kept = Checkpoints(job, CPU, 0, StopRequests())
     header = {"hash": job.config_hash, "device": "cpu", "update": 3}
     header["values"] = {"seconds": 1.5, "history": {"rows": [], "stretch": [{"loss": 2.0}]}}
     state = {"model.weight": torch.rand(3, 4), "stream.global": torch.get_rng_state()[:100]}

@@ -56,11 +56,11 @@ def job_of(model: str, **changes):
 
 
 def checkpoints_of(model: str = "vae", every: float = 0, **options) -> Checkpoints:
-    return Checkpoints(job_of(model), 0, CPU, every, StopRequests(), **options)
+    return Checkpoints(job_of(model), CPU, every, StopRequests(), **options)
 
 
 def train(model: str, checkpoints=None, **options):
-    return train_model(job_of(model), bars_dataset(), 0, CPU, "none", checkpoints, **options)
+    return train_model(job_of(model), bars_dataset(), CPU, "none", checkpoints, **options)
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def stopped(command):
     job, data = config.training_job("digits", "vae"), load_data(config, "digits")
     checkpoints = Stopping(job, 0, CPU, 0, StopRequests())
     with pytest.raises(Stopped):
-        train_model(job, data, 0, CPU, "none", checkpoints)
+        train_model(job, data, CPU, "none", checkpoints)
     return words, checkpoints
 
 

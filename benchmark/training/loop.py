@@ -92,7 +92,7 @@ class Training:
         title: str,
         streams: Mapping[str, torch.Generator | Batches] | None = None,
     ):
-        self.model, self.loss, self.title = model, loss, title
+        self.model, self.loss, self.title = model.train(), loss, title
         self.updates, self.schedule = updates, schedule
         # Nothing here should draw from the global generators; a library may.
         self.streams = {**(streams or {}), "global": torch.default_generator}
@@ -118,7 +118,6 @@ class Training:
         else:
             self.load(state)
         started = time.perf_counter() - self.seconds
-        self.model.train()
         with training_progress(self.title, self.updates, progress, self.update) as report:
             while self.update < self.updates:
                 try:

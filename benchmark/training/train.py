@@ -45,9 +45,7 @@ def train_model(
 
 def update_call(job: Job, dataset: Dataset, device: torch.device) -> Callable[[], None]:
     """Return a function that makes one update of `train_model`, from the first on."""
-    training = _prepare(job, dataset, device)
-    training.model.train()
-    return training.make_update
+    return _prepare(job, dataset, device).make_update
 
 
 def _prepare(

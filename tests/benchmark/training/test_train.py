@@ -125,7 +125,7 @@ def test_a_batch_larger_than_the_dataset_is_refused():
 
 
 class Diverging(nn.Module):
-    """A model whose loss is fine until an update, then `value`."""
+    """A model whose loss is fine until an update, then `value`; its gradient is 1."""
 
     def __init__(self, at: int, value: float):
         super().__init__()
@@ -134,7 +134,7 @@ class Diverging(nn.Module):
 
     def loss(self, _x, _generator=None):
         self.update += 1
-        return self.weight * (self.value if self.update == self.at else 1.0), {}
+        return self.weight + (self.value if self.update == self.at else 0.0), {}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

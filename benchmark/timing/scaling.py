@@ -124,7 +124,7 @@ def measure_sweeps(sweeps: Iterable[Sweep], device: torch.device, seconds: float
         torch.manual_seed(0)
         row = {name: getattr(sweep, name) for name in ("what", "size", "expected", "why", "values")}
         times = [time_calls(sweep.call(value, device), device, limits) for value in sweep.values]
-        row["seconds"] = [each["latency_ms"]["median"] / 1e3 for each in times]
+        row["seconds"] = [timed["latency_ms"]["median"] / 1e3 for timed in times]
         rows.append(row)
         print(f"{sweep.what} against {sweep.size}", file=sys.stderr, flush=True)
     return rows

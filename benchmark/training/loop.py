@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.base.errors import TrainingError
-from benchmark.base.progress import training_progress
+from benchmark.base.progress import show_progress
 from benchmark.training.history import History
 from kaem.errors import KAEMError
 
@@ -104,7 +104,7 @@ class Training:
             self.load(state)
         started = time.perf_counter() - self.seconds
         self.model.train()
-        with training_progress(self.title, self.updates, progress, self.update) as report:
+        with show_progress(self.title, self.updates, progress, self.update) as report:
             while self.update < self.updates:
                 try:
                     self.make_update()

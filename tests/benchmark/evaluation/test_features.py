@@ -16,8 +16,8 @@ from support.extractors import Pixels, smooth_images
 import benchmark.evaluation.features
 from benchmark.base.errors import DataError
 from benchmark.config.facts import reference_splits
-from benchmark.evaluation.features import ClassifierFeatures, extract, reference_features
-from benchmark.evaluation.frechet import statistics
+from benchmark.evaluation.features import ClassifierFeatures, extract, real_features
+from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.training.classifier import Classifier
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def reference(dataset, tmp_path):
 
     def make(extractor, **changes):
         arguments = {"dataset": dataset, "splits": TRAIN, "batch_size": 16, "cache": tmp_path}
-        return reference_features(extractor=extractor, **(arguments | changes))
+        return real_features(extractor=extractor, **(arguments | changes))
 
     return make
 
@@ -134,11 +134,11 @@ def test_the_moments_are_of_all_images_and_the_first_features_are_kept(
 ):
     monkeypatch.setattr(benchmark.evaluation.features, "KEPT", kept)
     found, expected = reference(Pixels(64)), features_of(dataset)
-    assert found.count == found.statistics.count == 80
+    assert found.count == found.gaussian.count == 80
     assert np.array_equal(found.features, expected[:kept])
-    np.testing.assert_allclose(found.statistics.mean, expected.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.gaussian.mean, expected.mean(0), rtol=1e-12)
     covariance = np.cov(expected, rowvar=False)
-    np.testing.assert_allclose(found.statistics.covariance, covariance, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.gaussian.covariance, covariance, rtol=1e-9, atol=1e-9)
 
 
 def test_it_is_computed_once_and_read_back_equal(reference, tmp_path):
@@ -146,7 +146,7 @@ def test_it_is_computed_once_and_read_back_equal(reference, tmp_path):
     first, second = reference(extractor), reference(extractor)
     assert extractor.seen == 80
     assert torch.equal(first.features, second.features)
-    assert np.array_equal(first.statistics.covariance, second.statistics.covariance)
+    assert np.array_equal(first.gaussian.covariance, second.gaussian.covariance)
     assert len(folders(tmp_path)) == 1
 
 
@@ -320,8 +320,8 @@ def small_images(n: int) -> torch.Tensor:
 
 def streamed(n: int, tmp_path: Path) -> None:
     dataset = replace(bars_dataset(1), images={"train": small_images(n)}, digests={})
-    reference_features(dataset, ["train"], Wide(), 500, tmp_path)
-    statistics(extract(small_images(n).split(500), n, Wide(), tmp_path / "samples"))
+    real_features(dataset, ["train"], Wide(), 500, tmp_path)
+    fit_gaussian(extract(small_images(n).split(500), n, Wide(), tmp_path / "samples"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads Linux's own account")

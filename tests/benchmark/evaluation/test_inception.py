@@ -16,8 +16,8 @@ import benchmark.evaluation.inception
 from benchmark.base.errors import DataError
 from benchmark.base.files import file_digest
 from benchmark.base.paths import inception_weights
-from benchmark.evaluation.features import Reference, extract
-from benchmark.evaluation.frechet import statistics
+from benchmark.evaluation.features import RealFeatures, extract
+from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.evaluation.inception import (
     OFFICIAL_SHA256,
     InceptionFeatures,
@@ -68,7 +68,7 @@ def test_an_independent_distance_of_its_features_agrees(extracted):
     live = (real != 0).any(0)
     assert live.sum() == LIVE
     expected = frechet(samples[:, live].numpy(), real[:, live].numpy())
-    found = feature_metrics(samples, Reference(real, statistics(real)))["frechet"]
+    found = feature_metrics(samples, RealFeatures(real, fit_gaussian(real)))["frechet"]
     assert found == pytest.approx(expected, rel=1e-5)
 
 

@@ -8,8 +8,8 @@ from reference.precision_recall import covered
 from torch import Tensor
 
 import benchmark.evaluation.metrics
-from benchmark.evaluation.features import Reference
-from benchmark.evaluation.frechet import statistics
+from benchmark.evaluation.features import RealFeatures
+from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.evaluation.inception import OFFICIAL_SHA256
 from benchmark.evaluation.metrics import (
     KID_SUBSET_SIZE,
@@ -26,8 +26,8 @@ def features(n: int, seed: int, shift: float = 0.0, dimension: int = DIMENSION) 
     return torch.randn(n, dimension, generator=torch.Generator().manual_seed(seed)) + shift
 
 
-def reference_of(real: Tensor) -> Reference:
-    return Reference(real, statistics(real))
+def reference_of(real: Tensor) -> RealFeatures:
+    return RealFeatures(real, fit_gaussian(real))
 
 
 def unbiased_mmd(a: np.ndarray, b: np.ndarray) -> float:
@@ -72,7 +72,7 @@ def test_precision_and_recall_are_their_definitions(measured):
 
 def test_the_statistics_of_all_real_images_count_and_not_the_kept_ones():
     samples, real = features(50, 0), features(80, 1)
-    kept = Reference(real[:30], statistics(real))
+    kept = RealFeatures(real[:30], fit_gaussian(real))
     expected = frechet(samples.numpy(), real.numpy())
     assert feature_metrics(samples, kept)["frechet"] == pytest.approx(expected, rel=1e-5)
 

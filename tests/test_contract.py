@@ -1,4 +1,4 @@
-"""What `benchmark.config.protocol.GenerativeModel` promises, held against every registered model.
+"""What `benchmark.config.registry` says of a model, held against every registered model.
 
 A new model needs one entry in `reference.configs.MODEL_SETTINGS` and no test of its own here.
 """

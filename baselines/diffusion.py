@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.swa_utils import AveragedModel
 
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 from kaem.random import Generators, rand, randn
 
 TRAINING_STEPS = 1000

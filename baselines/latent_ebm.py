@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.langevin import short_run
 from baselines.networks import mlp
-from kaem.generators import ImageShape, make_generator
+from kaem.decoders import ImageShape, make_decoder
 from kaem.likelihood import log_likelihood
 from kaem.random import Generators, randn
 
@@ -27,7 +27,7 @@ class LatentEBM(nn.Module):
     """
 
     row_wise = ("energy", "decoder")
-    # Pang et al. train f five times more slowly than the generator (2e-5 against 1e-4).
+    # Pang et al. train f five times more slowly than the decoder (2e-5 against 1e-4).
     learning_rate_factors = {"energy": 0.2}  # noqa: RUF012
 
     def __init__(
@@ -59,7 +59,7 @@ class LatentEBM(nn.Module):
         latents, width = settings["latents"], settings.pop("energy_width")
         # No last bias: a constant of f cancels in p(z).
         energy = mlp([latents, width, width, 1], nn.GELU, last_bias=False)
-        decoder = make_generator(q=latents, image_shape=image_shape, **settings.pop("decoder"))
+        decoder = make_decoder(q=latents, image_shape=image_shape, **settings.pop("decoder"))
         return cls(energy, decoder, **settings)
 
     @property

@@ -4,11 +4,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 
 
 class ConvEncoder(nn.Module):
-    """The mirror image of `kaem.generators.ConvGenerator`: images to `features` numbers.
+    """The mirror image of `kaem.decoders.ConvDecoder`: images to `features` numbers.
 
     Two convolutions of stride 2 with LeakyReLU(0.2), then a linear layer.
     (n, C, H, W) -> (n, features); H and W must be multiples of 4.

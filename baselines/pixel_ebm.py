@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.langevin import gradient
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 from kaem.random import Generators, rand, randn
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.networks import ConvEncoder, mlp
-from kaem.generators import ImageShape, make_generator
+from kaem.decoders import ImageShape, make_decoder
 from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
 from kaem.random import Generators, randn
 
@@ -88,7 +88,7 @@ class GaussianPair(nn.Module):
 
 
 class VAE(GaussianPair):
-    """A VAE whose decoder is one of KAEM's generators.
+    """A VAE whose decoder is one of KAEM's decoders.
 
     Args:
         latents: dimension of z.
@@ -112,7 +112,7 @@ class VAE(GaussianPair):
         settings = dict(settings)
         latents = settings.pop("latents")
         encoder = ConvEncoder(image_shape, 2 * latents, width=settings.pop("encoder_width"))
-        decoder = make_generator(q=latents, image_shape=image_shape, **settings.pop("decoder"))
+        decoder = make_decoder(q=latents, image_shape=image_shape, **settings.pop("decoder"))
         return cls(latents, encoder, decoder, **settings)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:

@@ -2,13 +2,13 @@
 
 For each datum a Langevin chain is annealed from the prior to the posterior and finds its middle;
 there the curvature is that of Gauss and Newton, J^T J / sigma^2 plus the inverse variances of the
-prior, with J the generator's Jacobian. The draws come from a Student t with that shape, whose
+prior, with J the decoder's Jacobian. The draws come from a Student t with that shape, whose
 heavy tails keep the weights bounded where a Gaussian's would not be. Whatever the fit, the mean
 weight is an unbiased estimate of p(x), so its log errs downwards: a stochastic lower bound, like
 that of Burda et al. 2016 (arXiv 1509.00519) for a VAE. A good fit makes it tight.
 
 Where the annealed path of `kaem.estimators.annealed_importance` crosses thousands of nats, this
-one takes a few hundred passes of the generator.
+one takes a few hundred passes of the decoder.
 """
 
 import math
@@ -65,7 +65,7 @@ def laplace_importance(
     """log p(x) of each datum.
 
     Args:
-        passes: of the generator, for each datum; all are counted. Four in ten carry a gradient.
+        passes: of the decoder, for each datum; all are counted. Four in ten carry a gradient.
 
     Raises:
         ValueError: too few passes for a fit and draws.
@@ -125,7 +125,7 @@ def annealed(
 def gauss_newton_precision(posterior: Posterior, centre: Tensor) -> Tensor:
     """Gauss and Newton's curvature of -log p(z|x) at (b, d), in float64: (b, d, d).
 
-    Central differences: it costs 2 d passes of the generator for each datum.
+    Central differences: it costs 2 d passes of the decoder for each datum.
     """
     variance = posterior.marginals.variance().flatten().double()
     columns = []

@@ -1,7 +1,7 @@
 """The Kolmogorov-Arnold Energy Model (P. Raj, arXiv 2506.14167).
 
     z ~ p(z),  a product of one-dimensional energy densities       (`kaem.priors`)
-    x ~ N(g(h(z)), sigma^2 I)                                      (`kaem.generators`)
+    x ~ N(g(h(z)), sigma^2 I)                                      (`kaem.decoders`)
 
 It is trained by maximum likelihood; sampling is one exact draw of z and one pass of g. (Of h, from
 a table of the density of each sum, with the univariate prior: `kaem.priors`.)
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from kaem.chains import LangevinChains, Population
+from kaem.decoders import ImageShape, make_decoder
 from kaem.errors import KAEMError, NonFiniteError
-from kaem.generators import ImageShape, make_generator
 from kaem.health import HealthWatch
 from kaem.importance import ImportanceSampling, select_particles
 from kaem.laplace import fewest_passes, laplace_importance
@@ -44,24 +44,24 @@ class KAEM(nn.Module):
 
     Args:
         prior: `UnivariatePrior` or `MixturePrior`.
-        generator: module from latent features (n, q) to mean images (n, C, H, W).
+        decoder: module from latent features (n, q) to mean images (n, C, H, W).
         sigma: standard deviation of the likelihood, in units of the image range [0, 1].
         sampler: how the posterior is sampled in training.
         log_normalizer: gradient of log Z: "exact" through the quadrature, or "contrastive" from
             as many prior draws as there are data in the batch.
         domain_update: move the prior's domain with the posterior; never by default.
-        regulariser: sparsity of all edge functions, the generator's included.
+        regulariser: sparsity of all edge functions, the decoder's included.
         prior_rate: how many times faster the prior's parameters are to learn than the others; for
             the training loop, which finds it under `learning_rate_factors`.
     """
 
-    nfe = 1  # network evaluations per sample: one pass of the generator
-    row_wise = ("generator",)  # children that treat each row of a batch alone
+    nfe = 1  # network evaluations per sample: one pass of the decoder
+    row_wise = ("decoder",)  # children that treat each row of a batch alone
 
     def __init__(
         self,
         prior: UnivariatePrior | MixturePrior,
-        generator: nn.Module,
+        decoder: nn.Module,
         *,
         sigma: float,
         sampler: Sampler | None = None,
@@ -77,7 +77,7 @@ class KAEM(nn.Module):
             known = ", ".join(LOG_NORMALIZERS)
             raise ValueError(f"unknown log_normalizer {log_normalizer!r}; known: {known}")
         self.prior = prior
-        self.generator = generator
+        self.decoder = decoder
         self.sigma = sigma
         self.sampler = sampler or ImportanceSampling()
         self.log_normalizer = log_normalizer
@@ -118,13 +118,13 @@ class KAEM(nn.Module):
         origin = (copy.deepcopy(settings), tuple(image_shape))
         settings = dict(settings)
         prior = make_prior(**settings.pop("prior"))
-        generator = make_generator(q=prior.q, image_shape=image_shape, **settings.pop("decoder"))
+        decoder = make_decoder(q=prior.q, image_shape=image_shape, **settings.pop("decoder"))
         sampler = make_sampler(**settings.pop("sampler"))
         if "domain_update" in settings:
             settings["domain_update"] = DomainUpdate(**settings["domain_update"])
         if "regulariser" in settings:
             settings["regulariser"] = Regulariser(**settings["regulariser"])
-        model = cls(prior, generator, sampler=sampler, **settings)
+        model = cls(prior, decoder, sampler=sampler, **settings)
         model.origin = origin
         return model
 
@@ -135,7 +135,7 @@ class KAEM(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Mean images g(h(z)), (n, *event_shape) -> (n, C, H, W) in [0, 1]."""
-        return self.generator(self.prior.generator_input(z))
+        return self.decoder(self.prior.decoder_input(z))
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
@@ -145,13 +145,13 @@ class KAEM(nn.Module):
 
     @torch.no_grad()
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
-        """n draws of what the generator is given, (n, q)."""
+        """n draws of what the decoder is given, (n, q)."""
         density = self.prior.feature_density()
         return self._features(density.inverse(), density.uniforms(n, generator))
 
     def _images(self, inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-        """The generator at F^{-1}(u), (q, n) -> (n, C, H, W)."""
-        return self.generator(inverse(u).T)
+        """The decoder at F^{-1}(u), (q, n) -> (n, C, H, W)."""
+        return self.decoder(inverse(u).T)
 
     @staticmethod
     def _features(inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
@@ -342,7 +342,7 @@ class KAEM(nn.Module):
 
     @property
     def fewest_passes(self) -> int:
-        """Passes of the generator that `log_evidence` takes at least, for each datum."""
+        """Passes of the decoder that `log_evidence` takes at least, for each datum."""
         return fewest_passes(self.prior.q)
 
     def log_evidence(
@@ -354,7 +354,7 @@ class KAEM(nn.Module):
 
         Args:
             x: (b, C, H, W).
-            passes: passes of the generator to spend on each datum.
+            passes: passes of the decoder to spend on each datum.
 
         Raises:
             NonFiniteError: in x; ValueError: too few passes.

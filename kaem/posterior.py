@@ -2,7 +2,7 @@
 
 t = 1 is the posterior, t = 0 the prior (paper, arXiv 2506.14167, section 4). A state keeps the
 likelihood and the prior apart, so that one evaluation serves every temperature t: replicas swap
-temperatures without another pass of the generator.
+temperatures without another pass of the decoder.
 """
 
 from typing import NamedTuple
@@ -93,7 +93,7 @@ class Posterior:
         return self.marginals.log_prob(z).flatten(1).sum(dim=1)
 
     def evaluate(self, z: Tensor) -> PosteriorState:
-        """One forward pass of the generator and one backward pass to its input."""
+        """One forward pass of the decoder and one backward pass to its input."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             log_likelihood, log_prior = self.log_likelihood(z), self.log_prior(z)
@@ -130,9 +130,9 @@ class Posterior:
 
 
 class FeaturePosterior(Posterior):
-    """The posterior of the generator's input h instead of the latents: p(h|x), h = h(z), (n, q).
+    """The posterior of the decoder's input h instead of the latents: p(h|x), h = h(z), (n, q).
 
-    The generator sees nothing of z but h. With `UnivariatePrior` that leaves q numbers of q p, and
+    The decoder sees nothing of z but h. With `UnivariatePrior` that leaves q numbers of q p, and
     none that the data say nothing about.
     """
 
@@ -140,10 +140,10 @@ class FeaturePosterior(Posterior):
         return self.model.prior.feature_density()
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.model.generator(z)
+        return self.model.decoder(z)
 
     def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
-        return self.model.prior.generator_input(super().prior_draws(n, generator))
+        return self.model.prior.decoder_input(super().prior_draws(n, generator))
 
 
 def per_row(value: float | Tensor, like: Tensor) -> float | Tensor:

@@ -175,7 +175,7 @@ def _same(old: Tensor, new: Tensor) -> bool:
 class UnivariatePrior(ComponentDensities):
     """The theorem's form: latents z (q, p), all independent, p(z) = prod_qp pi_qp(z_qp).
 
-    The generator sees h_q = sum_p z_qp. Arguments: see `ComponentDensities`.
+    The decoder sees h_q = sum_p z_qp. Arguments: see `ComponentDensities`.
     """
 
     @property
@@ -193,12 +193,12 @@ class UnivariatePrior(ComponentDensities):
 
     @torch.no_grad()
     def sample_features(self, n: int, generator: Generators = None) -> Tensor:
-        """n draws of what the generator sees, (n, q), by inverse transform of the density of each
+        """n draws of what the decoder sees, (n, q), by inverse transform of the density of each
         sum: the cost does not grow with p. Their distribution function is that of summed draws to
         2e-4 at 200 nodes, see `feature_density`."""
         return self.feature_density().sample(n, generator)
 
-    def generator_input(self, z: Tensor) -> Tensor:
+    def decoder_input(self, z: Tensor) -> Tensor:
         """h_q = sum_p z_qp, (n, q, p) -> (n, q)."""
         return z.sum(dim=2)
 
@@ -273,15 +273,15 @@ class MixturePrior(ComponentDensities):
         return self.marginals().sample(n, generator)
 
     def sample_features(self, n: int, generator: Generators = None) -> Tensor:
-        """n exact draws of what the generator sees: of the latents themselves, (n, q)."""
+        """n exact draws of what the decoder sees: of the latents themselves, (n, q)."""
         return self.sample(n, generator)
 
-    def generator_input(self, z: Tensor) -> Tensor:
+    def decoder_input(self, z: Tensor) -> Tensor:
         """The latents themselves, (n, q) -> (n, q)."""
         return z
 
     def feature_density(self) -> PiecewiseLinearDensity:
-        """The density of each entry of the generator's input: of each latent, batch shape (q,)."""
+        """The density of each entry of the decoder's input: of each latent, batch shape (q,)."""
         return self.marginals()
 
     def marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:

@@ -13,7 +13,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 from kaem.model import KAEM
 
 FORMAT = "kaem 1"

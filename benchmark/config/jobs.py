@@ -6,7 +6,7 @@ from benchmark.base.files import settings_digest
 from benchmark.config.validation import CLASSIFIER
 
 # What looking into a trained KAEM takes (`benchmark.inspection.inspect`); the passes are the
-# generator's.
+# decoder's.
 INSPECTION = {
     "images": 400,
     "chains": 2,  # of the posterior of each image, from independent prior draws

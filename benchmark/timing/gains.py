@@ -12,7 +12,7 @@ from torch import nn
 from benchmark.timing.promises import Row, kaem_model
 from benchmark.timing.series import Call, generator_on, image_call
 from kaem import MixturePrior, UnivariatePrior
-from kaem.generators import TransposedConvolutionToFewChannels
+from kaem.decoders import TransposedConvolutionToFewChannels
 from kaem.tabulated import PiecewiseLinearDensity
 
 DRAWS, IMAGES = 10_000, 1000
@@ -62,7 +62,7 @@ def _searched(density: PiecewiseLinearDensity, row: torch.Tensor, u: torch.Tenso
 def _sums(device: torch.device) -> tuple[Call, Call]:
     prior, draws = UnivariatePrior(q=41, p=20).to(device), generator_on(device)
     return (
-        lambda: prior.generator_input(prior.sample(DRAWS, draws)),
+        lambda: prior.decoder_input(prior.sample(DRAWS, draws)),
         lambda: prior.sample_features(DRAWS, draws),
     )
 
@@ -74,14 +74,14 @@ def _one_image(device: torch.device) -> tuple[Call, Call]:
         with torch.no_grad():
             density = model.prior.feature_density()
             u = density.uniforms(1, draws)
-            return model.generator(density.inverse().invert_many(u).T)
+            return model.decoder(density.inverse().invert_many(u).T)
 
     return many, image_call(model, 1, device)
 
 
 def _decoder(device: torch.device) -> tuple[Call, Call]:
-    fast = kaem_model("kaem_ula", device).generator.requires_grad_(False)
-    plain = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    fast = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
+    plain = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     plain.up = nn.Sequential(*(_of_the_library(layer) for layer in plain.up))
     plain.up.to(memory_format=torch.contiguous_format)
 

@@ -163,7 +163,7 @@ def _ula_step(device: torch.device) -> tuple[Call, Call]:
         "kaem_ula", device, sampler={"steps": 20, "step_size": 0.01, "persistent": False}
     )
     vae_step = step_call(_vae(device), _noise(device))
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(BATCH, *GREY, device=device)
 
     def bare() -> None:
@@ -193,7 +193,7 @@ def _thermodynamic_step(temperatures: int, steps: int, device: torch.device) -> 
 
 
 def _step_and_gradient(device: torch.device) -> tuple[Call, Call]:
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(20 * BATCH, *GREY, device=device)
 
     def gradient() -> None:

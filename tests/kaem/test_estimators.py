@@ -287,7 +287,7 @@ def test_a_population_reports_how_it_went(latents):
 
 def test_the_draws_of_a_population_follow_the_posterior():
     posterior, _ = linear_gaussian(2, DATA)
-    linear, sigma = posterior.model.generator.linear, posterior.model.sigma
+    linear, sigma = posterior.model.decoder.linear, posterior.model.sigma
     precision = torch.eye(2) + linear.weight.T @ linear.weight / sigma**2
     scores = (posterior.x - linear.bias) @ linear.weight / sigma**2
     mean = torch.linalg.solve(precision, scores.T).T

@@ -85,7 +85,7 @@ def test_the_contrastive_gradient_is_the_exact_one_in_expectation(toy, sampler):
     gradients, values = {}, {}
     for kind in ("exact", "contrastive"):
         base = toy_model(*toy)
-        model = KAEM(base.prior, base.generator, sigma=0.4, sampler=sampler, log_normalizer=kind)
+        model = KAEM(base.prior, base.decoder, sigma=0.4, sampler=sampler, log_normalizer=kind)
         seeds = (torch.Generator().manual_seed(i) for i in range(REPETITIONS))
         losses = [model.loss(x, seed)[0] for seed in seeds]
         values[kind] = torch.stack(losses).detach()

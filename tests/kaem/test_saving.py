@@ -189,7 +189,7 @@ def test_what_is_no_model_is_refused_by_name(name, tmp_path):
     if name == "no state":
         assert STATE in str(error.value)
     if name == "another prior":
-        assert "does not fit model.json in generator.linear.weight" in str(error.value)
+        assert "does not fit model.json in decoder.linear.weight" in str(error.value)
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -48,7 +48,7 @@ def measure(model: KAEM, exact: ExactPosterior, case: Case, repetitions: int) ->
 
 def _gradients(model: KAEM, x: Tensor, sampler, repetitions: int) -> Tensor:
     """Gradients of the loss, (repetitions, parameters)."""
-    fresh = KAEM(model.prior, model.generator, sigma=model.sigma, sampler=sampler).double()
+    fresh = KAEM(model.prior, model.decoder, sigma=model.sigma, sampler=sampler).double()
     if not isinstance(sampler, ImportanceSampling):
         x = x.repeat(COPIES, 1, 1, 1)
     rows = []

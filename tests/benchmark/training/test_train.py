@@ -165,7 +165,7 @@ def test_a_model_that_cannot_compute_its_loss_ends_training(config, monkeypatch,
         def spoil(update, updates):
             after_update(update, updates)
             if update == 2:
-                model.generator.linear.bias.data[0] = math.nan
+                model.decoder.linear.bias.data[0] = math.nan
 
         model.after_update = spoil
         return model
@@ -175,7 +175,7 @@ def test_a_model_that_cannot_compute_its_loss_ends_training(config, monkeypatch,
     assert cli.main(words) == 1
     captured = capsys.readouterr()
     assert "digits · kaem_is · seed 0: update 3: parameters are no longer finite" in captured.err
-    assert "generator.linear.bias" in captured.err
+    assert "decoder.linear.bias" in captured.err
     assert "Nothing was written" in captured.err
     assert captured.out == ""
     assert_nothing_but_prepared_data(config.parent)

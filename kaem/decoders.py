@@ -1,4 +1,4 @@
-"""Generators g: latent features h (n, q) to the mean image, (n, C, H, W) in [0, 1]."""
+"""Decoders g: latent features h (n, q) to the mean image, (n, C, H, W) in [0, 1]."""
 
 import math
 
@@ -19,7 +19,7 @@ class TransposedConvolutionToFewChannels(nn.ConvTranspose2d):
     """ConvTranspose2d, on a CPU as one matrix product and an overlap-add.
 
     With one to three output channels the library's CPU kernel runs at a tenth of the machine's
-    speed; without it a pass of `ConvGenerator` takes a third less time with its gradient and less
+    speed; without it a pass of `ConvDecoder` takes a third less time with its gradient and less
     than half without.
     """
 
@@ -35,7 +35,7 @@ class TransposedConvolutionToFewChannels(nn.ConvTranspose2d):
         return image + self.bias[:, None, None]
 
 
-class ConvGenerator(nn.Module):
+class ConvDecoder(nn.Module):
     """A linear layer to (width, H/4, W/4), then two transposed convolutions of stride 2.
 
     LeakyReLU(0.2) between layers and no batch normalisation, as in Pang et al. 2020; a sigmoid
@@ -67,7 +67,7 @@ class ConvGenerator(nn.Module):
         return self.up(self.linear(h).unflatten(1, self.start).permute(0, 3, 1, 2))
 
 
-class KANGenerator(nn.Module):
+class KANDecoder(nn.Module):
     """A KAN of widths (q, 2q, D): the outer functions of the theorem, for grey images.
 
     Its edge functions have their grid on `domain`. Beyond it bumps and B-splines fade and only the
@@ -99,11 +99,11 @@ class KANGenerator(nn.Module):
         return torch.sigmoid(h).unflatten(1, self.image_shape)
 
 
-GENERATORS = {"conv": ConvGenerator, "kan": KANGenerator}
+DECODERS = {"conv": ConvDecoder, "kan": KANDecoder}
 
 
-def make_generator(kind: str, q: int, image_shape: ImageShape, **options) -> nn.Module:
-    """The generator called `kind`; ValueError with the known names otherwise."""
-    if kind not in GENERATORS:
-        raise ValueError(f"unknown generator {kind!r}; known: {', '.join(GENERATORS)}")
-    return GENERATORS[kind](q, image_shape, **options)
+def make_decoder(kind: str, q: int, image_shape: ImageShape, **options) -> nn.Module:
+    """The decoder called `kind`; ValueError with the known names otherwise."""
+    if kind not in DECODERS:
+        raise ValueError(f"unknown decoder {kind!r}; known: {', '.join(DECODERS)}")
+    return DECODERS[kind](q, image_shape, **options)

@@ -6,6 +6,7 @@ Neither file can hold code, so a folder from someone else is safe to load.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -110,7 +111,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _fresh(settings: dict, image_shape: ImageShape, state: dict[str, Tensor]) -> KAEM:
+def _fresh(settings: dict[str, Any], image_shape: ImageShape, state: dict[str, Tensor]) -> KAEM:
     """A model of these settings, once they are seen to have the state's shapes: settings may ask
     for more than any memory holds, and a model on the meta device takes none."""
     with torch.device("meta"):

@@ -23,7 +23,7 @@ OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb912
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
 
-# What `kaem.priors.ComponentDensities` takes where a configuration says nothing.
+# What `kaem.components.ComponentDensities` takes where a configuration says nothing.
 PRIOR_DEFAULTS = {"basis": "rbf", "reference": "gaussian"}
 
 

@@ -24,7 +24,7 @@ from benchmark.base.errors import ConfigError
 from benchmark.config.config import CLASSIFIER, PRIOR_DEFAULTS, REAL, Config, load_config
 from benchmark.config.facts import Facts, known_datasets
 from benchmark.config.validation import find_problems, merge
-from kaem.priors import ComponentDensities
+from kaem.components import ComponentDensities
 
 UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
 

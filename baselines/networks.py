@@ -33,7 +33,7 @@ class ConvEncoder(nn.Module):
 def mlp(
     widths: list[int], activation: type[nn.Module] = nn.ReLU, *, last_bias: bool = True
 ) -> nn.Sequential:
-    """Linear layers of these widths, the activation between them: (n, first) -> (n, last)."""
+    """Stack linear layers of these widths, the activation between them: (n, first) -> (n, last)."""
     layers = []
     for inputs, outputs in pairwise(widths[:-1]):
         layers += [nn.Linear(inputs, outputs), activation()]

@@ -24,7 +24,7 @@ _LAYOUT = {torch.float32: (torch.int32, 23, 32), torch.float64: (torch.int64, 52
 
 
 class GuideTable:
-    """Finds, for u in [0, 1], the last entry of a sorted row that is not above u.
+    """A table that leads from u in [0, 1] to the last entry of a sorted row that is not above u.
 
     Args:
         rows: (batch, n), float32 or float64, each nondecreasing from 0.

@@ -62,7 +62,7 @@ class PiecewiseLinearDensity:
 
     @property
     def log_density(self) -> Tensor:
-        """(*batch, n)."""
+        """Return the log density at the nodes, (*batch, n)."""
         return self._log_density.reshape(*self.batch_shape, -1)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class PiecewiseLinearDensity:
         return self._density_table, self._cdf_table
 
     def _locate(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Cell index and position in [0, 1] within the cell."""
+        """Find the cell of each number and its position in [0, 1] within the cell."""
         position = (rows - self._start) / self._step
         cell = position.detach().floor().long().clamp(0, len(self.nodes) - 2)
         return cell, (position - cell).clamp(0.0, 1.0)

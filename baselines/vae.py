@@ -37,7 +37,7 @@ class OptimalSigma(nn.Module):
         return float(self.variance.sqrt())
 
     def forward(self, x: Tensor, mean: Tensor) -> Tensor:
-        """Return the mean log-likelihood at the batch's best sigma, -D/2 (log(2 pi sigma^2) + 1)."""
+        """Return the mean log-likelihood at the best sigma, -D/2 (log(2 pi sigma^2) + 1)."""
         variance = (x - mean).square().mean()
         if self.training:
             self.updates += 1

@@ -25,7 +25,7 @@ from benchmark.config.validation import (
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
 
-# What `kaem.priors.ComponentDensities` takes where a configuration says nothing.
+# What `kaem.components.ComponentDensities` takes where a configuration says nothing.
 PRIOR_DEFAULTS = {"basis": "rbf", "reference": "gaussian"}
 
 

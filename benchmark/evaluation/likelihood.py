@@ -7,8 +7,7 @@ from torch import Tensor
 
 from benchmark.data.pixels import to_float
 from benchmark.records.names import count_name
-from kaem.estimators import bits_per_dimension
-from kaem.likelihood import Evidence
+from kaem.likelihood import Evidence, bits_per_dimension
 
 BATCH_SIZE = 100  # images whose evidence is estimated side by side
 LOW_ESS = 2.0

@@ -65,7 +65,7 @@ def shuffled(draws: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _decode(model: KAEM, z: Tensor) -> Tensor:
-    return torch.cat([to_uint8(model.generator(part)).cpu() for part in z.split(BATCH_SIZE)])
+    return torch.cat([to_uint8(model.decoder(part)).cpu() for part in z.split(BATCH_SIZE)])
 
 
 def _distance(images: Tensor, extractor: Extractor, real: RealFeatures) -> float:

@@ -1,6 +1,6 @@
 """What a trained KAEM has learned, as arrays and numbers that figures are drawn from.
 
-A latent is here an entry of what the generator sees: z_q with the mixture prior, h_q = sum_p z_qp
+A latent is here an entry of what the decoder sees: z_q with the mixture prior, h_q = sum_p z_qp
 with the univariate one. Its density is one-dimensional and can be looked at, moved along and
 compared with where the data lie.
 """
@@ -55,7 +55,7 @@ def inspect_model(
     density = model.prior.feature_density()
     draws, mixing = _posterior(model, images.to(device), settings, random("posterior"))
     one, other = (density.sample(settings["sobol_draws"], random(name)) for name in ("one", "two"))
-    sobol = total_sobol_indices(model.generator, one, other)
+    sobol = total_sobol_indices(model.decoder, one, other)
     order = torch.argsort(sobol.total, descending=True)[: settings["moved"]]
     arrays, agreement = _against_prior(density, draws)
     classes, by_class = _classes(draws, labels)
@@ -176,11 +176,11 @@ def _traversals(
     rows = bases[:, None, None].repeat(1, len(order), len(u), 1)
     for place, q in enumerate(order.tolist()):
         rows[:, place, :, q] = positions[:, place]
-    images = torch.cat([model.generator(part) for part in rows.flatten(0, 2).split(BATCH_SIZE)])
+    images = torch.cat([model.decoder(part) for part in rows.flatten(0, 2).split(BATCH_SIZE)])
     arrays = {
         "moved": order,
         "bases": bases,
-        "base_images": to_uint8(model.generator(bases)),
+        "base_images": to_uint8(model.decoder(bases)),
         "quantiles": u,
         "positions": positions.T,
         "images": to_uint8(images).unflatten(0, rows.shape[:3]),

@@ -46,7 +46,7 @@ def draw_posterior(
 
     Args:
         chains: per image.
-        annealing, burn_in, kept: passes of the generator with a gradient for each chain; the
+        annealing, burn_in, kept: passes of the decoder with a gradient for each chain; the
             curvature takes 2 d without.
     """
     z = posterior.prior_draws(chains * len(posterior.x), generator)

@@ -15,7 +15,7 @@ from benchmark.base.errors import RecordError
 from benchmark.base.files import file_digest
 from benchmark.records.names import METRIC, count_of
 from benchmark.records.record import read_record
-from kaem.estimators import bits_per_dimension
+from kaem.likelihood import bits_per_dimension
 
 PLACES = {
     "training": paths.TRAINING_RECORD,

@@ -79,7 +79,7 @@ def model_colours(config: Config) -> dict[str, tuple]:
 
 
 def latent_symbol(config: Config, model: str) -> str:
-    """What stands for one entry of the generator's input: a sum, with the univariate prior."""
+    """What stands for one entry of the decoder's input: a sum, with the univariate prior."""
     return "$h_q$" if config.architecture(model).endswith("univariate") else "$z_q$"
 
 

@@ -28,7 +28,7 @@ from benchmark.config.facts import Facts, known_datasets
 from benchmark.config.jobs import job_of
 from benchmark.config.validation import find_problems, merge
 from benchmark.config.validation import schema as find_schema
-from kaem.priors import ComponentDensities
+from kaem.components import ComponentDensities
 
 UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
 

@@ -48,9 +48,7 @@ def test_dependence_and_its_price(equal_latents):
         return 0.5 + 0.1 * torch.randn(n, 2, generator=generator)
 
     density = SimpleNamespace(sample=prior_draws)
-    model = SimpleNamespace(
-        generator=decode, prior=SimpleNamespace(feature_density=lambda: density)
-    )
+    model = SimpleNamespace(decoder=decode, prior=SimpleNamespace(feature_density=lambda: density))
     images = to_uint8(decode(equal_latents))
     reference = RealFeatures(Pixels()(images), fit_gaussian(Pixels()(images)))
     passes = {"annealing": 1, "burn_in": 1}

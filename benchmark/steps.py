@@ -78,7 +78,7 @@ def _is_trained(job: Job, seed: int) -> bool:
     """Whether all files of the training are there, and its record is of this job."""
     record, *others = _training_files(job, seed)
     try:
-        written = read_record(record)["config_hash"] == job.config_hash
+        written = read_record(record).config_hash == job.config_hash
     except RecordError:
         return False
     return written and all(path.is_file() for path in others)

@@ -269,7 +269,7 @@ def _progress(folder: Path) -> Reader:
     place = folder / "training"
     place.mkdir()
     progress = {"update": 3, "updates": 10, "rate": 0.5, "values": {"loss": 1.5}}
-    write_progress(place, checkpoint=Checkpoint(2, 1e9), **progress)
+    write_progress(place, checkpoint=Checkpoint(update=2, written=1e9), **progress)
     whole = (place / PROGRESS).read_bytes()
 
     def read(path: Path) -> None:

@@ -124,9 +124,9 @@ def test_the_arrays_are_what_they_are_called(run, model):
 
 def test_inspecting_again_gives_the_same_numbers(run):
     record = find(paths.INSPECTION_RECORD, model="kaem_is")
-    before = read_record(record)["metrics"]
+    before = read_record(record).metrics
     benchmark.steps.inspect(run, "digits", "kaem_is", 0)
-    assert read_record(record)["metrics"] == before
+    assert read_record(record).metrics == before
 
 
 def test_a_learnable_reference_of_a_mixture_is_the_mixture_of_references(run):
@@ -165,7 +165,7 @@ def test_the_table_of_independence_shows_the_records(run):
     assert list(rows.index) == list(MODELS)
     for model in MODELS:
         record = read_record(find(paths.INSPECTION_RECORD, model=model))
-        expected = record["metrics"]["independence"]
+        expected = dict(record.metrics.independence)
         assert rows.loc[model, list(expected)].tolist() == pytest.approx(list(expected.values()))
 
 

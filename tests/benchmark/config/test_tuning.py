@@ -5,7 +5,6 @@ import pytest
 from benchmark.base.paths import ROOT
 from benchmark.config.config import load_config
 from benchmark.config.jobs import job_of
-from benchmark.records.names import METRIC
 from benchmark.records.record import read_record
 
 TUNING, CPU = (load_config(ROOT / f"config/{name}.yaml") for name in ("tuning", "cpu"))
@@ -20,9 +19,8 @@ def trials(model: str) -> list[str]:
 def distance(entry: str) -> float:
     """FD-classifier against the validation split."""
     record = read_record(FOLDER / entry / "seed0.json")
-    assert record["config_hash"] == job_of(TUNING, "metrics", "mnist", entry).config_hash
-    named = {METRIC.fullmatch(key): value for key, value in record["metrics"].items()}
-    (found,) = (v for m, v in named.items() if m and m["name"] == "fd_classifier")
+    assert record.config_hash == job_of(TUNING, "metrics", "mnist", entry).config_hash
+    (found,) = (m.value for m in record.metrics.values if m.name == "fd_classifier")
     return found
 
 

@@ -11,12 +11,9 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/compute.smk"
 include: "workflow/rules/inspection.smk"
 include: "workflow/rules/paper.smk"
-include: "workflow/rules/claims.smk"
 
 
 onerror:

@@ -28,7 +28,7 @@ class LatentEBM(nn.Module):
 
     row_wise = ("energy", "decoder")
     # Pang et al. train f five times more slowly than the generator (2e-5 against 1e-4).
-    learning_rate_factors = {"energy": 0.2}  # noqa: RUF012
+    learning_rate_factors = {"energy": 0.2}
 
     def __init__(
         self,

@@ -1,11 +1,15 @@
 """The models by name. Importing this module imports none of them.
 
-To add a model, write an `nn.Module` that fulfils `benchmark.config.protocol.GenerativeModel`,
-name it here, and describe its settings under `$defs/models` in `config/schema/config.schema.json`.
+A registered model is an `nn.Module` with `loss(x, generator=None) -> (scalar, dict of floats)`,
+`sample(n, generator=None) -> (n, C, H, W)` in [0, 1], `nfe` (the network evaluations that a sample
+costs) and a class method `from_settings(settings, image_shape)`.
 """
 
 from dataclasses import dataclass, field
 from importlib import import_module
+
+from benchmark.base.typed import Strict
+from benchmark.config import entries as e
 
 
 @dataclass(frozen=True)
@@ -13,18 +17,33 @@ class ModelSpec:
     """How a registered model is built.
 
     Attributes:
-        target: "module:Class"; the class has `from_settings(settings, image_shape)`.
+        target: "module:Class".
+        entry: the class of its entries in a configuration.
+        variant: that of entries which sample the weights of another; None where there is one way.
         fixed: settings that the name itself implies.
-        decoder: whether it has the decoder that the latent models share.
     """
 
     target: str
+    entry: type[Strict]
+    variant: type[Strict] | None = None
     fixed: dict = field(default_factory=dict)
-    decoder: bool = True
+
+    @property
+    def decoder(self) -> bool:
+        """Whether it has the decoder that the latent models share."""
+        return issubclass(self.entry, e.LatentEntry)
 
 
 def _kaem(prior: str, sampler: str) -> ModelSpec:
-    return ModelSpec("kaem.model:KAEM", {"prior": {"kind": prior}, "sampler": {"kind": sampler}})
+    priors = {"mixture": e.MixturePrior, "univariate": e.UnivariatePrior}
+    samplers = {
+        "importance": e.ImportanceSampling,
+        "langevin": e.Langevin,
+        "thermodynamic": e.Thermodynamic,
+    }
+    entry = e.kaem_entry(priors[prior], samplers[sampler])
+    fixed = {"prior": {"kind": prior}, "sampler": {"kind": sampler}}
+    return ModelSpec("kaem.model:KAEM", entry, fixed=fixed)
 
 
 MODELS = {
@@ -34,16 +53,16 @@ MODELS = {
     "kaem_is_univariate": _kaem("univariate", "importance"),
     "kaem_ula_univariate": _kaem("univariate", "langevin"),
     "kaem_thermo_univariate": _kaem("univariate", "thermodynamic"),
-    "vae": ModelSpec("baselines.vae:VAE"),
-    "sigma_vae": ModelSpec("baselines.vae:SigmaVAE"),
-    "two_stage_vae": ModelSpec("baselines.vae:TwoStageVAE"),
-    "latent_ebm": ModelSpec("baselines.latent_ebm:LatentEBM"),
-    "pixel_ebm": ModelSpec("baselines.pixel_ebm:PixelEBM", decoder=False),
-    "ddpm": ModelSpec("baselines.diffusion:Diffusion", decoder=False),
+    "vae": ModelSpec("baselines.vae:VAE", e.VAEEntry),
+    "sigma_vae": ModelSpec("baselines.vae:SigmaVAE", e.SigmaVAEEntry),
+    "two_stage_vae": ModelSpec("baselines.vae:TwoStageVAE", e.TwoStageVAEEntry),
+    "latent_ebm": ModelSpec("baselines.latent_ebm:LatentEBM", e.LatentEBMEntry, e.LatentEBMVariant),
+    "pixel_ebm": ModelSpec("baselines.pixel_ebm:PixelEBM", e.PixelEBMEntry, e.PixelEBMVariant),
+    "ddpm": ModelSpec("baselines.diffusion:Diffusion", e.DiffusionEntry, e.DiffusionVariant),
 }
 
 
 def build(name: str, settings: dict, image_shape: tuple[int, int, int]):
-    """The model called `name`, freshly initialised from torch's global generator."""
+    """Return the model called `name`, freshly initialised from torch's global generator."""
     module, _, class_name = MODELS[name].target.partition(":")
     return getattr(import_module(module), class_name).from_settings(settings, image_shape)

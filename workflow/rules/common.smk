@@ -19,7 +19,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmark.base import paths
 from benchmark.config.config import CLASSIFIER, REAL, load_config
-from benchmark.config.jobs import POWER_JOB
+from benchmark.config.job_settings import measures_independence
+from benchmark.config.jobs import KINDS, inputs, job, jobs
 from benchmark.base.errors import BenchmarkError
 from benchmark.run.workflow_lock import clear_stale_locks, hold
 
@@ -107,10 +108,46 @@ def all_cores():
     return workflow.global_resources["_cores"].value or 1
 
 
-def trained_weights(wildcards):
-    """The weights that an entry uses, which may be those of another."""
-    names = {**wildcards, "model": CONFIG.trained_entry(wildcards.model)}
-    return run_path(paths.WEIGHTS, **names)
+def wanted(kind, wildcards):
+    """The job that a rule's wildcards name."""
+    names = dict(wildcards)
+    seed = int(names.pop("seed")) if "seed" in names else None
+    return job(CONFIG, kind, seed=seed, **names)
+
+
+def sources(kind):
+    """The files that a job reads."""
+    return lambda wildcards: [str(path) for path in inputs(CONFIG, wanted(kind, wildcards))]
+
+
+def config_hash(kind):
+    """What changes with any setting of a job."""
+    return lambda wildcards: wanted(kind, wildcards).config_hash
+
+
+def named(kind):
+    """The arguments that name a job to its step."""
+    keys = [key for key in ("dataset", "model", "seed") if f"{{{key}}}" in KINDS[kind].log]
+
+    def arguments(wildcards):
+        values = {key: getattr(wildcards, key) for key in keys}
+        if kind == "classifier":
+            values["model"] = CLASSIFIER
+        return " ".join(f"--{key} {value}" for key, value in values.items())
+
+    return arguments
+
+
+def inception(kind):
+    """What was measured without Inception's weights is measured again once they are there."""
+    if kind != "metrics":
+        return False
+    return lambda wildcards: has_inception(wildcards.dataset)
+
+
+def records(*kinds):
+    """The records of these kinds that the run has."""
+    return [str(each.path()) for kind in kinds for each in jobs(CONFIG, kind, gpu=finds_gpu())]
 
 
 def per_job(pattern, models):
@@ -119,21 +156,11 @@ def per_job(pattern, models):
 
 
 def metrics_records():
-    return [
-        run_path(paths.METRICS_RECORD, dataset=dataset, model=model, seed=seed)
-        for dataset in CONFIG.datasets
-        for model in [REAL, *CONFIG.evaluated_models]
-        for seed in CONFIG.seeds_of(model)
-    ]
+    return records("metrics")
 
 
 def timing_records():
-    return expand(
-        run_path(paths.TIMING_RECORD),
-        device=CONFIG.timing_devices(finds_gpu()),
-        dataset=CONFIG.datasets,
-        model=CONFIG.models,
-    )
+    return records("timing")
 
 
 def renderer(name):
@@ -161,7 +188,7 @@ def independence_records():
     """Of looking into KAEM's latents, where it is asked what their independence costs."""
     return expand(
         run_path(paths.INSPECTION_RECORD, seed=CONFIG.seeds[0]),
-        dataset=[d for d in CONFIG.datasets if CONFIG.measures_independence(d)],
+        dataset=[d for d in CONFIG.datasets if measures_independence(CONFIG, d)],
         model=CONFIG.inspected_models,
     )
 

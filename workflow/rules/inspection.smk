@@ -4,35 +4,6 @@
 # drawing one.
 
 
-rule inspect:
-    input:
-        trained_weights,
-        classifier=lambda wildcards: (
-            run_path(paths.CLASSIFIER, **wildcards)
-            if CONFIG.measures_independence(wildcards.dataset)
-            else []
-        ),
-    output:
-        arrays=run_path(paths.INSPECTION),
-        record=run_path(paths.INSPECTION_RECORD),
-    params:
-        config=JOB_ARGUMENTS,
-        config_hash=lambda wildcards: CONFIG.inspection_job(
-            wildcards.dataset, wildcards.model
-        ).config_hash,
-    threads: CONFIG.threads
-    resources:
-        gpu=training_gpus(),
-    log:
-        run_path(paths.LOG, step="inspect/{dataset}/{model}/{seed}"),
-    conda:
-        "../../environment.yml"
-    shell:
-        "python -m benchmark inspect {params.config}"
-        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --seed {wildcards.seed} 2>&1 | tee -i {log:q} >&2"
-
-
 rule independence_table:
     input:
         independence_records(),
@@ -48,24 +19,6 @@ rule independence_table:
         "../../environment.yml"
     shell:
         "python -m paper_figures independence {params.config} 2>&1 | tee -i {log:q} >&2"
-
-
-rule power:
-    # It uses no data; but a run that lacks some is to end before anything is computed.
-    input:
-        run_path(paths.DATA, dataset=CONFIG.datasets[0]),
-    output:
-        arrays=run_path(paths.POWER),
-        record=run_path(paths.POWER_RECORD),
-    params:
-        config=JOB_ARGUMENTS,
-        settings=POWER_JOB["settings"],
-    log:
-        run_path(paths.LOG, step="power"),
-    conda:
-        "../../environment.yml"
-    shell:
-        "python -m benchmark power {params.config} 2>&1 | tee -i {log:q} >&2"
 
 
 rule training_health:

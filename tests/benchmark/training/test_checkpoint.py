@@ -450,7 +450,7 @@ class Made:
     update, updates = 0, 1000
 
     class history:
-        stretch = [{"loss": 1.0}]  # noqa: RUF012
+        stretch = [{"loss": 1.0}]
 
     def state(self):
         return benchmark.training.loop.State(self.update, {}, {})

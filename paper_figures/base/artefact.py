@@ -3,7 +3,7 @@
 Each process of a workflow reads the declarations, so nothing here imports pandas or matplotlib.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,9 +11,7 @@ from typing import ClassVar
 
 from benchmark.base import paths
 from benchmark.config.config import Config
-from paper_figures.base.standin import Job, jobs
-
-DEVICES = ("cpu", "cuda")
+from benchmark.config.jobs import Job, jobs
 
 
 @dataclass(frozen=True)
@@ -23,20 +21,20 @@ class Need:
     Attributes:
         kind: as `benchmark.config.jobs` has them.
         files: which of a job's files.
-        only: whether a job is needed; says nothing against any if not given.
+        only: whether a job is needed; each is where nothing is given.
     """
 
     kind: str
     files: tuple[str, ...] = ("record",)
     only: Callable[[Config, Job], bool] = lambda _config, _job: True
 
-    def jobs(self, config: Config, devices: Sequence[str]) -> list[Job]:
-        """Return the jobs that are needed; of those that time, the ones on these devices."""
-        return [
-            job
-            for job in jobs(config, self.kind)
-            if job.device in (None, *devices) and self.only(config, job)
-        ]
+    def jobs(self, config: Config, gpu: bool) -> list[Job]:
+        """Return the jobs that are needed.
+
+        Args:
+            gpu: whether there is one, for timings on "auto" devices.
+        """
+        return [job for job in jobs(config, self.kind, gpu=gpu) if self.only(config, job)]
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,10 @@ class Artefact:
     """
 
     name: str
-    needs: tuple[Need, ...]
-    caption: str
-    category: str
-    formats: tuple[str, ...]
+    needs: tuple[Need, ...] = ()
+    caption: str = ""
+    category: str = ""
+    formats: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     applies: Callable[[Config], bool] = lambda _config: True
     module: str = ""
@@ -92,22 +90,22 @@ class Artefact:
         folder = paths.fill(paths.RUN, run) / self.folder
         return [folder / f"{self.name.format(**filled)}.{kind}" for kind in self.formats]
 
-    def places(self, config: Config, devices: Sequence[str]) -> list[dict[str, str]]:
+    def places(self, config: Config, gpu: bool) -> list[dict[str, str]]:
         """Return the values of the placeholders, one mapping for each that a run has of it."""
-        needed = [need.jobs(config, devices) for need in self.needs]
+        needed = [need.jobs(config, gpu) for need in self.needs]
         if not all(needed) or not self.applies(config):
             return []
         names = [place for place in ("dataset", "device", "model") if f"{{{place}}}" in self.name]
         values = dict.fromkeys(tuple(getattr(job, name) for name in names) for job in needed[0])
         return [dict(zip(names, each, strict=True)) for each in values]
 
-    def inputs(self, config: Config, devices: Sequence[str], **chosen: str) -> list[Path]:
+    def inputs(self, config: Config, gpu: bool, **chosen: str) -> list[Path]:
         """Return the files of jobs that it is made from, for the chosen dataset or device."""
         return [
             job.path(name)
             for need in self.needs
-            for job in need.jobs(config, devices)
-            if all(getattr(job, place) in (None, value) for place, value in chosen.items())
+            for job in need.jobs(config, gpu)
+            if all(getattr(job, place) in ("", value) for place, value in chosen.items())
             for name in need.files
         ]
 

@@ -12,7 +12,7 @@ from benchmark.base.errors import MissingError, RecordError
 from benchmark.base.files import file_digest
 from benchmark.base.foreign import LARGEST_TEXT, check_size
 from benchmark.config.config import REAL, Config
-from benchmark.config.jobs import POWER_JOB, Job
+from benchmark.config.jobs import Job, job
 from benchmark.records.names import METRIC, count_of
 from benchmark.records.record import read_record
 
@@ -217,8 +217,7 @@ def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
         MissingError: they were not compared yet.
     """
-    job = Job(config.run, **POWER_JOB)
-    return _with_arrays(paths.POWER_RECORD, paths.POWER, config, job, "power")
+    return _with_arrays(paths.POWER_RECORD, paths.POWER, config, job(config, "power"), "power")
 
 
 def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:

@@ -64,7 +64,7 @@ def model_colours(config: Config) -> dict[str, tuple]:
 
 def latent_symbol(config: Config, model: str) -> str:
     """Return what stands for an entry of the decoder's input: a sum, with the univariate prior."""
-    return "h" if MODELS[config.architecture(model)].prior == "univariate" else "z"
+    return "h" if config.spec(model).prior == "univariate" else "z"
 
 
 def latent_panels(count: int, height: float = 1.15) -> tuple[Figure, list]:

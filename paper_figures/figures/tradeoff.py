@@ -5,6 +5,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.config.config import REAL, Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import quality_records, select, timing_records, values_of
 from paper_figures.base.point_labels import name_points
 from paper_figures.base.style import (
@@ -14,7 +15,14 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
-    use_style,
+)
+
+FIGURE = Figure(
+    "tradeoff_{device}",
+    needs=(Need("timing"), Need("metrics")),
+    caption="Sample quality against the time per image. Points are means over the seeds, bars "
+    "their range; the dotted line is that of real images.",
+    category="Quality",
 )
 
 DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
@@ -26,7 +34,6 @@ MARKERS = {"kaem": "o", "vae": "s", "ebm": "^", "diffusion": "D"}
 def render(config: Config, device: str) -> None:
     """A point per model: median milliseconds per image at the largest batch that every model was
     timed with, and the mean distance with its range over the seeds. Both axes are logarithmic."""
-    use_style()
     quality, timing = quality_records(config), timing_records(config)
     columns = min(len(config.datasets), MOST_COLUMNS)
     rows = -(-len(config.datasets) // columns)
@@ -60,8 +67,7 @@ def render(config: Config, device: str) -> None:
     fix_layout(figure)
     for axis, (names, places) in named.items():
         name_points(axis, names, places)
-    save_figure(figure, config, f"tradeoff_{device}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, device=device))
 
 
 def _points(config, quality, timing, dataset: str, device: str):
@@ -84,15 +90,6 @@ def _points(config, quality, timing, dataset: str, device: str):
     return points, name, size
 
 
-def _family(config: Config, model: str) -> str:
-    if config.is_kaem(model):
-        return "kaem"
-    architecture = config.architecture(model)
-    if "ebm" in architecture:
-        return "ebm"
-    return "vae" if "vae" in architecture else "diffusion"
-
-
 def _draw(axis, config: Config, model: str, point) -> None:
     milliseconds, distances = point
     mean = distances.mean()
@@ -100,7 +97,7 @@ def _draw(axis, config: Config, model: str, point) -> None:
         [milliseconds],
         [mean],
         yerr=[[mean - distances.min()], [distances.max() - mean]],
-        fmt=MARKERS[_family(config, model)],
+        fmt=MARKERS[config.spec(model).family],
         ms=6,
         capsize=2,
         color=model_colours(config)[model],

@@ -7,9 +7,19 @@ from benchmark.base.errors import ConfigError
 from benchmark.base.paths import ROOT
 from benchmark.base.schema import load_schema, strict_validator
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Need, Table
 from paper_figures.base.style import dataset_label, save_table
 
 REPORTED_FILE = ROOT / "config" / "reported.yaml"
+
+TABLE = Table(
+    "reported",
+    needs=(Need("data"),),  # it uses none; but a run that lacks some is to end before
+    caption="What the author and the field report on this run's datasets, with source and "
+    "convention. None of it was measured here.",
+    formats=("csv", "md", "tex"),  # it rests on no record
+    sources=("config/reported.yaml",),
+)
 
 COLUMNS = ["dataset", "metric", "model", "value", "by", "source", "convention"]
 
@@ -54,4 +64,4 @@ def render(config: Config) -> None:
         "quantity and convention are the same. FD-classifier is never "
         "comparable to FID."
     ]
-    save_table(rows, cells, config, "reported", notes)
+    save_table(rows, cells, notes, TABLE.paths(config.run))

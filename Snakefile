@@ -4,7 +4,7 @@
 #   snakemake --cores all --configfile config/demo.yaml       the demo, every model, five minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
 #   snakemake --cores all figures                             from the published records alone
-#   snakemake --profile profiles/slurm --configfile ...       on a cluster, see docs/cluster.md
+#   snakemake --profile profiles/slurm --configfile ...       on a cluster, see docs/guide/cluster.md
 #   snakemake --report report.html --configfile ...           what is there, as one HTML file
 
 report: "workflow/report/workflow.rst"

@@ -4,10 +4,12 @@ The typed classes say most of it; what one class alone cannot know is said here.
 """
 
 import copy
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
 
 from benchmark.base.typed import Strict, nearest, problems
 from benchmark.config.facts import known_datasets
@@ -131,6 +133,18 @@ def _mapping(value: Any) -> dict:
 
 def _datasets(values: dict) -> dict:
     return known_datasets() | _mapping(values.get("own_datasets"))
+
+
+def schema() -> str:
+    """Return the JSON schema of configurations, for editors."""
+    kinds = [kind for spec in MODELS.values() for kind in (spec.entry, spec.variant) if kind]
+    modes = [(kind, "validation") for kind in (Run, *dict.fromkeys(kinds))]
+    names, whole = models_json_schema(modes)
+    run = whole["$defs"].pop(Run.__name__)
+    entries = run["properties"]["models"]["patternProperties"]
+    anyone = {"anyOf": [names[mode] for mode in modes[1:]]}
+    entries |= dict.fromkeys(entries, anyone)
+    return json.dumps(run | {"$defs": whole["$defs"]}, indent=2)
 
 
 def merge(base: dict, overrides: dict) -> dict:

@@ -19,7 +19,7 @@ def save_weights(path: str | Path, module: nn.Module, job: Job) -> None:
 
 
 def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.device) -> nn.Module:
-    """Load a state that `save_weights` wrote for the same job; returns the module, for inference.
+    """Load a state that `save_weights` wrote for the same job; return the module, for inference.
 
     Raises:
         RecordError: the file is missing, damaged, or belongs to other settings.
@@ -29,10 +29,10 @@ def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.de
         state, origin = read_tensors(path, "weights")
     except RecordError as error:
         raise RecordError(f"{error}{again}") from error
-    found = origin.get("hash")
-    if found != job.config_hash:
+    digest = origin.get("hash")
+    if digest != job.config_hash:
         raise RecordError(
-            f"{path}: was trained with other settings (hash {found}, now {job.config_hash}){again}"
+            f"{path}: was trained with other settings (hash {digest}, now {job.config_hash}){again}"
         )
     try:
         module.load_state_dict(state)
@@ -50,7 +50,7 @@ def load_model(
     *,
     trained: bool = True,
 ) -> torch.nn.Module:
-    """The model of one seed, ready for inference: trained, or as it was built."""
+    """Return the model of one seed, ready for inference: trained, or as it was built."""
     job = config.training_job(dataset, model)
     shape = tuple(job.settings["data"]["image_shape"])
     fresh = build(job.settings["architecture"], config.model_settings(dataset, model), shape)

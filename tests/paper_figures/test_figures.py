@@ -20,7 +20,7 @@ from benchmark.evaluation.samples import save_samples
 from benchmark.records.names import count_name, metric_name
 from benchmark.records.provenance import provenance
 from benchmark.records.record import write_record
-from benchmark.training.history import History
+from benchmark.training.loop import History
 from paper_figures.base import frames, style
 from paper_figures.figures import (
     inductive_bias,

@@ -4,6 +4,7 @@ import pytest
 
 from benchmark.base.paths import ROOT
 from benchmark.config.config import load_config
+from benchmark.config.jobs import job
 from benchmark.records.names import METRIC
 from benchmark.records.record import read_record
 
@@ -19,7 +20,7 @@ def trials(model: str) -> list[str]:
 def distance(entry: str) -> float:
     """FD-classifier against the validation split."""
     record = read_record(FOLDER / entry / "seed0.json")
-    assert record["config_hash"] == TUNING.evaluation_job("mnist", entry).config_hash
+    assert record["config_hash"] == job(TUNING, "metrics", "mnist", entry).config_hash
     named = {METRIC.fullmatch(key): value for key, value in record["metrics"].items()}
     (found,) = (v for m, v in named.items() if m and m["name"] == "fd_classifier")
     return found
@@ -27,7 +28,7 @@ def distance(entry: str) -> float:
 
 def settings(config, entry: str) -> dict:
     """All that a trial may vary, and what it may not; but for the updates."""
-    training = config.training_job("mnist", entry).settings["training"]
+    training = job(config, "training", "mnist", entry).settings.training.plain()
     kept = {key: value for key, value in training.items() if key != "updates"}
     return {"model": config.model_settings("mnist", entry), "training": kept}
 

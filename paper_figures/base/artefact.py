@@ -72,9 +72,19 @@ class Artefact:
         return self.module.rpartition(".")[2]
 
     @property
+    def title(self) -> str:
+        """Return what the report calls it, of whatever dataset, device or model."""
+        return self.name.partition("_{")[0].replace("_", " ")
+
+    @property
     def arguments(self) -> list[str]:
         """Return what its command is told: names of placeholders."""
         return [place for place in ("dataset", "device") if f"{{{place}}}" in self.name]
+
+    @property
+    def log(self) -> str:
+        """Return the pattern of its log's name."""
+        return "/".join([self.command, *(f"{{{place}}}" for place in self.arguments)])
 
     def render(self, config: Config, **chosen: str) -> None:
         """Write its files, from the records of the configuration's run.

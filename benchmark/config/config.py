@@ -72,6 +72,10 @@ class Config:
         self.resolved = cache(self._resolved)
         self.facts = cache(self._facts)
 
+    def __reduce__(self) -> tuple:
+        """Make it anew in another process, from its values: what is cached cannot be sent."""
+        return Config, (self.values, self.run)
+
     # Datasets -----------------------------------------------------------------------------------
 
     def _facts(self, dataset: str) -> Facts:
@@ -135,7 +139,7 @@ class Config:
 
     def is_kaem(self, model: str) -> bool:
         """Say whether an entry is a KAEM, of whichever sampler and prior."""
-        return self.architecture(model).startswith("kaem")
+        return self.spec(model).family == "kaem"
 
     @property
     def inspected_models(self) -> list[str]:

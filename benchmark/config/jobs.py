@@ -6,7 +6,7 @@ read `KINDS`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,14 @@ def job_of(
     model = model or next(iter(row.entries(config, dataset)))
     seed = next(iter(row.seeds(config, model))) if seed is None else seed
     device = device if kind == "timing" else ""
-    return Job(config.run, kind, dataset, model, seed, row.settings(config, dataset, model), device)
+    settings = _settings(config, kind, dataset, model)
+    return Job(config.run, kind, dataset, model, seed, settings, device)
+
+
+@cache
+def _settings(config: Config, kind: str, dataset: str, model: str) -> Strict:
+    """Return what jobs of all seeds have in common; made once, since a workflow asks often."""
+    return KINDS[kind].settings(config, dataset, model)
 
 
 def jobs(config: Config, kind: str, *, gpu: bool = False, **where: Any) -> list[Job]:

@@ -14,27 +14,48 @@ from benchmark.config import entries as e
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """How a registered model is built.
+    """How a registered model is built, and what shows it.
 
     Attributes:
         target: "module:Class".
         entry: the class of its entries in a configuration.
+        label: what tables and figures call it.
+        colour: its own in every figure, "#rrggbb".
+        family: "kaem", "vae", "ebm" or "diffusion".
         variant: that of entries which sample the weights of another; None where there is one way.
         fixed: settings that the name itself implies.
+        loss: what its loss is, where that bounds no evidence in nats.
     """
 
     target: str
     entry: type[Strict]
+    label: str
+    colour: str
+    family: str
     variant: type[Strict] | None = None
     fixed: dict = field(default_factory=dict)
+    loss: str | None = None
 
     @property
     def decoder(self) -> bool:
         """Whether it has the decoder that the latent models share."""
         return issubclass(self.entry, e.LatentEntry)
 
+    @property
+    def prior(self) -> str | None:
+        """The kind of KAEM's prior."""
+        return self.fixed.get("prior", {}).get("kind")
 
-def _kaem(prior: str, sampler: str) -> ModelSpec:
+
+@dataclass(frozen=True)
+class Variant:
+    """What shows an entry of this name, which is no registered model's, in every run."""
+
+    label: str
+    colour: str
+
+
+def _kaem(prior: str, sampler: str, label: str, colour: str) -> ModelSpec:
     priors = {"mixture": e.MixturePrior, "univariate": e.UnivariatePrior}
     samplers = {
         "importance": e.ImportanceSampling,
@@ -43,22 +64,60 @@ def _kaem(prior: str, sampler: str) -> ModelSpec:
     }
     entry = e.kaem_entry(priors[prior], samplers[sampler])
     fixed = {"prior": {"kind": prior}, "sampler": {"kind": sampler}}
-    return ModelSpec("kaem.model:KAEM", entry, fixed=fixed)
+    return ModelSpec("kaem.model:KAEM", entry, label, colour, "kaem", fixed=fixed)
 
 
 MODELS = {
-    "kaem_is": _kaem("mixture", "importance"),
-    "kaem_ula": _kaem("mixture", "langevin"),
-    "kaem_thermo": _kaem("mixture", "thermodynamic"),
-    "kaem_is_univariate": _kaem("univariate", "importance"),
-    "kaem_ula_univariate": _kaem("univariate", "langevin"),
-    "kaem_thermo_univariate": _kaem("univariate", "thermodynamic"),
-    "vae": ModelSpec("baselines.vae:VAE", e.VAEEntry),
-    "sigma_vae": ModelSpec("baselines.vae:SigmaVAE", e.SigmaVAEEntry),
-    "two_stage_vae": ModelSpec("baselines.vae:TwoStageVAE", e.TwoStageVAEEntry),
-    "latent_ebm": ModelSpec("baselines.latent_ebm:LatentEBM", e.LatentEBMEntry, e.LatentEBMVariant),
-    "pixel_ebm": ModelSpec("baselines.pixel_ebm:PixelEBM", e.PixelEBMEntry, e.PixelEBMVariant),
-    "ddpm": ModelSpec("baselines.diffusion:Diffusion", e.DiffusionEntry, e.DiffusionVariant),
+    "kaem_is": _kaem("mixture", "importance", "KAEM-IS", "#0173b2"),
+    "kaem_ula": _kaem("mixture", "langevin", "KAEM-ULA", "#de8f05"),
+    "kaem_thermo": _kaem("mixture", "thermodynamic", "KAEM-thermo", "#029e73"),
+    "kaem_is_univariate": _kaem("univariate", "importance", "KAEM-IS, univariate", "#d55e00"),
+    "kaem_ula_univariate": _kaem("univariate", "langevin", "KAEM-ULA, univariate", "#cc78bc"),
+    "kaem_thermo_univariate": _kaem(
+        "univariate", "thermodynamic", "KAEM-thermo, univariate", "#ca9161"
+    ),
+    "vae": ModelSpec("baselines.vae:VAE", e.VAEEntry, "VAE", "#fbafe4", "vae"),
+    "sigma_vae": ModelSpec(
+        "baselines.vae:SigmaVAE", e.SigmaVAEEntry, "sigma-VAE", "#949494", "vae"
+    ),
+    "two_stage_vae": ModelSpec(
+        "baselines.vae:TwoStageVAE", e.TwoStageVAEEntry, "two-stage VAE", "#ece133", "vae"
+    ),
+    "latent_ebm": ModelSpec(
+        "baselines.latent_ebm:LatentEBM",
+        e.LatentEBMEntry,
+        "latent EBM",
+        "#56b4e9",
+        "ebm",
+        variant=e.LatentEBMVariant,
+    ),
+    "pixel_ebm": ModelSpec(
+        "baselines.pixel_ebm:PixelEBM",
+        e.PixelEBMEntry,
+        "pixel EBM",
+        "#b1400d",
+        "ebm",
+        variant=e.PixelEBMVariant,
+        loss="gap of energies",
+    ),
+    "ddpm": ModelSpec(
+        "baselines.diffusion:Diffusion",
+        e.DiffusionEntry,
+        "DDPM",
+        "#12711c",
+        "diffusion",
+        variant=e.DiffusionVariant,
+        loss="squared error of the noise",
+    ),
+}
+
+VARIANTS = {
+    "latent_ebm_gaussian": Variant("latent EBM, without prior steps", "#001c7f"),
+    "ddpm_1000": Variant("DDPM-1000", "#8c0800"),
+    "ddim_10": Variant("DDIM-10", "#591e71"),
+    "ddim_20": Variant("DDIM-20", "#592f0d"),
+    "ddim_50": Variant("DDIM-50", "#a23582"),
+    "ddim_100": Variant("DDIM-100", "#3c3c3c"),
 }
 
 

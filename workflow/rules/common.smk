@@ -19,7 +19,6 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmark.base import paths
 from benchmark.config.config import CLASSIFIER, REAL, load_config
-from benchmark.config.job_settings import measures_independence
 from benchmark.config.jobs import KINDS, inputs, job_of, jobs
 from benchmark.base.errors import BenchmarkError
 from benchmark.run.workflow_lock import clear_stale_locks, hold
@@ -150,100 +149,8 @@ def records(*kinds):
     return [str(each.path()) for kind in kinds for each in jobs(CONFIG, kind, gpu=finds_gpu())]
 
 
-def per_job(pattern, models):
-    """The pattern filled for every dataset, seed and each of these models."""
-    return expand(run_path(pattern), dataset=CONFIG.datasets, model=models, seed=CONFIG.seeds)
-
-
-def metrics_records():
-    return records("metrics")
-
-
-def timing_records():
-    return records("timing")
-
-
-def renderer(name):
-    """The sources of a table or figure, which its rule lists as inputs."""
-    names = [name, "base/frames", "base/style"]
-    return [os.path.relpath(REPOSITORY / f"paper_figures/{each}.py") for each in names]
-
-
-RECORDED = ("quality", "timing", "cost", "independence")
-TABLES = {name: ["csv", "md", "tex", "files.json"] for name in RECORDED}
-TABLES["reported"] = ["csv", "md", "tex"]  # it rests on no record
-
-
-def table_files(name):
-    """A table's files; files.json says which records each cell rests on."""
-    return expand(run_path(paths.TABLE), table=name, format=TABLES[name])
-
-
-def tables():
-    asked = [name for name in TABLES if name != "independence" or independence_records()]
-    return [path for name in asked for path in table_files(name)]
-
-
-def independence_records():
-    """Of looking into KAEM's latents, where it is asked what their independence costs."""
-    return expand(
-        run_path(paths.INSPECTION_RECORD, seed=CONFIG.seeds[0]),
-        dataset=[d for d in CONFIG.datasets if measures_independence(CONFIG, d)],
-        model=CONFIG.inspected_models,
-    )
-
-
 def verdicts():
     return [*expand(run_path(paths.CLAIMS), format=["json", "md"]), run_path(paths.VERDICTS)]
-
-
-def figures():
-    names = [f"{kind}_{dataset}" for kind in ("samples", "loss") for dataset in CONFIG.datasets]
-    names += [
-        f"prior_{dataset}_{model}"
-        for dataset in CONFIG.datasets
-        for model in CONFIG.trained_models
-        if CONFIG.is_kaem(model)
-    ]
-    if any(CONFIG.prior_grid(dataset) for dataset in CONFIG.datasets):
-        names.append("inductive_bias")
-    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices(finds_gpu())]
-    if CONFIG.inspected_models:
-        names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
-    names += [
-        f"{kind}_{dataset}_{model}"
-        for kind in ("posterior", "traversals", "latents")
-        for dataset in CONFIG.datasets
-        for model in CONFIG.inspected_models
-    ]
-    return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
-
-
-def explorer():
-    return [run_path(paths.EXPLORER)] if CONFIG.inspected_models else []
-
-
-def shown_table(name):
-    """The files of a table; the csv goes into Snakemake's report."""
-    csv, *others = table_files(name)
-    caption = f"../report/{name}.rst"
-    return [report(csv, caption=caption, category="Tables", labels={"table": name}), *others]
-
-
-def shown_figure(name, caption, category, **labels):
-    """The files of a figure; the PNG goes into Snakemake's report under these labels."""
-    pdf, png = (run_path(paths.FIGURE, figure=name, format=kind) for kind in ("pdf", "png"))
-    caption = f"../report/{caption}.rst"
-    return [pdf, report(png, caption=caption, category=category, labels=labels)]
-
-
-def inspected():
-    """What the figures of one dataset's latents are drawn from."""
-    return [
-        run_path(pattern, model=model, seed=CONFIG.seeds[0])
-        for pattern in (paths.INSPECTION, paths.INSPECTION_RECORD)
-        for model in CONFIG.inspected_models
-    ]
 
 
 OVERRIDES = as_yaml(dict(workflow.config_settings.config))

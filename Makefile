@@ -1,5 +1,5 @@
-# make demo | test | lint | bench | scaling | faults | kills | fuzz. Each sets itself up: .venv is created
-# on first use and kept.
+# make demo | test | lint | bench | scaling | faults | gradient_bias | kills | fuzz. Each sets itself up:
+# .venv is created on first use and kept.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/bias.yaml config/tuning.yaml config/timing.yaml config/paper.yaml
 
-.PHONY: demo test lint bench scaling faults kills fuzz audit lock
+.PHONY: demo test lint bench scaling faults gradient_bias kills fuzz audit lock
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
@@ -28,26 +28,20 @@ lint: $(INSTALLED)
 
 # Six minutes with nothing beside it; every speed that is promised, with target and what was obtained.
 bench: $(INSTALLED)
-	python -m benchmark.timing.bench
-	python -m paper_figures.tables.bench
-	@cat $${KAEM_RESULTS:-results}/bench/tables/bench.md $${KAEM_RESULTS:-results}/bench/tables/gains.md
+	python -m benchmark.timing bench
+	python -m paper_figures bench
+	@cat $${KAEM_RESULTS:-results}/bench/tables/bench.md
 
 # Five minutes with nothing beside it; how cost grows with each size, as a table and a figure.
 scaling: $(INSTALLED)
-	python -m benchmark.timing.scaling
-	python -m paper_figures.figures.scaling
+	python -m benchmark.timing scaling
+	python -m paper_figures scaling
 
-# Seconds; what each fault of the published code does to a number whose truth is known.
-faults: $(INSTALLED)
-	PYTHONPATH=tests python -m studies.faults
-
-# Twenty kills of each model's training, and what became of it.
-kills: $(INSTALLED)
-	PYTHONPATH=tests python -m studies.kills
-
-# Ten minutes: at least 10,000 spoilt files for every reader, counted in results/fuzz/fuzz.md.
-fuzz: $(INSTALLED)
-	PYTHONPATH=tests python -m studies.fuzz
+# What each fault of the published code does to a number whose truth is known (seconds); how far the
+# samplers' gradients are from the truth (a minute); twenty kills of each model's training (a quarter
+# of an hour); 10,000 spoilt files for every reader (ten minutes). Each writes results/studies/.
+faults gradient_bias kills fuzz: $(INSTALLED)
+	python -m studies.$@
 
 # Needs `pip-audit` and its database, PyPI's. One package that cannot be looked up is a failure.
 audit:

@@ -1,7 +1,7 @@
 """`make faults`: what each fault of the published code does to a number whose truth is known.
 
 The faults are those of tests/reference, each tried on the same random numbers as the code here.
-Writes results/faults/faults.md.
+Every experiment returns a row of the table.
 """
 
 from unittest.mock import patch
@@ -17,22 +17,20 @@ from reference.faulty import (
     select_particles_softmax_twice,
 )
 from reference.faulty_metrics import frechet_infinity_of_nested_subsets, to_uint8_truncating
-from reference.gradient_bias import Case, measure, shown_bias
-from reference.posterior import ExactPosterior, toy_data, toy_model
 from scipy import stats
 
-from benchmark.base import paths
-from benchmark.base.files import atomic
 from benchmark.data.pixels import to_uint8
-from benchmark.evaluation.frechet import SHARES, Statistics, frechet_infinity
+from benchmark.evaluation.frechet import SHARES, Gaussian, frechet_infinity
 from kaem import ImportanceSampling, MixturePrior
 from kaem.thermodynamic import exchange
+from studies.gradient_bias import Case, measure, shown_bias, toy
+from studies.pages import write_page
 
 COLUMNS = ("The published code", "Experiment", "Should be", "Here", "As published")
 
 
 def inverse_transform() -> tuple:
-    """The largest error of the distribution function, from 100,001 evenly spaced uniforms."""
+    """Compare the largest error of the distribution function, at 100,001 uniforms."""
     domain, nodes, u = (-3.0, 3.0), 100, np.linspace(0, 1, 100_001)
     normal = stats.truncnorm(*domain)
     prior = MixturePrior(1, 1, reference="gaussian", domain=domain, n_nodes=nodes).double()
@@ -51,17 +49,11 @@ def inverse_transform() -> tuple:
 
 
 def resampled_weights() -> tuple:
-    """The bias of a gradient, relative to its norm."""
-    model = toy_model("mixture", 2, 2)
-    exact = ExactPosterior.of(model, toy_data())
-    case = Case("", "", ImportanceSampling(proposals=1000, ess_threshold=0.0))
-
-    def bias() -> str:
-        return shown_bias(measure(model, exact, case, repetitions=200))
-
-    ours = bias()
+    """Compare the bias of a gradient, relative to its norm."""
+    case = Case("", "", ImportanceSampling(proposals=1000, ess_threshold=0.0), repetitions=200)
+    ours = shown_bias(measure(*toy(), case))
     with patch("kaem.model.select_particles", select_particles_softmax_twice):
-        theirs = bias()
+        theirs = shown_bias(measure(*toy(), case))
     return (
         "puts importance weights that sum to one through a second softmax",
         "two latents, 1,000 proposals: bias of the gradient of log p(x)",
@@ -72,7 +64,7 @@ def resampled_weights() -> tuple:
 
 
 def exchanges(batch: int = 100) -> tuple:
-    """Acceptance in equilibrium: z ~ N(0, 1), x | z ~ N(z, 1) in 16 dimensions, x = 1.5."""
+    """Compare acceptance in equilibrium: z ~ N(0, 1), x | z ~ N(z, 1) in 16 dimensions, x = 1.5."""
     draws = torch.Generator().manual_seed(0)
     t = torch.linspace(0, 1, 6, dtype=torch.float64)
     shape = (len(t), batch, 16)
@@ -87,12 +79,12 @@ def exchanges(batch: int = 100) -> tuple:
         "exchanges temperatures for a whole batch at once",
         f"a Gaussian model, five gaps, a batch of {batch}: share of accepted exchanges",
         f"{gap:.0%}",
-        *(f"{each:.0%}" for each in accepted),
+        *(f"{share:.0%}" for share in accepted),
     )
 
 
 def lognormal() -> tuple:
-    """Total variation between densities on [0.01, 8], each normalised there."""
+    """Compare the total variation between densities on [0.01, 8], normalised there."""
     z = torch.linspace(0.01, 8, 100_001, dtype=torch.float64)
     right = torch.from_numpy(stats.lognorm(s=1).pdf(z.numpy()))
     prior = MixturePrior(1, 1, reference="lognormal", domain=(0.01, 8)).double()
@@ -112,7 +104,7 @@ def lognormal() -> tuple:
 
 
 def widening() -> tuple:
-    """The share of posterior samples that the moved domain leaves out."""
+    """Compare the share of posterior samples that the moved domain leaves out."""
     z = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rules = MixturePrior(1, 1, reference="gaussian").covering_domain, covering_domain_by_factors
     left = [((z < low) | (z > high)).double().mean().item() for low, high in (f(z) for f in rules)]
@@ -120,20 +112,20 @@ def widening() -> tuple:
         "widens the domain to 0.9 times its lowest sample, which shrinks it below zero",
         "1,000 normal samples: share that the new domain leaves out",
         "0",
-        *(f"{each:.1%}" for each in left),
+        *(f"{share:.1%}" for share in left),
     )
 
 
 def nested_subsets(replicates: int = 300) -> tuple:
-    """How often the stated 95% interval holds the limit of the Frechet distance."""
+    """Compare how often the stated 95% interval holds the limit of the Frechet distance."""
     draws = torch.Generator().manual_seed(0)
-    truth = Statistics(1, np.zeros(10), np.eye(10))
+    truth = Gaussian(1, np.zeros(10), np.eye(10))
     limit = 10 * (0.3**2 + 0.2**2)  # of N(0.3, 1.2^2) in ten dimensions
     sets = [1.2 * torch.randn(4000, 10, generator=draws) + 0.3 for _ in range(replicates)]
 
     def coverage(estimator, freedom: int) -> str:
-        found = np.array([estimator(each, truth) for each in sets])
-        z = np.abs(found[:, 0] - limit) / found[:, 1]
+        value, error = np.array([estimator(features, truth) for features in sets]).T
+        z = np.abs(value - limit) / error
         return f"{(z < stats.t.ppf(0.975, freedom)).mean():.0%}"
 
     return (
@@ -146,7 +138,7 @@ def nested_subsets(replicates: int = 300) -> tuple:
 
 
 def truncation() -> tuple:
-    """The mean error of an image in 8 bits."""
+    """Compare the mean error of an image in 8 bits."""
     images = torch.rand(100, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     errors = (
         (f(images).float() - 255 * images).mean().item() for f in (to_uint8, to_uint8_truncating)
@@ -155,7 +147,7 @@ def truncation() -> tuple:
         "truncates pixels to 8 bits",
         "random images: mean error in grey levels",
         "0",
-        *(f"{each:.2f}" for each in errors),
+        *(f"{error:.2f}" for error in errors),
     )
 
 
@@ -173,11 +165,8 @@ EXPERIMENTS = (
 def main() -> None:
     """Try every fault and write the table."""
     torch.set_num_threads(1)
-    table = pd.DataFrame([experiment() for experiment in EXPERIMENTS], columns=COLUMNS)
-    path = paths.ROOT / paths.RESULTS / "faults" / "faults.md"
-    with atomic(path) as temporary:
-        temporary.write_text(table.to_markdown(index=False, disable_numparse=True) + "\n")
-    print(path.read_text())
+    rows = [experiment() for experiment in EXPERIMENTS]
+    write_page("faults", pd.DataFrame(rows, columns=COLUMNS))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""`make kills`: every model's training, killed at random moments, ends as if it had not been.
-
-Writes results/kills/kills.json and kills.md.
-"""
+"""`make kills`: every model's training, killed at random moments, ends as if it had not been."""
 
 import argparse
 import os
@@ -26,12 +23,10 @@ from support.kills import (
 
 import benchmark.steps  # noqa: F401, for the children
 from benchmark import cli
-from benchmark.base import paths
-from benchmark.base.files import atomic, write_json
 from benchmark.config.registry import MODELS, build
 from benchmark.records.record import read_record
+from studies.pages import write_page
 
-RESULTS = paths.ROOT / paths.RESULTS / "kills"
 UPDATES = 60
 KINDS = ("training", "classifier")  # of records
 CHECKPOINT_SECONDS = (0, 0.05)  # after each update, and now and then
@@ -46,12 +41,12 @@ COLUMNS = {
 
 
 def killed_trainings(model: str, kills: int, folder: Path, draws: random.Random) -> dict:
-    """Trainings that are killed at random moments, one after another, until there were so many
-    kills; a row of the table."""
-    changes = {f"{kind}.updates": UPDATES for kind in ("training", "classifier")}
-    config = write_config(folder / "tiny.yaml", settings(model, **changes))
-    words = train_words(model, config)
-    log = folder / "log"
+    """Kill trainings at random moments, one after another, until there were so many kills; return
+    a row of the table."""
+    config = write_config(
+        folder / "tiny.yaml", settings(model, **{f"{kind}.updates": UPDATES for kind in KINDS})
+    )
+    words, log = train_words(model, config), folder / "log"
     with working_folder(folder / "whole"):
         if end(begin(words, log)):
             raise SystemExit(log.read_text())
@@ -69,22 +64,27 @@ def killed_trainings(model: str, kills: int, folder: Path, draws: random.Random)
             log = Path("log").absolute()
             again = [*words, f"--set=checkpoint_seconds={every}"]
             row["kills"] += train_killed(again, log, seconds, draws, after_kill=note)
-            found = results(Path("results/tiny"))
-            differing = {k for k in found.keys() | expected if found.get(k) != expected.get(k)}
-            row["different"] += bool(differing)
-            if differing:
-                print(f"different: {', '.join(sorted(differing))}", file=sys.stderr)
+            left = results(Path("results/tiny"))
+            different = {name for name in left | expected if left.get(name) != expected.get(name)}
+            row["different"] += bool(different)
+            if different:
+                print(f"different: {', '.join(sorted(different))}", file=sys.stderr)
             row["gone_on"] += log.read_text().count("goes on after update")
         row["compared"] += 1
     return row
 
 
-def prepare(folder: Path) -> None:
-    """Prepare the data, so that no child has to."""
+def prepare(models: list[str], folder: Path) -> None:
+    """Prepare the data and import for seconds what a child would, so that no child has to before
+    it can be killed in its work."""
     with working_folder(folder):
         config = write_config(folder / "tiny.yaml")
         if cli.main(["preflight", f"--config={config}"]):
             raise SystemExit(1)
+    for model in models:
+        if model in MODELS:
+            job = tiny_config(settings(model)).training_job("digits", model)
+            build(job.settings["architecture"], job.settings["model"], (1, 16, 16))
 
 
 def main() -> None:
@@ -97,27 +97,15 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         os.environ["KAEM_CACHE_ROOT"] = str(Path(name) / "cache")
-        prepare(Path(name))
+        prepare(options.models, Path(name))
         for model in options.models:
-            _import(model)
             folder = Path(name) / model
             folder.mkdir()
             rows.append(killed_trainings(model, options.kills, folder, random.Random(model)))
             print(" · ".join(f"{k} {v}" for k, v in rows[-1].items()), file=sys.stderr, flush=True)
-    write_json(RESULTS / "kills.json", rows)
-    table = pd.DataFrame(rows)[list(COLUMNS)].rename(columns=COLUMNS)
-    with atomic(RESULTS / "kills.md") as temporary:
-        temporary.write_text(table.to_markdown(index=False) + "\n")
-    print((RESULTS / "kills.md").read_text())
-    if table[COLUMNS["different"]].any():
+    write_page("kills", pd.DataFrame(rows)[list(COLUMNS)].rename(columns=COLUMNS), rows=rows)
+    if any(row["different"] for row in rows):
         raise SystemExit("some trainings ended otherwise than those without kills")
-
-
-def _import(model: str) -> None:
-    """What a child would import for itself, by seconds, before it can be killed in its work."""
-    if model in MODELS:
-        job = tiny_config(settings(model)).training_job("digits", model)
-        build(job.settings["architecture"], job.settings["model"], (1, 16, 16))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,13 @@ class Strict(BaseModel):
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    def plain(self) -> dict[str, Any]:
+        """Return what was given, without what was left out."""
+        return self.model_dump(exclude_unset=True)
+
+    def __getitem__(self, name):  # until all readers use attributes
+        return getattr(self, name)
+
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_nearest(cls, values, check):

@@ -2,7 +2,7 @@
 
 A verdict follows from a 95% confidence interval of the effect: supported where the whole interval
 fulfils the claim, contradicted where none of it does, inconclusive otherwise, and wherever a rule
-of docs/claims.md says that the records cannot decide. Ratios are compared on a log scale.
+of docs/guide/claims.md says that the records cannot decide. Ratios are compared on a log scale.
 """
 
 import math

@@ -96,7 +96,7 @@ def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
         f"time has its ends {DRIFT - 1:.0%} further out, that of times not taken in turns a "
         f"factor of {APART:g}: no machine is equally fast all day. Cost: recorded "
         "seconds of everything that the verdict rests on, training included. Values, files and "
-        "digests are in claims.json; docs/claims.md has the rules.",
+        "digests are in claims.json; docs/guide/claims.md has the rules.",
         "\n".join(noted),
         *remarks,
         f"Not run:\n\n{missing}" if missing else "",

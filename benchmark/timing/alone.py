@@ -1,4 +1,4 @@
-"""Making sure that a timing has the machine to itself, or saying that it had not."""
+"""Makes sure that a timing has the machine to itself, or says that it had not."""
 
 import sys
 import tempfile
@@ -38,7 +38,7 @@ def reserved(device: torch.device) -> Iterator[None]:
 
 
 class Watch:
-    """Looks every few seconds how busy other processes keep the machine.
+    """A look, every few seconds, at how busy other processes keep the machine.
 
     Args:
         refuse: whether a disturbance ends it, with a TimingError.
@@ -54,13 +54,23 @@ class Watch:
         self._begin()
 
     def look(self, after: float = SECONDS) -> None:
-        """Look, if the last look is so many seconds past."""
+        """Look, if the last look is so many seconds past.
+
+        Raises:
+            TimingError: `is_disturbed`, where that is refused.
+        """
         if time.perf_counter() - self._start < after:
             return
-        found = self._others()
-        if self._refuse:
-            refuse_disturbed(found)
-        for name, value in found.items():
+        others = self._others()
+        if self._refuse and is_disturbed(others):
+            gpu = f", and {others['gpu_processes']} the GPU" if others["gpu_processes"] else ""
+            raise TimingError(
+                f"other processes kept {others['cpu_cores']:.2g} cores busy meanwhile{gpu}: these "
+                "times would not be the model's, and were not kept\n"
+                "  Run it again when the machine is idle, or set `timing.disturbed: mark` to keep "
+                "such times, marked in the tables."
+            )
+        for name, value in others.items():
             if value is not None:
                 self.worst[name] = max(value, self.worst[name] or 0)
         self._begin()
@@ -69,7 +79,7 @@ class Watch:
         self._start, self._before = time.perf_counter(), _busy_seconds()
 
     def _others(self) -> dict:
-        """Of the time since the last look."""
+        """Return what others did since the last look, as `worst` has it."""
         passed = time.perf_counter() - self._start
         cores = (_busy_seconds() - self._before) / max(passed, 1e-9)
         processes = gpu_state(self._device)["processes"]
@@ -78,31 +88,19 @@ class Watch:
 
 
 def is_disturbed(others: dict) -> bool:
-    """Whether so much else went on that a time is not the model's alone."""
+    """Return whether so much else went on that a time is not the model's alone."""
     return others["cpu_cores"] > ALLOWED * available_cores() or bool(others["gpu_processes"])
 
 
-def refuse_disturbed(others: dict) -> None:
-    """TimingError where `is_disturbed`."""
-    if is_disturbed(others):
-        on_gpu = f", and {others['gpu_processes']} the GPU" if others["gpu_processes"] else ""
-        raise TimingError(
-            f"other processes kept {others['cpu_cores']:.2g} cores busy meanwhile{on_gpu}: these "
-            "times would not be the model's, and were not kept\n"
-            "  Run it again when the machine is idle, or set `timing.disturbed: mark` to keep such "
-            "times, marked in the tables."
-        )
-
-
 def _busy_seconds() -> float:
-    """CPU seconds that all processes but this one and its children have used so far."""
+    """Return the CPU seconds that all processes but this one and its children have used so far."""
     machine, this = psutil.cpu_times(), psutil.Process()
     idle = machine.idle + getattr(machine, "iowait", 0.0)
     counted = sum(machine) - idle - sum(getattr(machine, name, 0.0) for name in NOT_OURS)
-    return counted - sum(_used(each) for each in (this, *this.children(recursive=True)))
+    return counted - sum(map(_used_seconds, (this, *this.children(recursive=True))))
 
 
-def _used(process: psutil.Process) -> float:
+def _used_seconds(process: psutil.Process) -> float:
     try:
         return sum(process.cpu_times())
     except psutil.NoSuchProcess:

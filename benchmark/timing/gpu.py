@@ -1,6 +1,7 @@
-"""What the driver says of an NVIDIA GPU: its state, its energy, and who else uses it."""
+"""The state of an NVIDIA GPU, its energy, and who else uses it, as its driver tells them."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -9,27 +10,23 @@ SHORTEST = 1.0  # seconds; the energy counter moves in steps of up to a tenth of
 
 
 def gpu_state(device: torch.device) -> dict:
-    """{"uuid", "driver", "sm_clock_mhz", "memory_clock_mhz", "power_limit_w", "processes"}.
+    """Return {"uuid", "driver", "sm_clock_mhz", "memory_clock_mhz", "power_limit_w", "processes"}.
 
     What the driver does not tell is None, and all of it where there is no such GPU.
     """
-    questions = {
-        "uuid": lambda nvml, handle: _text(nvml.nvmlDeviceGetUUID(handle)),
+    queries = {
+        "uuid": lambda nvml, gpu: _text(nvml.nvmlDeviceGetUUID(gpu)),
         "driver": lambda nvml, _: _text(nvml.nvmlSystemGetDriverVersion()),
-        "sm_clock_mhz": lambda nvml, handle: nvml.nvmlDeviceGetClockInfo(
-            handle, nvml.NVML_CLOCK_SM
-        ),
-        "memory_clock_mhz": lambda nvml, handle: nvml.nvmlDeviceGetClockInfo(
-            handle, nvml.NVML_CLOCK_MEM
-        ),
-        "power_limit_w": lambda nvml, handle: nvml.nvmlDeviceGetPowerManagementLimit(handle) / 1e3,
-        "processes": lambda nvml, handle: len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)),
+        "sm_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM),
+        "power_limit_w": lambda nvml, gpu: nvml.nvmlDeviceGetPowerManagementLimit(gpu) / 1e3,
+        "processes": lambda nvml, gpu: len(nvml.nvmlDeviceGetComputeRunningProcesses(gpu)),
     }
-    return {name: _ask(device, question) for name, question in questions.items()}
+    return {name: _answer(device, query) for name, query in queries.items()}
 
 
 class EnergyMeter:
-    """Counts from its creation."""
+    """A device's counter of energy, from this object's creation on."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -41,36 +38,30 @@ class EnergyMeter:
         return self._before is not None
 
     def joules(self) -> float | None:
-        """So far; None without a counter, or before it can be told apart from its steps."""
+        """Return the energy so far; None without a counter, or before it can be told apart from the
+        counter's steps."""
         if self._before is None or time.perf_counter() - self._start < SHORTEST:
             return None
         return self._read() - self._before
 
     def _read(self) -> float | None:
-        return _ask(
-            self._device,
-            lambda nvml, handle: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,
+        return _answer(
+            self._device, lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1e3
         )
 
 
-def _ask(device: torch.device, question):
-    """The answer of NVIDIA's management library; None where it has none."""
+def _answer(device: torch.device, query: Callable):
+    """Return what NVIDIA's management library answers; None where it has no answer."""
     if device.type != "cuda":
         return None
     import pynvml  # only where there is a GPU
 
+    # The library counts all GPUs, torch those that are visible: the UUID is the same in both.
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
     with suppress(pynvml.NVMLError):
         pynvml.nvmlInit()
-        handle = _handle(pynvml, device)
-        return question(pynvml, handle)
+        return query(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
     return None
-
-
-def _handle(nvml, device: torch.device):
-    """The library counts all GPUs of the machine, torch those that are visible: the UUID is the
-    same in both."""
-    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-    return nvml.nvmlDeviceGetHandleByUUID(uuid.encode())
 
 
 def _text(value: str | bytes) -> str:

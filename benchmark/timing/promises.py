@@ -4,11 +4,12 @@ Models are untrained, which their cost does not notice, but where importance sam
 many draws survive depends on what was learned.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from benchmark.config.registry import MODELS, build
@@ -17,32 +18,36 @@ from benchmark.timing.sampling import set_mode
 from benchmark.timing.series import Call, generator_on, image_call, step_call
 from kaem import MixturePrior, UnivariatePrior
 
+Shape = tuple[int, int, int]
+Sides = Callable[[torch.device], tuple[Call, Call]]
+
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 BATCH = 100
 IS_UPDATES = 300  # of training, by when most proposals have no weight for any image
+MANY, FEW = (20, 4), (10, 4)  # temperatures, and Langevin steps at each
 CONV = {"kind": "conv", "width": 64}
 PRIOR = {"q": 16, "p": 4}
-DIFFUSION = {
-    "channels": [48, 96, 96],
-    "layers": 2,
-    "attention": True,
-    "ema_decay": 0.999,
+IMPORTANCE = {"proposals": 500, "survivors": 20}
+LANGEVIN = {"step_size": 0.01, "persistent": False}
+SAMPLERS = {
+    "kaem_is": IMPORTANCE,
+    "kaem_is_univariate": IMPORTANCE,
+    "kaem_ula": {"steps": 5, "step_size": 0.01},
 }
-
-Sides = Callable[[torch.device], tuple[Call, Call]]
+DIFFUSION = {"channels": [48, 96, 96], "layers": 2, "attention": True, "ema_decay": 0.999}
 
 
 @dataclass(frozen=True)
-class Row:
-    """A promise.
+class Promise:
+    """A ratio of costs, and what it should be.
 
     Attributes:
         what: the two sides, in words.
         target: the ratio promised; at most it, or at least it where `at_least`.
-        sides: builds the two calls on a device; ratio = time of the first / time of the second.
+        sides: builds the two calls on a device; ratio = cost of the first / cost of the second.
         devices: where it is promised; elsewhere it is measured and not judged.
         only: where it can be measured.
-        memory: the ratio is of the calls' peak memory instead of their times.
+        memory: the cost is the calls' peak memory instead of their time.
     """
 
     what: str
@@ -54,66 +59,57 @@ class Row:
     memory: bool = False
 
 
-def promises() -> Iterator[Row]:
-    """Every promise."""
-    yield Row("mixture prior Q=100 P=50, 10,000 draws / as many normals", 4, _mixture_draws)
-    yield Row("univariate prior Q=41 P=20, 10,000 draws / as many normals", 4, _univariate_draws)
-    yield Row("KAEM images, univariate prior, P=20 / P=1, batch 64", 1.1, _more_summands)
-    for size, target in ((1, 1.10), (64, 1.05), (1024, 1.02)):
-        yield Row(f"KAEM images / VAE images, batch {size}", target, _against_vae(size))
-    yield Row("KAEM images / VAE images, batch 1, both compiled", 1.10, _against_vae(1, "compiled"))
-    yield Row("DDPM-1000 images / KAEM images, 32x32, batch 1", 1000, _diffusion(1000), True)
-    yield Row("DDIM-50 images / KAEM images, 32x32, batch 1", 50, _diffusion(50), True)
-    yield Row(
-        "latent EBM images / KAEM images, batch 1", 5, _against_latent_ebm, True, devices=("cuda",)
-    )
-    trained = f"after {IS_UPDATES} updates"
-    yield Row(f"IS step {trained}, S = 10 x batch / VAE step (CPU)", 2.5, _is_step, only=("cpu",))
-    yield Row(f"IS step {trained}, S = 10 x batch / VAE step (GPU)", 1.5, _is_step, only=("cuda",))
-    yield Row("ULA step, n=20 / 20 bare passes and a VAE step", 1.15, _ula_step)
-    temperatures = _thermodynamic_steps((20, 4), (2, 4))
-    yield Row("thermodynamic step, 20 / 2 temperatures", 5, temperatures, devices=("cuda",))
+def promises() -> list[Promise]:
+    """List every promise."""
+    mixture = _draws(MixturePrior, q=100, p=50, n_nodes=200)
+    univariate = _draws(UnivariatePrior, q=41, p=20)
+    normals, vae = "10,000 draws / as many normals", "KAEM images / VAE images, batch"
+    diffusion = "images / KAEM images, 32x32, batch 1"
+    importance = f"IS step after {IS_UPDATES} updates, S = 10 x batch / VAE step"
     memory = "memory of a thermodynamic step"
-    linear, flat = (20, 4), (10, 16)
-    yield Row(
-        f"{memory}, 20 / 10 temperatures", 2.05, _thermodynamic_steps(linear, (10, 4)), memory=True
-    )
-    yield Row(
-        f"{memory}, 16 / 4 Langevin steps", 1.05, _thermodynamic_steps(flat, (10, 4)), memory=True
-    )
-    yield Row(
-        f"{memory}, 20 temperatures / one gradient of 20 batches",
-        1.5,
-        _step_and_gradient,
-        memory=True,
-    )
+    gradient = "20 temperatures / one gradient of 20 batches"
+    gpu = ("cuda",)
+    return [
+        Promise(f"mixture prior Q=100 P=50, {normals}", 4, mixture),
+        Promise(f"univariate prior Q=41 P=20, {normals}", 4, univariate),
+        Promise("KAEM images, univariate prior, P=20 / P=1, batch 64", 1.1, _more_summands),
+        Promise(f"{vae} 1", 1.10, _beside_vae(1)),
+        Promise(f"{vae} 64", 1.05, _beside_vae(64)),
+        Promise(f"{vae} 1024", 1.02, _beside_vae(1024)),
+        Promise(f"{vae} 1, both compiled", 1.10, _beside_vae(1, "compiled")),
+        Promise(f"DDPM-1000 {diffusion}", 1000, _diffusion("ddpm", 1000), at_least=True),
+        Promise(f"DDIM-50 {diffusion}", 50, _diffusion("ddim", 50), at_least=True),
+        Promise("latent EBM images / KAEM images, batch 1", 5, _latent_ebm, True, devices=gpu),
+        Promise(f"{importance} (CPU)", 2.5, _is_step, only=("cpu",)),
+        Promise(f"{importance} (GPU)", 1.5, _is_step, only=gpu),
+        Promise("ULA step, n=20 / 20 bare passes and a VAE step", 1.15, _ula_step),
+        Promise("thermodynamic step, 20 / 2 temperatures", 5, _steps(MANY, (2, 4)), devices=gpu),
+        Promise(f"{memory}, 20 / 10 temperatures", 2.05, _steps(MANY, FEW), memory=True),
+        Promise(f"{memory}, 16 / 4 Langevin steps", 1.05, _steps((10, 16), FEW), memory=True),
+        Promise(f"{memory}, {gradient}", 1.5, _step_and_gradient, memory=True),
+    ]
 
 
-def _mixture_draws(device: torch.device) -> tuple[Call, Call]:
-    return _draws(MixturePrior(q=100, p=50, n_nodes=200), device)
+def _draws(prior: type[torch.nn.Module], **sizes: int) -> Sides:
+    """Draw latents, and as many normal numbers."""
 
+    def sides(device: torch.device) -> tuple[Call, Call]:
+        built, draws = prior(**sizes).to(device), generator_on(device)
+        shape = (10_000, *built.event_shape)
+        return (
+            lambda: built.sample(10_000, draws),
+            lambda: torch.randn(shape, generator=draws, device=device),
+        )
 
-def _univariate_draws(device: torch.device) -> tuple[Call, Call]:
-    return _draws(UnivariatePrior(q=41, p=20), device)
-
-
-def _draws(prior: torch.nn.Module, device: torch.device) -> tuple[Call, Call]:
-    prior, draws = prior.to(device), generator_on(device)
-    shape = (10_000, *prior.event_shape)
-    return (
-        lambda: prior.sample(10_000, draws),
-        lambda: torch.randn(shape, generator=draws, device=device),
-    )
+    return sides
 
 
 def _more_summands(device: torch.device) -> tuple[Call, Call]:
-    return tuple(
-        image_call(kaem_model("kaem_is_univariate", device, prior={"q": 16, "p": p}), 64, device)
-        for p in (20, 1)
-    )
+    many, one = (kaem_model("kaem_is_univariate", device, prior={"q": 16, "p": p}) for p in (20, 1))
+    return image_call(many, 64, device), image_call(one, 64, device)
 
 
-def _against_vae(size: int, mode: str = "eager") -> Sides:
+def _beside_vae(size: int, mode: str = "eager") -> Sides:
     def sides(device: torch.device) -> tuple[Call, Call]:
         models = kaem_model("kaem_ula", device), _vae(device)
         for model in models:
@@ -123,111 +119,90 @@ def _against_vae(size: int, mode: str = "eager") -> Sides:
     return sides
 
 
-def _against_latent_ebm(device: torch.device) -> tuple[Call, Call]:
+def _diffusion(kind: str, steps: int) -> Sides:
+    settings = DIFFUSION | {"sampler": {"kind": kind, "steps": steps}}
+
+    def sides(device: torch.device) -> tuple[Call, Call]:
+        models = _built("ddpm", settings, COLOUR, device), kaem_model("kaem_ula", device, COLOUR)
+        return tuple(image_call(model, 1, device) for model in models)
+
+    return sides
+
+
+def _latent_ebm(device: torch.device) -> tuple[Call, Call]:
     settings = {"decoder": CONV, "sigma": 0.3, "latents": 16, "energy_width": 200}
     models = _built("latent_ebm", settings, GREY, device), kaem_model("kaem_ula", device)
     return tuple(image_call(model, 1, device) for model in models)
 
 
-def _diffusion(steps: int) -> Sides:
-    sampler = {"kind": "ddpm" if steps == 1000 else "ddim", "steps": steps}
-
-    def sides(device: torch.device) -> tuple[Call, Call]:
-        diffusion = _built("ddpm", {**DIFFUSION, "sampler": sampler}, COLOUR, device)
-        return (
-            image_call(diffusion, 1, device),
-            image_call(kaem_model("kaem_ula", device, COLOUR), 1, device),
-        )
-
-    return sides
-
-
 def _is_step(device: torch.device) -> tuple[Call, Call]:
+    """Make an update of a model that has trained on a batch of scikit-learn's digits, enlarged."""
     sampler = {"proposals": 10 * BATCH, "survivors": 20}
     model = kaem_model("kaem_is", device, prior={"q": 8, "p": 4}, sampler=sampler)
-    images = _digits().to(device)
+    digits = torch.from_numpy(load_digits().images[:BATCH]).float() / 16
+    images = interpolate(digits[:, None], GREY[1:], mode="bilinear").to(device)
     step = step_call(model, images)
     for _ in range(IS_UPDATES):
         step()
     return step, step_call(_vae(device), images)
 
 
-def _digits() -> torch.Tensor:
-    """A batch of scikit-learn's digits, enlarged to the grey images' size."""
-    digits = torch.from_numpy(load_digits().images[:BATCH]).float() / 16
-    return interpolate(digits[:, None], GREY[1:], mode="bilinear")
-
-
 def _ula_step(device: torch.device) -> tuple[Call, Call]:
-    model = kaem_model(
-        "kaem_ula", device, sampler={"steps": 20, "step_size": 0.01, "persistent": False}
-    )
-    vae_step = step_call(_vae(device), _noise(device))
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    model = kaem_model("kaem_ula", device, sampler=LANGEVIN | {"steps": 20})
+    vae_step = step_call(_vae(device), noise(device))
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(BATCH, *GREY, device=device)
 
     def bare() -> None:
         h = torch.randn(BATCH, PRIOR["q"], device=device)
         for _ in range(20):
-            h.requires_grad_(True)
-            (gradient,) = torch.autograd.grad((decoder(h) - x).square().sum(), h)
-            h = h.detach() - 1e-4 * gradient
+            h = h.detach() - 1e-4 * _gradient(decoder, h, x)
         vae_step()
 
-    return step_call(model, _noise(device)), bare
+    return step_call(model, noise(device)), bare
 
 
-def _thermodynamic_steps(first: tuple[int, int], second: tuple[int, int]) -> Sides:
-    """Two steps, each with its numbers of temperatures and of Langevin steps."""
-
-    def sides(device: torch.device) -> tuple[Call, Call]:
-        return tuple(_thermodynamic_step(*numbers, device) for numbers in (first, second))
-
-    return sides
-
-
-def _thermodynamic_step(temperatures: int, steps: int, device: torch.device) -> Call:
-    sampler = {"temperatures": temperatures, "steps": steps, "step_size": 0.01}
-    sampler["persistent"] = False
-    return step_call(kaem_model("kaem_thermo", device, sampler=sampler), _noise(device))
+def _steps(first: tuple[int, int], second: tuple[int, int]) -> Sides:
+    return lambda device: (thermodynamic_step(*first, device), thermodynamic_step(*second, device))
 
 
 def _step_and_gradient(device: torch.device) -> tuple[Call, Call]:
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(20 * BATCH, *GREY, device=device)
 
     def gradient() -> None:
-        h = torch.randn(20 * BATCH, PRIOR["q"], device=device).requires_grad_()
-        torch.autograd.grad((decoder(h) - x).square().sum(), h)
+        _gradient(decoder, torch.randn(20 * BATCH, PRIOR["q"], device=device), x)
 
-    return _thermodynamic_step(20, 4, device), gradient
-
-
-SAMPLERS = {
-    "kaem_is": {"proposals": 500, "survivors": 20},
-    "kaem_is_univariate": {"proposals": 500, "survivors": 20},
-    "kaem_ula": {"steps": 5, "step_size": 0.01},
-}
+    return thermodynamic_step(*MANY, device), gradient
 
 
-def kaem_model(
-    name: str, device: torch.device, shape: tuple[int, int, int] = GREY, **settings
-) -> torch.nn.Module:
-    """KAEM of a registered kind, with these settings in the place of the promises' own."""
+def _gradient(decoder: torch.nn.Module, h: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of the squared error by what the decoder is given."""
+    h.requires_grad_()
+    return torch.autograd.grad((decoder(h) - x).square().sum(), h)[0]
+
+
+def thermodynamic_step(temperatures: int, steps: int, device: torch.device) -> Call:
+    """Return a call that makes an update with so many temperatures and Langevin steps."""
+    sampler = LANGEVIN | {"temperatures": temperatures, "steps": steps}
+    return step_call(kaem_model("kaem_thermo", device, sampler=sampler), noise(device))
+
+
+def kaem_model(name: str, device: torch.device, shape: Shape = GREY, **settings) -> torch.nn.Module:
+    """Build KAEM of a registered kind, with these settings in place of the promises' own."""
     defaults = {"decoder": CONV, "sigma": 0.3, "prior": PRIOR, "sampler": SAMPLERS.get(name)}
     return _built(name, defaults | settings, shape, device)
-
-
-def _built(
-    name: str, settings: dict, shape: tuple[int, int, int], device: torch.device
-) -> torch.nn.Module:
-    return build(name, merge(settings, MODELS[name].fixed), shape).to(device)
-
-
-def _noise(device: torch.device) -> torch.Tensor:
-    return torch.rand(BATCH, *GREY, device=device)
 
 
 def _vae(device: torch.device) -> torch.nn.Module:
     settings = {"decoder": CONV, "sigma": 0.3, "latents": PRIOR["q"], "encoder_width": 64}
     return _built("vae", settings, GREY, device)
+
+
+def _built(name: str, settings: dict, shape: Shape, device: torch.device) -> torch.nn.Module:
+    return build(name, merge(settings, MODELS[name].fixed), shape).to(device)
+
+
+def noise(device: torch.device, shape: Shape = GREY) -> Tensor:
+    """Return a batch of random images."""
+    return torch.rand(BATCH, *shape, device=device)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -10,13 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmark.data.pixels import to_uint8
-from benchmark.timing.series import Call, Limits, Series, generator_on, run_in_turns
+from benchmark.timing.series import Call, Limits, Series, draw_call, generator_on, run_in_turns
 
 EARLY = 300  # updates: what importance sampling costs changes over the first one or two hundred
-
-
 EARLY_SHARE = 4  # of `Limits.seconds`, the time that these may take
-
 
 # Options of torch.compile; None leaves the code as it is.
 MODES = {
@@ -25,20 +23,19 @@ MODES = {
     "graphed": {"dynamic": False, "mode": "reduce-overhead"},  # CUDA graphs
 }
 
-
 PARTS = {"images": "sample", "latents": "sample_latents"}
 
 
 def set_mode(model: torch.nn.Module, mode: str) -> None:
-    """Let what sampling runs go in this mode from now on."""
+    """Run what sampling calls in this mode from now on."""
     options = MODES[mode]
     if options is not None:
         model.compile(**options)
 
 
 class FlopCounter(TorchDispatchMode):
-    """Counts by torch's formulas, without the hooks of its own `FlopCounterMode`, which cannot be
-    in a module while `torch.autograd.grad` differentiates by that module's input."""
+    """A counter of operations by torch's formulas, without the hooks of its own `FlopCounterMode`:
+    they cannot be in a module while `torch.autograd.grad` differentiates by its input."""
 
     total = 0
 
@@ -52,7 +49,8 @@ class FlopCounter(TorchDispatchMode):
 
 
 def flops_per_image(model: torch.nn.Module, device: torch.device) -> int:
-    """Of one sample: matrix products and convolutions, two operations for each multiply-add."""
+    """Count the operations of one sample: matrix products and convolutions, two operations for each
+    multiply-add."""
     draws = generator_on(device)
     with torch.no_grad():
         model.sample(1, draws)  # what is built at the first sample is no part of the second
@@ -79,80 +77,48 @@ def time_sampling(
 
     Yields:
         Of each part and batch size, entry -> a row and the seconds that it took, for the entries
-        that have the part. A row is what `Series.found` says with {"mode", "part", "batch_size",
+        that have the part. A row is `Series.summary` with {"mode", "part", "batch_size",
         "images_per_second"}, the rate being the batch size over the median latency; or {"mode",
         "part", "batch_size", "left_out": why}.
     """
     for part, method in PARTS.items():
         samplers = {entry: getattr(model, method, None) for entry, model in models.items()}
         samplers = {entry: sampler for entry, sampler in samplers.items() if sampler is not None}
+        if part == "images":
+            samplers = {entry: _in_8_bits(sampler) for entry, sampler in samplers.items()}
         left_out: dict[str, str] = {}
         medians: dict[str, list[tuple[int, float]]] = {entry: [] for entry in samplers}
         for size, larger in pairwise([*sorted(batch_sizes), max(batch_sizes)]):
             series = {
-                entry: Series(_call(sampler, size, device, images=part == "images"), device)
+                entry: Series(draw_call(sampler, size, device), device)
                 for entry, sampler in samplers.items()
                 if entry not in left_out
             }
             run_in_turns(list(series.values()), limits, weigh=part == "images")
-            left_out |= {entry: each.failed for entry, each in series.items() if each.failed}
+            left_out |= {entry: one.failed for entry, one in series.items() if one.failed}
             rows = {}
             for entry in samplers:
                 row = {"mode": mode, "part": part, "batch_size": size}
                 if entry in left_out:
                     row["left_out"] = left_out[entry]
                 else:
-                    row |= series[entry].found()
+                    row |= series[entry].summary()
                     median = row["latency_ms"]["median"] / 1e3
                     row["images_per_second"] = size / median
                     medians[entry].append((size, median))
-                    expected = _expected(medians[entry], larger, device)
+                    expected = expected_seconds(medians[entry], larger, device)
                     if expected > longest_call:
                         left_out[entry] = f"a call would take {expected:,.0f} s or more"
                 rows[entry] = row, series[entry].seconds if entry in series else 0.0
             yield rows
 
 
-def time_updates(
-    updates: dict[str, Callable[[], Call]],
-    device: torch.device,
-    limits: Limits,
-    after_turn: Call | None = None,
-) -> dict[str, tuple[dict, float]]:
-    """Time updates of several trainings, in turns.
-
-    The first `EARLY` are not timed, or as many as fit into `EARLY_SHARE` times `limits.seconds`.
-
-    Args:
-        updates: entry -> what builds the call that makes an update.
-        after_turn: called after each turn.
-
-    Returns:
-        Entry -> `Series.found`, or {"left_out": why}, and the seconds that it took.
-    """
-    limits = replace(limits, warmup=EARLY, warmup_seconds=EARLY_SHARE * limits.seconds)
-    series = {entry: Series(_built_late(build), device) for entry, build in updates.items()}
-    run_in_turns(list(series.values()), limits, weigh=False, after_turn=after_turn)
-    return {
-        entry: ({"left_out": each.failed} if each.failed else each.found(), each.seconds)
-        for entry, each in series.items()
-    }
+def _in_8_bits(sample: Callable) -> Callable:
+    return lambda size, draws: to_uint8(sample(size, draws))
 
 
-def _built_late(build: Callable[[], Call]) -> Call:
-    """What `build` builds, built at the first call: a failure is then one of that call."""
-    built: list[Call] = []
-
-    def call() -> None:
-        if not built:
-            built.append(build())
-        built[0]()
-
-    return call
-
-
-def _expected(medians: list[tuple[int, float]], larger: int, device: torch.device) -> float:
-    """Seconds of a call of a larger batch, from those of smaller ones: (batch size, seconds).
+def expected_seconds(medians: list[tuple[int, float]], larger: int, device: torch.device) -> float:
+    """Extrapolate the seconds of a call to a larger batch, from those of (batch size, seconds).
 
     On a CPU they grow with the batch. A GPU takes as long for one image as for as many as keep it
     busy, so there they grow as they last did.
@@ -167,12 +133,33 @@ def _expected(medians: list[tuple[int, float]], larger: int, device: torch.devic
     return seconds * (larger / size) ** growth
 
 
-def _call(sample: Callable, size: int, device: torch.device, *, images: bool) -> Call:
-    draws = generator_on(device)
+def time_updates(
+    updates: dict[str, Callable[[], Call]],
+    device: torch.device,
+    limits: Limits,
+    after_turn: Call = lambda: None,
+) -> dict[str, tuple[dict, float]]:
+    """Time updates of several trainings, in turns.
 
-    def call() -> torch.Tensor:
-        with torch.no_grad():  # not inference_mode: in it Langevin samplers could take no gradient
-            drawn = sample(size, draws)
-            return to_uint8(drawn) if images else drawn
+    The first `EARLY` are not timed, or as many as fit into `EARLY_SHARE` times `limits.seconds`.
 
-    return call
+    Args:
+        updates: entry -> what builds the call that makes an update.
+        after_turn: called after each turn.
+
+    Returns:
+        Entry -> `Series.summary`, or {"left_out": why}, and the seconds that it took.
+    """
+    limits = replace(limits, warmup=EARLY, warmup_seconds=EARLY_SHARE * limits.seconds)
+    series = {entry: Series(_built_late(build), device) for entry, build in updates.items()}
+    run_in_turns(list(series.values()), limits, weigh=False, after_turn=after_turn)
+    return {
+        entry: ({"left_out": one.failed} if one.failed else one.summary(), one.seconds)
+        for entry, one in series.items()
+    }
+
+
+def _built_late(build: Callable[[], Call]) -> Call:
+    """Return what `build` builds, built at the first call: a failure is then one of that call."""
+    late = cache(build)
+    return lambda: late()()

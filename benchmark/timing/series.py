@@ -42,13 +42,6 @@ class Limits:
     warmup_seconds: float | None = None
 
 
-def _compile_error() -> type[Exception]:
-    """What torch.compile raises. Imported when something was raised: it takes a second or two."""
-    from torch._dynamo.exc import TorchDynamoException
-
-    return TorchDynamoException
-
-
 class Series:
     """The timed calls of one kind, made in several bursts.
 
@@ -65,30 +58,28 @@ class Series:
         self.seconds = 0.0
 
     def warm(self, limits: Limits) -> None:
-        """The untimed calls before all others."""
+        """Make the untimed calls before all others."""
         allowed = limits.seconds if limits.warmup_seconds is None else limits.warmup_seconds
         end = time.perf_counter() + allowed
-        while self._warmed < limits.warmup:
-            if self._warmed and time.perf_counter() >= end:
-                break
+        while self._warmed < limits.warmup and not (self._warmed and time.perf_counter() >= end):
             self._once()
             self._warmed += 1
 
     def has_turn(self, turn: int, limits: Limits) -> bool:
-        """Whether some of its calls are due in this turn: as many turns as calls that are long, far
-        from each other."""
+        """Return whether some of its calls are due in this turn: as many turns as calls that are
+        long, far from each other."""
         fitting = limits.seconds / self._last if self._last else limits.repetitions
         calls = min(max(FEWEST, round(fitting)), limits.repetitions, TURNS)
         return turn >= TURNS or (turn + 1) * calls // TURNS > turn * calls // TURNS
 
     def refresh(self, limits: Limits) -> None:
-        """An untimed call after those of others, whose data are in the caches now; not of long
+        """Make an untimed call after those of others, whose data are in the caches now; not of long
         calls, which hardly notice."""
         if self._last < limits.seconds / TURNS / 10:
             self._once()
 
     def burst(self, limits: Limits) -> bool:
-        """The timed calls of a turn, one at least; whether more are due."""
+        """Make the timed calls of a turn, one at least; return whether more are due."""
         already = len(self._times)
         most = min(already + math.ceil(limits.repetitions / TURNS), limits.repetitions)
         left = limits.seconds - sum(self._times)
@@ -109,13 +100,14 @@ class Series:
             joules = meter.joules()
             self._joules = None if joules is None else joules / calls
 
-    def found(self) -> dict:
-        """{"warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"}, "joules",
-        "peak_memory_bytes"}.
+    def summary(self) -> dict:
+        """Return what records hold of the timed calls.
 
-        The energy is that of a call, None where it was not asked for or the device has no counter;
-        the memory is the GPU's at its peak, beyond what was taken before (the weights of all models
-        among it), None on a CPU.
+        Returns:
+            {"warmup", "repetitions", "latency_ms": {"median", "q25", "q75", "p95"}, "joules",
+            "peak_memory_bytes"}. The energy is that of a call, None where it was not measured or
+            the device has no counter; the memory is the GPU's at its peak, beyond what was taken
+            before (the weights of all models among it), None on a CPU.
         """
         milliseconds = 1e3 * np.array(self._times)
         q25, median, q75, p95 = (float(q) for q in np.percentile(milliseconds, [25, 50, 75, 95]))
@@ -127,8 +119,20 @@ class Series:
             "peak_memory_bytes": self._peak,
         }
 
+    @contextmanager
+    def failure_noted(self) -> Iterator[None]:
+        """Note that the device's memory or the compiler refuses a call, or that training fails."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            self.failed = "out of memory"
+        except _compile_error() as error:
+            self.failed = f"torch.compile: {str(error).strip().splitlines()[0]}"
+        except TrainingError as error:
+            self.failed = str(error).splitlines()[0]
+
     def _once(self) -> float:
-        """Seconds of one call."""
+        """Return the seconds of one call."""
         on_gpu = self._device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -141,69 +145,61 @@ class Series:
         return self._last
 
 
+def _compile_error() -> type[Exception]:
+    """Return what torch.compile raises. Importing it takes seconds: only once something failed."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return TorchDynamoException
+
+
 def run_in_turns(
-    series: list[Series], limits: Limits, *, weigh: bool = True, after_turn: Call | None = None
+    series: list[Series], limits: Limits, *, weigh: bool = True, after_turn: Call = lambda: None
 ) -> None:
     """Warm every series up, then make the timed calls of all of them in turns.
 
     The order is drawn anew for each turn, so that none always follows the same one. A series that
-    fails says so, and the others go on.
+    fails notes why, and the others go on.
 
     Args:
         weigh: whether to measure the energy of a call as well.
         after_turn: called after the warming up of each series, and after each turn.
     """
-    after_turn = after_turn or (lambda: None)
-    for each in series:
-        with _noted(each):
-            each.warm(limits)
+    for one in series:
+        with one.failure_noted():
+            one.warm(limits)
         after_turn()
-    due, order = [each for each in series if not each.failed], random.Random(0)
+    due, order = [one for one in series if not one.failed], random.Random(0)
     for turn in itertools.count():
         if not due:
             break
-        now = [each for each in due if each.has_turn(turn, limits)]
+        now = [one for one in due if one.has_turn(turn, limits)]
         order.shuffle(now)
-        for each in now:
+        for one in now:
             more = False
-            with _noted(each):
+            with one.failure_noted():
                 if len(series) > 1:
-                    each.refresh(limits)
-                more = each.burst(limits)
+                    one.refresh(limits)
+                more = one.burst(limits)
             if not more:
-                due.remove(each)
+                due.remove(one)
         after_turn()
-    for each in series:
-        if weigh and not each.failed:
-            with _noted(each):
-                each.weigh()
+    for one in series:
+        if weigh and not one.failed:
+            with one.failure_noted():
+                one.weigh()
 
 
 def time_calls(call: Call, device: torch.device, limits: Limits) -> dict:
-    """Time one call alone: `Series.found`."""
+    """Time one call alone; return `Series.summary`."""
     series = Series(call, device)
     series.warm(limits)
     while series.burst(limits):
         pass
-    return series.found()
-
-
-@contextmanager
-def _noted(series: Series) -> Iterator[None]:
-    """Let a series that the device's memory or the compiler refuses, or whose training fails, say
-    so."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        series.failed = "out of memory"
-    except _compile_error() as error:
-        series.failed = f"torch.compile: {str(error).strip().splitlines()[0]}"
-    except TrainingError as error:
-        series.failed = str(error).splitlines()[0]
+    return series.summary()
 
 
 def seconds_of(call: Call, device: torch.device) -> float:
-    """Seconds of one call, with the device synchronised at both ends."""
+    """Return the seconds of one call, with the device synchronised at both ends."""
     if device.type == "cuda":
         torch.compiler.cudagraph_mark_step_begin()
     synchronise(device)
@@ -213,20 +209,31 @@ def seconds_of(call: Call, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def image_call(model: torch.nn.Module, size: int, device: torch.device) -> Call:
-    """Drawing so many images."""
-    draws = generator_on(device)
-    model.eval()
+def synchronise(device: torch.device) -> None:
+    """Wait for the device to have done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
-    def call() -> torch.Tensor:
-        with torch.no_grad():
-            return model.sample(size, draws)
+
+def image_call(model: torch.nn.Module, size: int, device: torch.device) -> Call:
+    """Return a call that draws so many images."""
+    model.eval()
+    return draw_call(model.sample, size, device)
+
+
+def draw_call(sample: Callable, size: int, device: torch.device) -> Call:
+    """Return a call of `sample(size, generator)`, without gradients."""
+    draws = generator_on(device)
+
+    def call() -> object:
+        with torch.no_grad():  # not inference_mode: in it Langevin samplers could take no gradient
+            return sample(size, draws)
 
     return call
 
 
 def step_call(model: torch.nn.Module, images: torch.Tensor) -> Call:
-    """One update of Adam on these images, as the training loop makes it."""
+    """Return a call that makes one update of Adam on these images, as the training loop does."""
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     draws = generator_on(images.device)
     which = {"index": torch.arange(len(images))} if getattr(model, "needs_index", False) else {}
@@ -242,11 +249,5 @@ def step_call(model: torch.nn.Module, images: torch.Tensor) -> Call:
 
 
 def generator_on(device: torch.device) -> torch.Generator:
-    """A seeded source of random numbers."""
+    """Return a seeded source of random numbers on the device."""
     return torch.Generator(device=device).manual_seed(0)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device to have done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

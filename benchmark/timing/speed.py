@@ -1,4 +1,4 @@
-"""All that timing records say of models: their times in every mode, and what they depend on."""
+"""Measures all that timing records say of models: their times in every mode, and their sizes."""
 
 import secrets
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from benchmark.base.errors import TimingError
-from benchmark.base.progress import training_progress
+from benchmark.base.progress import show_progress
 from benchmark.timing.alone import Watch, is_disturbed, reserved
 from benchmark.timing.gpu import gpu_state
 from benchmark.timing.sampling import PARTS, flops_per_image, set_mode, time_sampling, time_updates
@@ -22,7 +22,7 @@ the dataset cannot be read."""
 
 @dataclass
 class Speed:
-    """Of one model.
+    """What is measured of one model.
 
     Attributes:
         size: {"nfe", "parameters", "flops_per_image"}; empty until it is known.
@@ -35,6 +35,11 @@ class Speed:
     rows: list[dict] = field(default_factory=list)
     update: dict | None = None
     seconds: float = 0.0
+
+    def metrics(self) -> dict:
+        """Return its part of the metrics of its timing record."""
+        update = {"update": self.update} if self.update else {}
+        return self.size | {"sampling": self.rows} | update
 
 
 def measure_speed(
@@ -72,7 +77,7 @@ def measure_speed(
     sizes, longest = settings["batch_sizes"], settings["longest_call"]
     total, done = len(groups) * len(PARTS) * len(sizes) + 1, 0
     # Plain lines, printed between timed calls: a live bar would be drawn during them.
-    with reserved(device), training_progress(title, total, "lines") as report:
+    with reserved(device), show_progress(title, total, "lines") as report:
         speeds = {entry: Speed() for entry in entries}
         watch = Watch(device, refuse=settings["disturbed"] == "refuse")
         for mode, group in groups:
@@ -99,22 +104,13 @@ def measure_speed(
         "disturbed": is_disturbed(watch.worst),
         "gpu_state": state,
     }
-    return {
-        entry: (
-            shared
-            | speed.size
-            | {"sampling": speed.rows}
-            | ({"update": speed.update} if speed.update else {}),
-            speed.seconds,
-        )
-        for entry, speed in speeds.items()
-    }
+    return {entry: (shared | speed.metrics(), speed.seconds) for entry, speed in speeds.items()}
 
 
 def _time_updates(
     updates: Updates, speeds: dict[str, Speed], device: torch.device, limits: Limits, watch: Watch
 ) -> None:
-    """Note what an update of each training takes."""
+    """Time an update of each training and add it to the speeds."""
     for entry, (batch, build) in updates.items():
         speeds[entry].update = {"batch_size": batch}
         if build is None:
@@ -128,7 +124,7 @@ def _time_updates(
 def _groups(
     modes: list[str], entries: list[str], device: torch.device
 ) -> Iterator[tuple[str, list[str]]]:
-    """The modes that the device has, and which entries take turns in each."""
+    """Yield the modes that the device has, and which entries take turns in each."""
     for mode in modes:
         if mode == "eager":
             yield mode, entries
@@ -139,7 +135,7 @@ def _groups(
 def _loaded(
     load: Callable, entry: str, mode: str, speed: Speed, device: torch.device
 ) -> torch.nn.Module:
-    """An entry's model in a mode; the first time its size is noted, which no mode changes."""
+    """Load an entry's model in a mode; note its size the first time, which no mode changes."""
     start = time.perf_counter()
     model = load(entry)
     speed.size = speed.size or {

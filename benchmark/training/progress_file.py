@@ -101,8 +101,8 @@ def read_progress(folder: str | Path) -> Progress | None:
 
 
 def is_alive(folder: str | Path, progress: Progress | None, now: float) -> bool:
-    """Whether a process trains there: it holds the lock, or, where that cannot be told from here,
-    it has written within the last minute.
+    """Tell whether a process trains there: it holds the lock or, where that cannot be told from
+    here, has written within the last minute.
 
     A free lock is taken for an instant: a training that begins should try for a second before it
     believes that another one holds it.
@@ -119,7 +119,7 @@ def is_alive(folder: str | Path, progress: Progress | None, now: float) -> bool:
 
 
 def _is_locked(path: Path) -> bool | None:
-    """None where this user may not lock it."""
+    """Tell whether another process holds the lock; None where this user may not lock it."""
     if not path.is_file():
         return False
     try:

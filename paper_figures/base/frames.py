@@ -13,7 +13,7 @@ from benchmark.base.errors import MissingError, RecordError
 from benchmark.base.files import file_digest
 from benchmark.base.foreign import LARGEST_TEXT, check_size
 from benchmark.config.config import REAL, Config
-from benchmark.config.jobs import POWER_JOB, Job
+from benchmark.config.jobs import Job, job_of
 from benchmark.records.folder import own_record, own_records, record_path
 from benchmark.records.measurements import LeftOut, Time
 from benchmark.records.names import METRIC
@@ -213,7 +213,7 @@ def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
         MissingError: they were not compared yet.
     """
-    return _with_arrays(Job(config.run, **POWER_JOB), "power", "power")
+    return _with_arrays(job_of(config, "power"), "power", "power")
 
 
 def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:

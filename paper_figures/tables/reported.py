@@ -9,9 +9,19 @@ from pydantic import Field
 from benchmark.base.paths import ROOT
 from benchmark.base.typed import Number, Strict, load_yaml
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Need, Table
 from paper_figures.base.style import dataset_label, save_table
 
 REPORTED_FILE = ROOT / "config" / "reported.yaml"
+
+TABLE = Table(
+    "reported",
+    needs=(Need("data"),),  # it uses none; but a run that lacks some is to end before
+    caption="What the author and the field report on this run's datasets, with source and "
+    "convention. None of it was measured here.",
+    formats=("csv", "md", "tex"),  # it rests on no record
+    sources=("config/reported.yaml",),
+)
 
 COLUMNS = ["dataset", "metric", "model", "value", "by", "source", "convention"]
 
@@ -66,4 +76,4 @@ def render(config: Config) -> None:
         "quantity and convention are the same. FD-classifier is never "
         "comparable to FID."
     ]
-    save_table(rows, cells, config, "reported", notes)
+    save_table(rows, cells, notes, TABLE.paths(config.run))

@@ -1,4 +1,4 @@
-"""What is fuzzed: every reader of a file that may come from others, with valid files to start from.
+"""The readers of files that may come from others, with valid files to start from.
 
 A reader may return or raise one of its named errors; anything else is a fault. To add one, append
 a `Reader` to `readers`.
@@ -7,8 +7,6 @@ a `Reader` to `readers`.
 import hashlib
 import json
 import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -42,55 +40,21 @@ from benchmark.data.sources import npz_source
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import record_digest
 from benchmark.training.checkpoint import Checkpoints
-from benchmark.training.history import History
+from benchmark.training.loop import History
 from benchmark.training.progress_file import PROGRESS, Checkpoint, read_progress, write_progress
 from benchmark.training.weights import load_weights
 from kaem.saving import SETTINGS, STATE
 from paper_figures.base.frames import read_history
 from studies.fuzz.mutations import spoilt_bytes, spoilt_npz, spoilt_safetensors, spoilt_tree
+from studies.fuzz.run import Reader
 
 CPU = torch.device("cpu")
-YAML_TOKENS = tuple(
-    token.encode()
-    for token in (
-        "&a ",
-        "*a ",
-        "<<: ",
-        "!!int ",
-        "!!binary ",
-        "- ",
-        ": ",
-        "? ",
-        "[",
-        "{",
-        "\t",
-        "|",
-    )
-)
+YAML_TOKENS = tuple(b"&a ;*a ;<<: ;!!int ;!!binary ;- ;: ;? ;[;{;\t;|".split(b";"))
 JSON_TOKENS = (b"[" * 2000, b'{"a":' * 2000, b"1e999", b"NaN", b"9" * 5000, b'"\\ud800"', b"null")
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One reader and its inputs.
-
-    Attributes:
-        name: of what it reads.
-        inputs: contents of the file.
-        read: reads the file at a path as the project does, as far as the values are used.
-        errors: what it may raise.
-        suffix: of the file's name.
-    """
-
-    name: str
-    inputs: st.SearchStrategy[bytes]
-    read: Callable[[Path], object]
-    errors: tuple[type[Exception], ...] = (BenchmarkError,)
-    suffix: str = ""
-
-
 def readers(folder: Path) -> list[Reader]:
-    """All of them; valid files are made in `folder`."""
+    """List all of them; valid files are made in `folder`."""
     return [
         _config(),
         _record(),
@@ -121,7 +85,7 @@ def _as_yaml(tree) -> bytes:
 
 
 def _use(config: Config) -> None:
-    """What the workflow and the steps ask of a configuration before they start anything."""
+    """Use a configuration as the workflow and the steps do before they start anything."""
     assert "\n" not in "".join([config.run, *config.datasets, *config.models])
     json.dumps([config.wording, config.inspected_models, config.evaluated_models])
     for dataset in config.datasets:
@@ -134,7 +98,7 @@ def _use(config: Config) -> None:
 
 
 def _record() -> Reader:
-    """Comparing a folder of results, `results/tiny`, that holds one record, with a healthy one."""
+    """Compare a folder of results, `results/tiny`, that holds one record, with a healthy one."""
     likelihood = {"split": "test", "images": 10_000, "passes": 9}
     config = mnist_config(**{"evaluation.likelihood": likelihood})
     values = bits_and_nats(20.0, 0.5)
@@ -171,7 +135,7 @@ def _remeasured(number: int, record: dict) -> None:
 
 
 def _with_digest(tree) -> bytes:
-    """A record as somebody would forge it: its digest is right."""
+    """Write a record as somebody would forge it: its digest is right."""
     if isinstance(tree, dict) and "digest" in tree:
         tree["digest"] = record_digest(tree)
     return json.dumps(tree).encode()
@@ -202,9 +166,9 @@ def _dataset(folder: Path) -> Reader:
     images = generated((6, 6))
     facts = facts_of(images)
     arrays = {
-        f"{part}_{kind}": each
-        for part, both in images.items()
-        for kind, each in zip(("images", "labels"), both, strict=True)
+        f"{part}_{kind}": array
+        for part, pair in images.items()
+        for kind, array in zip(("images", "labels"), pair, strict=True)
     }
     whole = write_npz(folder / "data", images).read_bytes()
     inputs = spoilt_bytes([whole]) | spoilt_npz(arrays)
@@ -221,7 +185,7 @@ def _weights(folder: Path) -> Reader:
 
 def _checkpoint(folder: Path) -> Reader:
     job = tiny_config().training_job("digits", "vae")
-    kept = Checkpoints(job, 0, CPU, 0, StopRequests())
+    kept = Checkpoints(job, CPU, 0, StopRequests())
     header = {"hash": job.config_hash, "device": "cpu", "update": 3}
     header["values"] = {"seconds": 1.5, "history": {"rows": [], "stretch": [{"loss": 2.0}]}}
     state = {"model.weight": torch.rand(3, 4), "stream.global": torch.get_rng_state()[:100]}
@@ -230,14 +194,13 @@ def _checkpoint(folder: Path) -> Reader:
 
 
 def _tensors(path: Path, state: dict[str, torch.Tensor], header: dict):
-    """Damaged files, and forged ones whose digest is right."""
+    """Spoil files, and forge some whose digest is right."""
     write_tensors(path, state, header)
     whole = path.read_bytes()
 
     def forged(change: tuple[str, torch.Tensor, object]) -> bytes:
         name, value, other = change
-        said = other if isinstance(other, dict) else header
-        write_tensors(path, state | {name: value}, said)
+        write_tensors(path, state | {name: value}, other if isinstance(other, dict) else header)
         return path.read_bytes()
 
     names = st.sampled_from([*state, "another", "_extra_state", ""])
@@ -255,7 +218,7 @@ tensors = st.builds(
 
 
 def _kaem(folder: Path) -> Reader:
-    """model.json and model.safetensors as one content: it begins with the length of the first."""
+    """Join model.json and model.safetensors; the length of the first comes before them."""
     settings = merge(
         {**MODEL_SETTINGS["kaem_thermo"], "decoder": {"kind": "conv", "width": 4}},
         MODELS["kaem_thermo"].fixed,
@@ -264,13 +227,13 @@ def _kaem(folder: Path) -> Reader:
     described = json.loads((folder / "kaem" / SETTINGS).read_text())
     state = (folder / "kaem" / STATE).read_bytes()
 
-    def both(text: bytes, content: bytes) -> bytes:
+    def joined(text: bytes, content: bytes) -> bytes:
         return len(text).to_bytes(8, "little") + text + content
 
     def consistent(tree, content: bytes) -> bytes:
         if isinstance(tree, dict) and "state_sha256" in tree:
             tree["state_sha256"] = hashlib.sha256(content).hexdigest()
-        return both(json.dumps(tree).encode(), content)
+        return joined(json.dumps(tree).encode(), content)
 
     def read(path: Path) -> None:
         content = path.read_bytes()
@@ -284,7 +247,7 @@ def _kaem(folder: Path) -> Reader:
     whole = (folder / "kaem" / SETTINGS).read_bytes()
     states = spoilt_bytes([state]) | spoilt_safetensors(state)
     inputs = (
-        st.builds(both, spoilt_bytes([whole], JSON_TOKENS), st.just(state))
+        st.builds(joined, spoilt_bytes([whole], JSON_TOKENS), st.just(state))
         | st.builds(consistent, spoilt_tree([described]), st.just(state))
         | st.builds(consistent, st.just(described), states)
     )
@@ -305,16 +268,16 @@ def _images() -> Reader:
 def _progress(folder: Path) -> Reader:
     place = folder / "training"
     place.mkdir()
-    said = {"update": 3, "updates": 10, "rate": 0.5, "values": {"loss": 1.5}}
-    write_progress(place, checkpoint=Checkpoint(update=2, written=1e9), **said)
+    progress = {"update": 3, "updates": 10, "rate": 0.5, "values": {"loss": 1.5}}
+    write_progress(place, checkpoint=Checkpoint(update=2, written=1e9), **progress)
     whole = (place / PROGRESS).read_bytes()
 
     def read(path: Path) -> None:
         (place / PROGRESS).write_bytes(path.read_bytes())
-        found = read_progress(place)
-        if found is None:
+        progress = read_progress(place)
+        if progress is None:
             raise RecordError("damaged")
-        assert found.seconds_left is None or found.seconds_left >= 0
+        assert progress.seconds_left is None or progress.seconds_left >= 0
 
     trees = spoilt_tree([json.loads(whole)]).map(lambda tree: json.dumps(tree).encode())
     return Reader("progress", spoilt_bytes([whole], JSON_TOKENS) | trees, read, (RecordError,))
@@ -329,7 +292,7 @@ def _history(folder: Path) -> Reader:
 
 
 def _cifar() -> Reader:
-    """A batch as pickles hold it; the reader's ValueErrors become DataErrors where it is called."""
+    """Read a batch as pickles hold it; where it is called, ValueErrors become DataErrors."""
     images = generated((32, 32, 3))["train"][0][:2]
     held = {"labels": [3, 7], "data": images.transpose(0, 3, 1, 2).reshape(2, -1)}
     whole = [pickle.dumps(held, protocol) for protocol in (2, 4)]

@@ -1,20 +1,40 @@
-"""Runs readers on spoilt files, each input within a time and a memory, and counts what happened."""
+"""Runs readers on spoilt files within a time and a memory, and counts what happened."""
 
 import contextlib
 import resource
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import strategies as st
 
-from studies.fuzz.readers import Reader
+from benchmark.base.errors import BenchmarkError
 
 LONGEST = 10  # seconds of the processor for one input
 PATIENCE = 20  # times as long by the clock
 MEMORY = 2**30  # bytes beyond what the process has
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One reader and its inputs.
+
+    Attributes:
+        name: of what it reads.
+        inputs: contents of the file.
+        read: reads the file at a path as the project does, as far as the values are used.
+        errors: what it may raise.
+        suffix: of the file's name.
+    """
+
+    name: str
+    inputs: st.SearchStrategy[bytes]
+    read: Callable[[Path], object]
+    errors: tuple[type[Exception], ...] = (BenchmarkError,)
+    suffix: str = ""
 
 
 class TooLongError(BaseException):
@@ -23,7 +43,7 @@ class TooLongError(BaseException):
 
 @dataclass
 class Count:
-    """What a reader did with its inputs.
+    """How often a reader did what with its inputs.
 
     Attributes:
         slowest: seconds of the processor, of the slowest input.
@@ -34,9 +54,6 @@ class Count:
     refused: int = 0
     accepted: int = 0
     slowest: float = 0.0
-
-    def row(self) -> dict:
-        return asdict(self)
 
 
 def fuzz(reader: Reader, inputs: int, place: Path) -> Count:
@@ -79,7 +96,8 @@ def _test(one, inputs: int, reader: Reader):
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Of the processor, so that a busy machine is no fault; and of the clock, for what waits."""
+    """Limit the time: of the processor, so that a busy machine is no fault, and of the clock, for
+    what waits."""
 
     def stop(_signal, _frame):
         raise TooLongError(f"more than {seconds} s")

@@ -27,7 +27,8 @@ from benchmark.config.config import REAL, Config
 from benchmark.evaluation.samples import save_samples
 from benchmark.records.names import count_name, metric_name
 from benchmark.records.provenance import Provenance, provenance
-from benchmark.training.history import History
+from benchmark.records.record import write_record
+from benchmark.training.loop import History
 from paper_figures.base import frames, style
 from paper_figures.figures import (
     inductive_bias,

@@ -108,7 +108,7 @@ def test_the_arrays_are_what_they_are_called(run, model):
     z = torch.from_numpy(arrays["bases"][1]).clone()
     z[moved[1]] = float(arrays["positions"][1, 3])
     with torch.no_grad():
-        image = to_uint8(trained.generator(z[None]))[0].int()
+        image = to_uint8(trained.decoder(z[None]))[0].int()
     assert (image - torch.from_numpy(arrays["images"][1, 1, 3]).int()).abs().max() <= 1
     # The log ratio is the edge function up to a constant, for the univariate prior.
     rows = [row["latent"] for row in metrics["formulas"]]

@@ -9,7 +9,7 @@ def number(cell: str) -> float:
     return float(cell.strip("<% "))
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.__name__)
 def test_the_published_code_is_further_from_the_truth(experiment):
     _, _, truth, here, published = experiment()
     error = abs(number(here) - number(truth))

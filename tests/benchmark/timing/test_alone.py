@@ -10,7 +10,7 @@ import torch
 
 from benchmark.base.errors import TimingError
 from benchmark.timing import alone, speed
-from benchmark.timing.alone import Watch, is_disturbed, refuse_disturbed, reserved
+from benchmark.timing.alone import Watch, is_disturbed, reserved
 
 CPU = torch.device("cpu")
 QUIET = {"cpu_cores": 0.0, "gpu_processes": None}
@@ -41,36 +41,26 @@ def test_work_of_others_is_counted_and_own_work_is_not(monkeypatch):
 
 
 def test_the_worst_of_all_looks_is_kept_or_refused(monkeypatch):
-    seen = [(0.01, 0), (0.9, 2), (0.02, 1)]
-    found = iter([{"cpu_cores": cores, "gpu_processes": gpu} for cores, gpu in seen * 2])
-    monkeypatch.setattr(Watch, "_others", lambda _self: next(found))
+    looks = [(0.01, 0), (0.9, 2), (0.02, 1)]
+    others = iter([{"cpu_cores": cores, "gpu_processes": gpu} for cores, gpu in looks * 2])
+    monkeypatch.setattr(Watch, "_others", lambda _self: next(others))
     watch = Watch(CPU, refuse=False)
     for _ in range(3):
         watch.look(after=0)
     assert watch.worst == {"cpu_cores": 0.9, "gpu_processes": 2}
     watch = Watch(CPU, refuse=True)
     watch.look(after=0)
-    with pytest.raises(TimingError, match=r"0\.9 cores busy"):  # at once, not at the end
+    with pytest.raises(TimingError, match=r"0\.9 cores busy meanwhile, and 2 the GPU"):  # at once
         watch.look(after=0)
 
 
 @pytest.mark.parametrize(
-    ("others", "expected"),
-    [
-        (QUIET, False),
-        ({"cpu_cores": 0.19, "gpu_processes": 0}, False),
-        ({"cpu_cores": 0.21, "gpu_processes": None}, True),
-        ({"cpu_cores": 0.0, "gpu_processes": 1}, True),
-    ],
+    ("cpu_cores", "gpu_processes", "expected"),
+    [(0.0, None, False), (0.19, 0, False), (0.21, None, True), (0.0, 1, True)],
 )
-def test_what_is_too_much(monkeypatch, others, expected):
+def test_what_is_too_much(monkeypatch, cpu_cores, gpu_processes, expected):
     monkeypatch.setattr(alone, "available_cores", lambda: 2)
-    assert is_disturbed(others) is expected
-    if expected:
-        with pytest.raises(TimingError, match="cores busy"):
-            refuse_disturbed(others)
-    else:
-        refuse_disturbed(others)
+    assert is_disturbed({"cpu_cores": cpu_cores, "gpu_processes": gpu_processes}) is expected
 
 
 def test_one_timing_at_a_time(tmp_path, monkeypatch, capsys):
@@ -111,7 +101,7 @@ SETTINGS = {
 }
 
 
-def run(settings, entries=("it",)):
+def speeds(settings=SETTINGS, entries=("it",)):
     return speed.measure_speed(lambda _entry: Model(), list(entries), settings, CPU, "title")
 
 
@@ -122,19 +112,19 @@ def test_disturbed_times_are_refused_or_marked(monkeypatch, capsys, disturbed):
     settings = SETTINGS | {"disturbed": disturbed}
     if disturbed == "refuse":
         with pytest.raises(TimingError, match=r"64 cores busy"):
-            run(settings)
+            speeds(settings)
     else:
-        metrics, _ = run(settings)["it"]
+        metrics, _ = speeds(settings)["it"]
         assert metrics["disturbed"]
         assert [row["mode"] for row in metrics["sampling"]] == ["eager"]
         assert "100%" in capsys.readouterr().err
 
 
 def test_what_is_timed_together_has_one_session():
-    found, again = run(SETTINGS, ["a", "b"]), run(SETTINGS, ["a"])
-    sessions = {entry: metrics["session"] for entry, (metrics, _) in found.items()}
+    together, again = speeds(entries=["a", "b"]), speeds(entries=["a"])
+    sessions = {entry: metrics["session"] for entry, (metrics, _) in together.items()}
     assert sessions["a"] == sessions["b"] != again["a"][0]["session"]
-    for metrics, seconds in found.values():
+    for metrics, seconds in together.values():
         assert len(metrics["sampling"]) == 1
         assert seconds > 0
 
@@ -146,4 +136,4 @@ def test_eager_models_take_turns_and_compiled_ones_do_not():
     expected += [("graphed", ["a"]), ("graphed", ["b"])]
     assert list(speed._groups(modes, entries, torch.device("cuda"))) == expected
     with pytest.raises(TimingError, match="none of the modes graphed runs on a cpu"):
-        run(SETTINGS | {"modes": ["graphed"]})
+        speeds(SETTINGS | {"modes": ["graphed"]})

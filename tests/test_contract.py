@@ -11,6 +11,7 @@ from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config
 from support.images import adam_losses
 from support.models import IMAGE_SHAPE, batch, make
 
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS
 from benchmark.timing.sampling import flops_per_image, time_sampling
 from benchmark.timing.series import Limits
@@ -95,7 +96,7 @@ def test_a_seed_decides_weights_loss_and_samples(name, seeded):
 
 def test_training_twice_ends_in_the_same_weights(name):
     changes = {f"models.{name}": MODEL_SETTINGS[name], "training.updates": 3}
-    job = tiny_config(changes).training_job("digits", name)
+    job = job_of(tiny_config(changes), "training", "digits", name)
     runs = [train_model(job, bars_dataset(), torch.device("cpu"), "none") for _ in range(2)]
     one, other = (run.model.state_dict() for run in runs)
     assert one.keys() == other.keys()

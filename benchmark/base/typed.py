@@ -41,9 +41,6 @@ class Strict(BaseModel):
         """Return what was given, without what was left out."""
         return self.model_dump(exclude_unset=True)
 
-    def __getitem__(self, name):  # until all readers use attributes
-        return getattr(self, name)
-
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_nearest(cls, values, check):

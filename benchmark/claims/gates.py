@@ -102,7 +102,7 @@ def failures(config: Config, means: Means, dataset: str, model: str) -> list[str
 
 def first_reference(config: Config, dataset: str) -> str:
     """Return the split of real images that the configuration names first."""
-    return next(iter(config.resolved(dataset)["evaluation"]["references"]))
+    return next(iter(config.evaluation(dataset).references))
 
 
 def is_distance(name: str) -> bool:

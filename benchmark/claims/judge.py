@@ -51,7 +51,7 @@ class Case:
             return time and time.latency_ms.median
         if claim.kind == "metrics":
             split = first_reference(self.config, self.dataset)
-            count = self.config.resolved(self.dataset)["evaluation"]["references"][split]
+            count = self.config.evaluation(self.dataset).references[split]
             return metrics.get(metric_name(claim.metric, split, count))
         return metrics.final.get(claim.metric) if claim.kind == "training" else metrics.nfe
 

@@ -16,6 +16,7 @@ from benchmark.claims.claims import Claim, load_claims
 from benchmark.claims.machine import Machine, measure
 from benchmark.claims.report import judged_records, table
 from benchmark.config.config import CLASSIFIER, Config
+from benchmark.config.jobs import job_of
 from benchmark.records.folder import by_subject, own_records
 from benchmark.records.record import Record, Subject
 
@@ -38,7 +39,8 @@ class Costs:
         if command == "sample":
             seconds = self.machine.image.get((dataset, entry))
             return (
-                seconds and seconds * self.config.sampling_job(dataset, entry).settings["samples"]
+                seconds
+                and seconds * job_of(self.config, "sampling", dataset, entry).settings.samples
             )
         kinds = {"train": "training", "evaluate": "metrics", "time": "timing"}
         kind = CLASSIFIER if entry == CLASSIFIER else kinds[command]

@@ -181,36 +181,6 @@ class Config:
         vary = all(len(set(names)) > 1 for names in zip(*grid.values(), strict=True))
         return grid if vary else {}
 
-    def training_job(self, dataset, model):  # until all readers use `jobs.job`
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "classifier" if model == CLASSIFIER else "training", dataset, model)
-
-    def sampling_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "sampling", dataset, model)
-
-    def evaluation_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "metrics", dataset, model)
-
-    def inspection_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "inspection", dataset, model)
-
-    def timing_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "timing", dataset, model)
-
-    def measures_independence(self, dataset):
-        from benchmark.config.job_settings import measures_independence
-
-        return measures_independence(self, dataset)
-
     # The run ------------------------------------------------------------------------------------
 
     def timing_devices(self, gpu: bool) -> list[str]:

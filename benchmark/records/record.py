@@ -86,40 +86,39 @@ class Record(Strict, Generic[Metrics]):
 
 
 def write_record(
-    path: str | Path,
-    kind: str,
     job: Job,
     metrics: dict,
     *,
-    seed: int,
     device: "torch.device",
     wall_time_s: float,
     sample_count: int,
+    path: Path | None = None,
 ) -> Record:
     """Write a measurement with its origin; returns the record.
 
     Args:
-        kind: a key of `CLASSES`.
         job: what was computed; its settings and their hash are stored.
         metrics: the measurements, as the class of their kind has them.
         sample_count: how many images the measurement rests on.
+        path: of the file; the job's by default.
     """
     content = {
-        "kind": kind,
+        "kind": job.kind,
         "run": job.run,
         "dataset": job.dataset,
         "model": job.model,
-        "seed": seed,
+        "seed": job.seed,
         "config_hash": job.config_hash,
-        "settings": job.settings,
+        "settings": job.settings.plain(),
         "metrics": metrics,
         "sample_count": sample_count,
         "wall_time_s": round(wall_time_s, 3),
         "provenance": provenance(device),
     }
     content["digest"] = record_digest(content)
-    record = _parse(content, path)
-    write_json(path, content)
+    content = json.loads(json.dumps(content))  # as it will be read
+    record = _parse(content, path or job.path())
+    write_json(record.path, content)
     return record
 
 

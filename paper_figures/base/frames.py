@@ -13,8 +13,8 @@ from benchmark.base.errors import MissingError, RecordError
 from benchmark.base.files import file_digest
 from benchmark.base.foreign import LARGEST_TEXT, check_size
 from benchmark.config.config import REAL, Config
-from benchmark.config.jobs import Job, job_of
-from benchmark.records.folder import own_record, own_records, record_path
+from benchmark.config.jobs import Job, job_of, jobs
+from benchmark.records.folder import own_record, own_records
 from benchmark.records.measurements import LeftOut, Time
 from benchmark.records.names import METRIC
 from benchmark.records.record import Record, Subject
@@ -186,21 +186,17 @@ def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str
     Raises:
         MissingError: nobody has looked yet; RecordError: at another model.
     """
-    job = config.inspection_job(dataset, model)
-    return _with_arrays(job, _inspect(config, dataset, model), "inspection", seed=config.seeds[0])
+    job = job_of(config, "inspection", dataset, model)
+    return _with_arrays(job, _inspect(config, dataset, model))
 
 
 def independence_records(config: Config) -> pd.DataFrame:
     """Return a row per KAEM of the first seed of which it was measured: dataset, model, seed,
     source, file, and the distances of `benchmark.inspection.independence`."""
-    rows = []
-    for dataset in filter(config.measures_independence, config.datasets):
-        for model in config.inspected_models:
-            job = config.inspection_job(dataset, model)
-            record = own_record(job, "inspection", seed=config.seeds[0])
-            if record:
-                rows.append(_names(record) | dict(record.metrics.independence))
-    return pd.DataFrame(rows)
+    records = filter(None, (own_record(job) for job in jobs(config, "inspection")))
+    return pd.DataFrame(
+        [_names(r) | dict(r.metrics.independence) for r in records if r.metrics.independence]
+    )
 
 
 def _inspect(config: Config, dataset: str, model: str) -> str:
@@ -213,7 +209,7 @@ def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
         MissingError: they were not compared yet.
     """
-    return _with_arrays(job_of(config, "power"), "power", "power")
+    return _with_arrays(job_of(config, "power"), "power")
 
 
 def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:
@@ -241,15 +237,13 @@ def _names(record: Record) -> dict:
     return names | {"source": record.provenance.source_digest, "file": str(record.path)}
 
 
-def _with_arrays(
-    job: Job, command: str, kind: str, **names: int
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """Read the metrics of a record and the arrays beside it."""
-    record = own_record(job, kind, **names)
+def _with_arrays(job: Job, command: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return the metrics of a job's record, and the arrays beside it."""
+    record = own_record(job)
     advice = f"\n  Run `python -m benchmark {command}` with this configuration."
     if record is None:
-        raise MissingError(f"{record_path(job, kind, **names)}: is not there{advice}")
-    path = record.path.with_suffix(".npz")
+        raise MissingError(f"{job.path()}: is not there{advice}")
+    path = job.path("arrays")
     if not path.exists() or file_digest(path) != record.metrics.arrays_sha256:
         raise RecordError(f"{path}: is missing or not what its record describes{advice}")
     return record.metrics.model_dump(exclude_unset=True), read_arrays(path, "arrays of a figure")

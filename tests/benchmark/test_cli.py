@@ -397,7 +397,8 @@ def test_linear_algebra_has_the_configurations_threads_whatever_the_environment_
 
 def test_output_that_nobody_reads_any_more_ends_the_command_quietly():
     lines = "def many():\n  for _ in range(100_000): print('line')\n"
-    code = f"import sys\nfrom benchmark.base.process import exit_code\n{lines}sys.exit(exit_code(many))"
+    start = "import sys\nfrom benchmark.base.process import exit_code\n"
+    code = f"{start}{lines}sys.exit(exit_code(many))"
     reader, writer = os.pipe()
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE

@@ -16,7 +16,8 @@ import benchmark.evaluation.evaluate
 from benchmark.base import paths
 from benchmark.base.errors import DataError, RecordError
 from benchmark.base.files import file_digest
-from benchmark.config.config import CLASSIFIER, REAL, Config
+from benchmark.config.config import REAL, Config
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.data.dataset import load_data
 from benchmark.data.pixels import to_rgb
@@ -64,7 +65,7 @@ def save_classifier(config: Config, seed: int = 0, level: bool = False) -> torch
         level: two classes are about as probable as each other, and the others are never found.
     """
     torch.manual_seed(seed)
-    job = config.training_job("digits", CLASSIFIER)
+    job = job_of(config, "classifier", "digits")
     classifier = build_classifier(job, SHAPE)
     if level:
         _level(classifier)
@@ -86,7 +87,7 @@ def drawn() -> Tensor:
 
 
 def measured(config: Config, samples: Tensor, dataset: str = "digits", model: str = "vae") -> dict:
-    job = config.sampling_job(dataset, model)
+    job = job_of(config, "sampling", dataset, model)
     path = paths.fill(paths.SAMPLES, config.run, dataset=dataset, model=model, seed=0)
     save_samples(path, [samples], tuple(samples.shape), job)
     return evaluate_samples(config, dataset, model, 0, open_samples(path, job), CPU)
@@ -361,8 +362,8 @@ def trained():
     """A run that wants the likelihood, and an untrained model's weights."""
     config = config_of(evaluation__likelihood=LIKELIHOOD)
     save_classifier(config)
-    job = config.training_job("digits", "vae")
-    model = build(job.settings["architecture"], job.settings["model"], SHAPE)
+    job = job_of(config, "training", "digits", "vae")
+    model = build(job.settings.architecture, job.settings.model, SHAPE)
     save_weights(
         paths.fill(paths.WEIGHTS, config.run, dataset="digits", model="vae", seed=0), model, job
     )

@@ -12,6 +12,7 @@ from support.configs import tiny_config
 
 from benchmark.base.errors import RecordError
 from benchmark.config.config import REAL
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.evaluation.samples import draw_images, open_samples, real_images, save_samples
 
@@ -21,13 +22,13 @@ ENTRIES = ("kaem_is", "vae")
 
 def sampling_job(model: str = "vae", samples: int = 10, changes: dict | None = None):
     config = tiny_config({"evaluation.references": {"test": samples}, **(changes or {})})
-    return config.sampling_job("digits", model)
+    return job_of(config, "sampling", "digits", model)
 
 
 def draw(model: str = "vae", samples: int = 10, seed: int = 0, **options) -> torch.Tensor:
     torch.manual_seed(0)  # of the weights
-    settings = tiny_config().training_job("digits", model).settings
-    network = build(settings["architecture"], settings["model"], (1, 8, 8))
+    settings = job_of(tiny_config(), "training", "digits", model).settings
+    network = build(settings.architecture, settings.model, (1, 8, 8))
     torch.manual_seed(samples)  # the state of the global generator is no matter
     job = sampling_job(model, samples)
     return torch.cat(list(draw_images(network, job, seed, CPU, **options)))

@@ -13,6 +13,7 @@ from support.records import forge
 from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.config.config import Config
+from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import write_record
 from benchmark.run.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
@@ -29,16 +30,13 @@ def config(tmp_path, monkeypatch) -> Config:
     config = tiny_config()
     names = {"dataset": "digits", "model": "vae", "seed": 0}
     write_record(
-        paths.fill(paths.METRICS_RECORD, config.run, **names),
-        "metrics",
-        config.evaluation_job("digits", "vae"),
+        job_of(config, "metrics", "digits", "vae"),
         {"fd_classifier_test_64": 5.0, "reference_count_test": 360},
-        seed=0,
         device=CPU,
         wall_time_s=1.0,
         sample_count=64,
     )
-    job = config.sampling_job("digits", "vae")
+    job = job_of(config, "sampling", "digits", "vae")
     images = torch.randint(256, (SHOWN + 9, 1, 16, 16), dtype=torch.uint8)
     path = paths.fill(paths.SAMPLES, config.run, **names)
     save_samples(path, [images], images.shape, job)

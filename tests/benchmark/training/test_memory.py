@@ -8,6 +8,7 @@ from support.models import IMAGE_SHAPE, make
 from torch import nn
 
 from benchmark.base.errors import TrainingError
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS, build
 from benchmark.training.memory import saved_bytes, split_rows, training_bytes, with_less_memory
 from benchmark.training.train import train_model
@@ -197,7 +198,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
 
 def test_a_training_that_runs_out_of_memory_ends_as_one_that_does_not(capsys):
-    job = tiny_config().training_job("digits", "vae")
+    job = job_of(tiny_config(), "training", "digits", "vae")
     whole = train_model(job, bars_dataset(), CPU, "none")
 
     def small_build(*arguments):

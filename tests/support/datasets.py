@@ -46,7 +46,8 @@ def facts_of(arrays: Arrays, layout: str | None = None, name: str = "made", **mo
         "digests": {part: naive_digest(images) for part, (images, _) in arrays.items()},
         "splits": SPLITS,
     }
-    return Facts.parse(name, values | more)
+    values = {key: value for key, value in (values | more).items() if value is not None}
+    return Facts.parse(name, values)
 
 
 def image_digests(images) -> list[bytes]:
@@ -184,7 +185,8 @@ def celeba_facts(name: str = "faces", **more) -> Facts:
     """Of `celeba_files`; `more` replaces what is said."""
     splits = {part: {"part": part, "count": count} for part, count in CELEBA_COUNTS.items()}
     values = {"image_shape": [3, 64, 64], "layout": "celeba", "crop": 140, "splits": splits}
-    return Facts.parse(name, values | more)
+    values = {key: value for key, value in (values | more).items() if value is not None}
+    return Facts.parse(name, values)
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:

@@ -1,7 +1,6 @@
 """Datasets as the pipeline sees them: the same from every form, prepared once, whole or refused."""
 
 import contextlib
-import dataclasses
 import errno
 import itertools
 import json
@@ -219,7 +218,7 @@ load_dataset(Facts.parse(values.pop("name"), values), Path(sys.argv[2]), Path(sy
 
 
 def test_after_a_kill_the_next_run_prepares_it(root, cache, counted):
-    arguments = [json.dumps(dataclasses.asdict(FACTS)), root, cache]
+    arguments = [json.dumps(FACTS.plain()), root, cache]
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     assert [path.name.startswith(".") for path in folders(cache)] == [True]  # unfinished

@@ -152,7 +152,7 @@ def problems(error: ValidationError, values: Any, whole: str = "configuration") 
 
 
 def _places(loc: tuple, kind: str, values: Any) -> list[str | int]:
-    """The keys and indices of a place; pydantic also names the members of unions that it tried."""
+    """Return the keys and indices of a place, less the members of unions that pydantic names."""
     if loc and loc[-1] == "[key]":  # of a mapping, which is the place
         loc = loc[:-2]
     places = []

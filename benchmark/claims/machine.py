@@ -89,7 +89,7 @@ def measure(
 def _mean_seconds(
     call: Callable[[], None], device: torch.device, seconds: float, most: int
 ) -> float:
-    """Mean time of a call after the first; as many as fit into `seconds`, one at least."""
+    """Return the mean time of a call after the first, of as many as fit into `seconds`."""
     call()
     synchronise(device)
     start, count = time.perf_counter(), 0

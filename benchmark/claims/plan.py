@@ -152,7 +152,7 @@ def plan(
 
 
 def _judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str]]:
-    """The claims that records of this configuration can judge."""
+    """Name the claims that records of this configuration can judge, and the datasets."""
     for claim in claims:
         models = config.evaluated_models if claim.kind == "metrics" else config.models
         if claim.not_measured or not set(claim.entries) <= set(models):
@@ -165,7 +165,7 @@ def _judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str
 
 
 def _settled_by(config: Config, claim: Claim) -> str:
-    """The least evidence level with which this configuration can settle a claim."""
+    """Return the least evidence level with which this configuration can settle a claim."""
     if config.demo:
         return "no demo"
     return "more seeds" if len(config.seeds) < (claim.seeds or 1) else claim.evidence
@@ -182,7 +182,7 @@ class Turns:
     asked: dict[tuple[str, str], tuple[list[str], list[Step]]] = field(default_factory=dict)
 
     def add(self, claim: Claim, timings: list[Step]) -> None:
-        """The timings that a claim needs."""
+        """Add the timings that a claim needs."""
         for step in timings:
             _, dataset, _, device = step
             asking, steps = self.asked.setdefault((dataset, device), ([], []))
@@ -190,7 +190,7 @@ class Turns:
             steps += [step] if step not in steps else []
 
     def recipes(self, costs: Costs, words: list[str], seed: int) -> Iterator[str]:
-        """A command for each dataset and device, below what it is for."""
+        """Write a command for each dataset and device, below what it is for."""
         for (dataset, device), (asking, steps) in self.asked.items():
             cost = _time(costs.total(steps))
             named = [word for _, _, entry, _ in steps for word in ("--model", entry)]

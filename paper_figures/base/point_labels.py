@@ -61,7 +61,7 @@ def _halves(x: np.ndarray) -> list[list[int]]:
 
 
 def _columns(x: np.ndarray, width: float) -> list[list[int]]:
-    """Return which points have their names in one column: those at most so far from its leftmost."""
+    """Return which points share a column of names: those at most so far from its leftmost."""
     columns: list[list[int]] = []
     for index in np.argsort(x, kind="stable").tolist():
         if columns and x[index] - x[columns[-1][0]] <= width:
@@ -72,8 +72,8 @@ def _columns(x: np.ndarray, width: float) -> list[list[int]]:
 
 
 def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Return places in the same order, at least `gap` from each other and, where they fit, between `low`
-    and `high`; with the least sum of squared moves before the latter."""
+    """Return places in the same order, at least `gap` from each other and, where they fit, between
+    `low` and `high`; with the least sum of squared moves before the latter."""
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
     fitted = isotonic_regression(places[order] - steps).x + steps

@@ -100,7 +100,7 @@ def test_a_training_goes_on_from_its_state(model):
     job = tiny_config(settings(model)).training_job("digits", model)
 
     def train(checkpoints=None):
-        return train_model(job, bars_dataset(), 0, CUDA, "none", checkpoints)
+        return train_model(job, bars_dataset(), CUDA, "none", checkpoints)
 
     whole, first = train(), MemoryCheckpoints(8)
     with pytest.raises(Interrupted):

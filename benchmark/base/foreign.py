@@ -22,7 +22,7 @@ NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def read_text(path: str | Path, largest: int = LARGEST_TEXT) -> str:
-    """The text of a regular file of at most `largest` bytes.
+    """Read the text of a regular file of at most `largest` bytes.
 
     Raises:
         OSError: it cannot be read; ValueError: it is no regular file, too large, or not UTF-8.
@@ -37,15 +37,15 @@ def check_size(path: str | Path, largest: int) -> None:
     Raises:
         OSError: it is not there; ValueError: it is refused.
     """
-    found = Path(path).stat()
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # a folder fails to open
+    status = Path(path).stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a folder fails to open
         raise ValueError("it is no regular file")
-    if found.st_size > largest:
-        raise ValueError(f"it has {found.st_size} bytes, more than {largest}")
+    if status.st_size > largest:
+        raise ValueError(f"it has {status.st_size} bytes, more than {largest}")
 
 
 def parse_json(text: str | bytes):
-    """The value of a JSON text; ValueError for anything else, too deep a nesting included."""
+    """Parse a JSON text; raise ValueError for anything else, too deep a nesting included."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -74,7 +74,7 @@ class LocatedYaml:
 
 
 def parse_yaml(text: str):
-    """Return the value of a YAML text, of plain tags alone.
+    """Parse a YAML text of plain tags alone.
 
     Raises:
         ValueError: it is no YAML, has a key twice, or stands for too much: aliases of aliases can
@@ -132,7 +132,7 @@ def _locate(
 
 
 def _count(node: yaml.Node, counts: dict[int, int], depth: int) -> int:
-    """How many values a node stands for."""
+    """Count the values that a node stands for."""
     if depth > DEEPEST:
         raise ValueError(f"more than {DEEPEST} lists and mappings are inside each other")
     if id(node) not in counts:
@@ -140,7 +140,7 @@ def _count(node: yaml.Node, counts: dict[int, int], depth: int) -> int:
         if isinstance(node, yaml.SequenceNode):
             children = node.value
         elif isinstance(node, yaml.MappingNode):
-            children = (each for pair in node.value for each in pair)
+            children = (child for pair in node.value for child in pair)
         elif node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
             raise ValueError(f"a number has {len(node.value)} characters")
         counts[id(node)] = 1 + sum(_count(child, counts, depth + 1) for child in children)

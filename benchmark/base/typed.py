@@ -7,11 +7,26 @@ pattern holds to the very end of a text. Numbers stay as they were written: 1 is
 import difflib
 import math
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from benchmark.base.errors import ConfigError
+from benchmark.base.foreign import LARGEST_YAML, parse_yaml, read_text
+from benchmark.base.paths import ROOT
+
+T = TypeVar("T")
 
 
 class Strict(BaseModel):
@@ -89,6 +104,32 @@ BOUNDS = {
     "too_long": "{input!r} is too long",
     "string_too_long": "{input!r} is too long",
 }
+
+
+def load_yaml(path: Path, kind: type[T], check: Callable[[T], Iterable[str]] = lambda _: ()) -> T:
+    """Read one of the project's YAML files as a `kind`, such as list[Claim].
+
+    Args:
+        check: what else is wrong with it, a line each.
+
+    Raises:
+        ConfigError: it has a wrong key or value.
+    """
+    source = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    try:
+        values = parse_yaml(read_text(path, LARGEST_YAML))
+    except OSError as error:
+        raise ConfigError(source, [f"cannot be read: {error.strerror}"]) from error
+    except ValueError as error:
+        raise ConfigError(source, [f"is not valid YAML: {error}"]) from error
+    try:
+        content = TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise ConfigError(source, problems(error, values, "the whole")) from error
+    wrong = list(check(content))
+    if wrong:
+        raise ConfigError(source, wrong)
+    return content
 
 
 def problems(error: ValidationError, values: Any, whole: str = "configuration") -> list[str]:

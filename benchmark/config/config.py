@@ -25,7 +25,7 @@ from benchmark.config.validation import (
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
 
-# What `kaem.priors.ComponentDensities` takes where a configuration says nothing.
+# What `kaem.components.ComponentDensities` takes where a configuration says nothing.
 PRIOR_DEFAULTS = {"basis": "rbf", "reference": "gaussian"}
 
 
@@ -182,29 +182,29 @@ class Config:
         return grid if vary else {}
 
     def training_job(self, dataset, model):  # until all readers use `jobs.job`
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "classifier" if model == CLASSIFIER else "training", dataset, model)
+        return job_of(self, "classifier" if model == CLASSIFIER else "training", dataset, model)
 
     def sampling_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "sampling", dataset, model)
+        return job_of(self, "sampling", dataset, model)
 
     def evaluation_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "metrics", dataset, model)
+        return job_of(self, "metrics", dataset, model)
 
     def inspection_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "inspection", dataset, model)
+        return job_of(self, "inspection", dataset, model)
 
     def timing_job(self, dataset, model):
-        from benchmark.config.jobs import job
+        from benchmark.config.jobs import job_of
 
-        return job(self, "timing", dataset, model)
+        return job_of(self, "timing", dataset, model)
 
     def measures_independence(self, dataset):
         from benchmark.config.job_settings import measures_independence

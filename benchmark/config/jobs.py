@@ -178,7 +178,7 @@ class Job:
         return {name: getattr(self, name) for name in names}
 
 
-def job(
+def job_of(
     config: Config,
     kind: str,
     dataset: str = "",
@@ -217,7 +217,7 @@ def jobs(config: Config, kind: str, *, gpu: bool = False, **where: Any) -> list[
         where: values that the jobs shall have: dataset=, model=, seed=, device=.
     """
     return [
-        job(config, kind, *names)
+        job_of(config, kind, *names)
         for names in _names(config, kind, gpu)
         if all(
             dict(zip(("dataset", "model", "seed", "device"), names, strict=True))[key] == value
@@ -241,8 +241,8 @@ def inputs(config: Config, of: Job) -> list[Path]:
     if of.kind == "data":
         return []
     if of.kind == "power":  # it reads none; but a run that lacks some data is to end before it
-        return [job(config, "data", config.datasets[0]).path()]
-    data = job(config, "data", of.dataset).path()
+        return [job_of(config, "data", config.datasets[0]).path()]
+    data = job_of(config, "data", of.dataset).path()
     if of.kind in ("classifier", "training") or (of.kind == "sampling" and of.model == REAL):
         return [data]
     if of.kind == "timing":
@@ -250,9 +250,9 @@ def inputs(config: Config, of: Job) -> list[Path]:
         return [*(each.path("weights") for each in trained), data]
     needed = []
     if of.model != REAL:
-        needed.append(job(config, "training", of.dataset, of.model, of.seed).path("weights"))
+        needed.append(job_of(config, "training", of.dataset, of.model, of.seed).path("weights"))
     if of.kind == "metrics":
-        needed.append(job(config, "sampling", of.dataset, of.model, of.seed).path("samples"))
+        needed.append(job_of(config, "sampling", of.dataset, of.model, of.seed).path("samples"))
     if getattr(of.settings, "classifier", None):
-        needed.append(job(config, "classifier", of.dataset).path("weights"))
+        needed.append(job_of(config, "classifier", of.dataset).path("weights"))
     return needed

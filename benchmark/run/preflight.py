@@ -15,7 +15,7 @@ from benchmark.base.devices import use_device
 from benchmark.base.errors import BenchmarkError, DataError
 from benchmark.base.files import write_json
 from benchmark.config.config import Config
-from benchmark.config.jobs import job
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.data.dataset import Dataset, load_dataset, mend_cache
 from benchmark.data.distributions import find_source
@@ -211,7 +211,7 @@ def _gpu_problems(config: Config) -> list[str]:
     problems = []
     for dataset in config.datasets:
         for model, fresh in _fresh_models(config, dataset):
-            size = job(config, "training", dataset, model).settings.training.batch_size
+            size = job_of(config, "training", dataset, model).settings.training.batch_size
             shape = config.facts(dataset).image_shape
             needed = GPU_RESERVE + training_bytes(fresh, shape, size)
             if needed > total:

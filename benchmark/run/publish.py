@@ -93,7 +93,10 @@ def restore(config: Config) -> str:
     for path in missing:
         with atomic(target / path) as temporary:
             shutil.copyfile(source / path, temporary)
-    return f"restored {len(missing)} files of {source} in {target}"
+    trained = [f"{d}/{m}" for d in config.datasets for m in config.trained_models]
+    absent = [name for name in trained if not (source / "weights" / name).exists()]
+    note = f"\n  No weights are published of {', '.join(absent)}: train them." if absent else ""
+    return f"restored {len(missing)} files of {source} in {target}{note}"
 
 
 def _small_weights(config: Config) -> list[Path]:

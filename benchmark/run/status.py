@@ -118,8 +118,8 @@ def _training(job: Job, logs: dict[str, Path], now: float) -> Training:
     except RecordError as error:
         failure = Failure(path, str(error).splitlines())
         return Training(**names, state=FAILED, failure=failure)
-    if record and record["config_hash"] == job.config_hash:
-        return Training(**names, state=DONE, seconds=record["wall_time_s"])
+    if record and record.config_hash == job.config_hash:
+        return Training(**names, state=DONE, seconds=record.wall_time_s)
 
     log = logs.get(job.log)
     failure = _failure(log)
@@ -130,7 +130,7 @@ def _training(job: Job, logs: dict[str, Path], now: float) -> Training:
     if log is not None and not _lines(log) and abs(now - _changed(log)) < STARTING:
         return Training(**names, state=STARTS, progress=progress)
     if progress is None and record:
-        return Training(**names, state=OUTDATED, seconds=record["wall_time_s"])
+        return Training(**names, state=OUTDATED, seconds=record.wall_time_s)
     state = WAITING if log is None and progress is None else STOPPED
     return Training(**names, state=state, progress=progress)
 
@@ -142,7 +142,7 @@ def _is_done(job: Job) -> bool:
     try:
         if job.kind != "sampling":
             path = job.path()
-            return path.is_file() and read_record(path)["config_hash"] == job.config_hash
+            return path.is_file() and read_record(path).config_hash == job.config_hash
         with np.load(job.path("samples"), allow_pickle=False) as samples:
             return str(samples["config_hash"]) == job.config_hash
     except (RecordError, *UNREADABLE):

@@ -6,7 +6,6 @@ many draws survive depends on what was learned.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from sklearn.datasets import load_digits
@@ -20,13 +19,16 @@ from benchmark.timing.series import Call, generator_on, image_call, step_call
 from kaem import MixturePrior, UnivariatePrior
 
 Shape = tuple[int, int, int]
+Sides = Callable[[torch.device], tuple[Call, Call]]
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 BATCH = 100
 IS_UPDATES = 300  # of training, by when most proposals have no weight for any image
+MANY, FEW = (20, 4), (10, 4)  # temperatures, and Langevin steps at each
 CONV = {"kind": "conv", "width": 64}
 PRIOR = {"q": 16, "p": 4}
 IMPORTANCE = {"proposals": 500, "survivors": 20}
+LANGEVIN = {"step_size": 0.01, "persistent": False}
 SAMPLERS = {
     "kaem_is": IMPORTANCE,
     "kaem_is_univariate": IMPORTANCE,
@@ -50,7 +52,7 @@ class Promise:
 
     what: str
     target: float
-    sides: Callable[[torch.device], tuple[Call, Call]]
+    sides: Sides
     at_least: bool = False
     devices: tuple[str, ...] = ("cpu", "cuda")
     only: tuple[str, ...] = ("cpu", "cuda")
@@ -59,76 +61,47 @@ class Promise:
 
 def promises() -> list[Promise]:
     """List every promise."""
-    mixture = partial(_draws, prior=MixturePrior, q=100, p=50, n_nodes=200)
-    univariate = partial(_draws, prior=UnivariatePrior, q=41, p=20)
-    images, gpu = "KAEM images / VAE images, batch", ("cuda",)
+    mixture = _draws(MixturePrior, q=100, p=50, n_nodes=200)
+    univariate = _draws(UnivariatePrior, q=41, p=20)
+    normals, vae = "10,000 draws / as many normals", "KAEM images / VAE images, batch"
+    diffusion = "images / KAEM images, 32x32, batch 1"
     importance = f"IS step after {IS_UPDATES} updates, S = 10 x batch / VAE step"
     memory = "memory of a thermodynamic step"
+    gradient = "20 temperatures / one gradient of 20 batches"
+    gpu = ("cuda",)
     return [
-        Promise("mixture prior Q=100 P=50, 10,000 draws / as many normals", 4, mixture),
-        Promise("univariate prior Q=41 P=20, 10,000 draws / as many normals", 4, univariate),
+        Promise(f"mixture prior Q=100 P=50, {normals}", 4, mixture),
+        Promise(f"univariate prior Q=41 P=20, {normals}", 4, univariate),
         Promise("KAEM images, univariate prior, P=20 / P=1, batch 64", 1.1, _more_summands),
-        Promise(f"{images} 1", 1.10, partial(_against_vae, size=1)),
-        Promise(f"{images} 64", 1.05, partial(_against_vae, size=64)),
-        Promise(f"{images} 1024", 1.02, partial(_against_vae, size=1024)),
-        Promise(f"{images} 1, both compiled", 1.10, partial(_against_vae, size=1, mode="compiled")),
-        Promise(
-            "DDPM-1000 images / KAEM images, 32x32, batch 1",
-            1000,
-            partial(_diffusion, kind="ddpm", steps=1000),
-            at_least=True,
-        ),
-        Promise(
-            "DDIM-50 images / KAEM images, 32x32, batch 1",
-            50,
-            partial(_diffusion, kind="ddim", steps=50),
-            at_least=True,
-        ),
-        Promise(
-            "latent EBM images / KAEM images, batch 1",
-            5,
-            _against_latent_ebm,
-            at_least=True,
-            devices=gpu,
-        ),
+        Promise(f"{vae} 1", 1.10, _beside_vae(1)),
+        Promise(f"{vae} 64", 1.05, _beside_vae(64)),
+        Promise(f"{vae} 1024", 1.02, _beside_vae(1024)),
+        Promise(f"{vae} 1, both compiled", 1.10, _beside_vae(1, "compiled")),
+        Promise(f"DDPM-1000 {diffusion}", 1000, _diffusion("ddpm", 1000), at_least=True),
+        Promise(f"DDIM-50 {diffusion}", 50, _diffusion("ddim", 50), at_least=True),
+        Promise("latent EBM images / KAEM images, batch 1", 5, _latent_ebm, True, devices=gpu),
         Promise(f"{importance} (CPU)", 2.5, _is_step, only=("cpu",)),
         Promise(f"{importance} (GPU)", 1.5, _is_step, only=gpu),
         Promise("ULA step, n=20 / 20 bare passes and a VAE step", 1.15, _ula_step),
-        Promise(
-            "thermodynamic step, 20 / 2 temperatures",
-            5,
-            partial(_thermodynamic_steps, first=(20, 4), second=(2, 4)),
-            devices=gpu,
-        ),
-        Promise(
-            f"{memory}, 20 / 10 temperatures",
-            2.05,
-            partial(_thermodynamic_steps, first=(20, 4), second=(10, 4)),
-            memory=True,
-        ),
-        Promise(
-            f"{memory}, 16 / 4 Langevin steps",
-            1.05,
-            partial(_thermodynamic_steps, first=(10, 16), second=(10, 4)),
-            memory=True,
-        ),
-        Promise(
-            f"{memory}, 20 temperatures / one gradient of 20 batches",
-            1.5,
-            _step_and_gradient,
-            memory=True,
-        ),
+        Promise("thermodynamic step, 20 / 2 temperatures", 5, _steps(MANY, (2, 4)), devices=gpu),
+        Promise(f"{memory}, 20 / 10 temperatures", 2.05, _steps(MANY, FEW), memory=True),
+        Promise(f"{memory}, 16 / 4 Langevin steps", 1.05, _steps((10, 16), FEW), memory=True),
+        Promise(f"{memory}, {gradient}", 1.5, _step_and_gradient, memory=True),
     ]
 
 
-def _draws(device: torch.device, prior: type[torch.nn.Module], **sizes: int) -> tuple[Call, Call]:
+def _draws(prior: type[torch.nn.Module], **sizes: int) -> Sides:
     """Draw latents, and as many normal numbers."""
-    built, draws = prior(**sizes).to(device), generator_on(device)
-    shape = (10_000, *built.event_shape)
-    return (
-        lambda: built.sample(10_000, draws),
-        lambda: torch.randn(shape, generator=draws, device=device),
-    )
+
+    def sides(device: torch.device) -> tuple[Call, Call]:
+        built, draws = prior(**sizes).to(device), generator_on(device)
+        shape = (10_000, *built.event_shape)
+        return (
+            lambda: built.sample(10_000, draws),
+            lambda: torch.randn(shape, generator=draws, device=device),
+        )
+
+    return sides
 
 
 def _more_summands(device: torch.device) -> tuple[Call, Call]:
@@ -136,22 +109,29 @@ def _more_summands(device: torch.device) -> tuple[Call, Call]:
     return image_call(many, 64, device), image_call(one, 64, device)
 
 
-def _against_vae(device: torch.device, size: int, mode: str = "eager") -> tuple[Call, Call]:
-    models = kaem_model("kaem_ula", device), _vae(device)
-    for model in models:
-        set_mode(model, mode)
-    return tuple(image_call(model, size, device) for model in models)
+def _beside_vae(size: int, mode: str = "eager") -> Sides:
+    def sides(device: torch.device) -> tuple[Call, Call]:
+        models = kaem_model("kaem_ula", device), _vae(device)
+        for model in models:
+            set_mode(model, mode)
+        return tuple(image_call(model, size, device) for model in models)
+
+    return sides
 
 
-def _against_latent_ebm(device: torch.device) -> tuple[Call, Call]:
+def _diffusion(kind: str, steps: int) -> Sides:
+    settings = DIFFUSION | {"sampler": {"kind": kind, "steps": steps}}
+
+    def sides(device: torch.device) -> tuple[Call, Call]:
+        models = _built("ddpm", settings, COLOUR, device), kaem_model("kaem_ula", device, COLOUR)
+        return tuple(image_call(model, 1, device) for model in models)
+
+    return sides
+
+
+def _latent_ebm(device: torch.device) -> tuple[Call, Call]:
     settings = {"decoder": CONV, "sigma": 0.3, "latents": 16, "energy_width": 200}
     models = _built("latent_ebm", settings, GREY, device), kaem_model("kaem_ula", device)
-    return tuple(image_call(model, 1, device) for model in models)
-
-
-def _diffusion(device: torch.device, **sampler) -> tuple[Call, Call]:
-    diffusion = _built("ddpm", DIFFUSION | {"sampler": sampler}, COLOUR, device)
-    models = diffusion, kaem_model("kaem_ula", device, COLOUR)
     return tuple(image_call(model, 1, device) for model in models)
 
 
@@ -168,10 +148,9 @@ def _is_step(device: torch.device) -> tuple[Call, Call]:
 
 
 def _ula_step(device: torch.device) -> tuple[Call, Call]:
-    sampler = {"steps": 20, "step_size": 0.01, "persistent": False}
-    model = kaem_model("kaem_ula", device, sampler=sampler)
+    model = kaem_model("kaem_ula", device, sampler=LANGEVIN | {"steps": 20})
     vae_step = step_call(_vae(device), noise(device))
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(BATCH, *GREY, device=device)
 
     def bare() -> None:
@@ -183,21 +162,18 @@ def _ula_step(device: torch.device) -> tuple[Call, Call]:
     return step_call(model, noise(device)), bare
 
 
-def _thermodynamic_steps(
-    device: torch.device, first: tuple[int, int], second: tuple[int, int]
-) -> tuple[Call, Call]:
-    """Make two steps, each with its numbers of temperatures and of Langevin steps."""
-    return thermodynamic_step(*first, device), thermodynamic_step(*second, device)
+def _steps(first: tuple[int, int], second: tuple[int, int]) -> Sides:
+    return lambda device: (thermodynamic_step(*first, device), thermodynamic_step(*second, device))
 
 
 def _step_and_gradient(device: torch.device) -> tuple[Call, Call]:
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(20 * BATCH, *GREY, device=device)
 
     def gradient() -> None:
         _gradient(decoder, torch.randn(20 * BATCH, PRIOR["q"], device=device), x)
 
-    return thermodynamic_step(20, 4, device), gradient
+    return thermodynamic_step(*MANY, device), gradient
 
 
 def _gradient(decoder: torch.nn.Module, h: Tensor, x: Tensor) -> Tensor:
@@ -208,8 +184,7 @@ def _gradient(decoder: torch.nn.Module, h: Tensor, x: Tensor) -> Tensor:
 
 def thermodynamic_step(temperatures: int, steps: int, device: torch.device) -> Call:
     """Return a call that makes an update with so many temperatures and Langevin steps."""
-    sampler = {"temperatures": temperatures, "steps": steps, "step_size": 0.01}
-    sampler["persistent"] = False
+    sampler = LANGEVIN | {"temperatures": temperatures, "steps": steps}
     return step_call(kaem_model("kaem_thermo", device, sampler=sampler), noise(device))
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from benchmark.timing.promises import PRIOR, kaem_model, noise, thermodynamic_step
+from benchmark.timing.promises import LANGEVIN, PRIOR, kaem_model, noise, thermodynamic_step
 from benchmark.timing.series import Call, Limits, generator_on, image_call, step_call, time_calls
 from kaem import MixturePrior, UnivariatePrior
 
@@ -102,8 +102,7 @@ def _is_step(proposals: int, device: torch.device) -> Call:
 def _langevin_step(size: str, value: int, device: torch.device) -> Call:
     sizes = PRIOR | {"steps": 4, "side": 28, size: value}
     steps, side = sizes.pop("steps"), sizes.pop("side")
-    sampler = {"steps": steps, "step_size": 0.01, "persistent": False}
-    shape = (1, side, side)
+    shape, sampler = (1, side, side), LANGEVIN | {"steps": steps}
     model = kaem_model("kaem_ula", device, shape, sampler=sampler, prior=sizes)
     return step_call(model, noise(device, shape))
 
@@ -125,7 +124,7 @@ def measure_sweeps(sweeps: Iterable[Sweep], device: torch.device, seconds: float
         torch.manual_seed(0)
         row = {name: getattr(sweep, name) for name in ("what", "size", "expected", "why", "values")}
         times = [time_calls(sweep.call(value, device), device, limits) for value in sweep.values]
-        row["seconds"] = [each["latency_ms"]["median"] / 1e3 for each in times]
+        row["seconds"] = [timed["latency_ms"]["median"] / 1e3 for timed in times]
         rows.append(row)
         print(f"{sweep.what} against {sweep.size}", file=sys.stderr, flush=True)
     return rows

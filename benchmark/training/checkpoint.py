@@ -49,7 +49,7 @@ class Checkpoints:
     """The states of one training on disk.
 
     Args:
-        job, seed, device: the training's.
+        job, device: the training's.
         every: seconds between checkpoints, by a clock that does not jump; more where writing
             would otherwise take over 2% of the time. 0 for one after each update.
         stop: whether the process was told to end.
@@ -59,16 +59,13 @@ class Checkpoints:
     def __init__(
         self,
         job: Job,
-        seed: int,
         device: torch.device,
         every: float,
         stop: StopRequests,
         write: Callable[[Path, dict[str, Tensor], dict], None] = write_tensors,
     ):
-        names = {"dataset": job.dataset, "model": job.model, "seed": seed}
-        names["config_hash"] = job.config_hash
-        self.folder = paths.fill(paths.CHECKPOINTS, job.run, **names)
-        self.title = job.title(seed)
+        self.folder = job.checkpoints
+        self.title = job.title
         self.job, self.device, self.stop = job, device, stop
         self._every, self._write_tensors = every, write
         self._last: Checkpoint | None = None
@@ -131,7 +128,7 @@ class Checkpoints:
                 say(f"{error}\n  It is kept as {path.stem}.damaged; trying an older one.")
                 continue
             say(f"{self.title}: goes on after update {state.update}, from {path}")
-            self._last = Checkpoint(state.update, path.stat().st_mtime)
+            self._last = Checkpoint(update=state.update, written=path.stat().st_mtime)
             return state
         return None
 
@@ -149,14 +146,14 @@ class Checkpoints:
         return State(header["update"], tensors, header["values"])
 
     def after_update(
-        self, update: int, updates: int, loss: float, state: Callable[[], State]
+        self, update: int, updates: int, loss: float, snapshot: Callable[[], State]
     ) -> None:
         """Write a checkpoint, or progress, where it is time to.
 
         Args:
             update, updates: number of updates made, and to be made in all.
             loss: of late.
-            state: gives the training's state; called where it is written.
+            snapshot: () -> the training's state; called where it is written.
 
         Raises:
             Stopped: the process was told to end, and a checkpoint was written.
@@ -167,7 +164,7 @@ class Checkpoints:
         # The last state is kept as the others are: what comes after it may fail.
         done = update == updates and self._last is not None
         if stopping or done or now - self._written_at >= self._every:
-            self._write(state)
+            self._write(snapshot)
         if stopping or now - self._progress_at >= SECONDS_BETWEEN_PROGRESS:
             self._show(update, updates, loss, now)
         if stopping:
@@ -177,19 +174,19 @@ class Checkpoints:
                 self.stop.signal,
             )
 
-    def _write(self, state: Callable[[], State]) -> None:
+    def _write(self, snapshot: Callable[[], State]) -> None:
         """Write a checkpoint. One that cannot be written ends nothing: an older one is there."""
         started = time.monotonic()
-        now = state()
+        state = snapshot()
         header = {"hash": self.job.config_hash, "device": self.device.type}
-        header |= {"update": now.update, "values": now.values}
-        path = self.folder / f"state-{now.update:09}.safetensors"
+        header |= {"update": state.update, "values": state.values}
+        path = self.folder / f"state-{state.update:09}.safetensors"
         try:
-            self._write_tensors(path, now.tensors, header)
+            self._write_tensors(path, state.tensors, header)
         except OSError as error:
             say(f"{path}: no checkpoint could be written: {error.strerror}; training goes on")
         else:
-            self._last = Checkpoint(now.update, time.time())
+            self._last = Checkpoint(update=state.update, written=time.time())
             for old in self._states()[:-KEPT]:
                 old.unlink()
         self._written_at = time.monotonic()

@@ -41,7 +41,7 @@ class Classifier(nn.Module):
 
 def build_classifier(job: Job, image_shape: tuple[int, int, int]) -> Classifier:
     """Build the classifier that the job describes, initialised from torch's global generator."""
-    return Classifier(image_shape, job.settings["features"], job.settings["classes"])
+    return Classifier(image_shape, job.settings.features, job.settings.classes)
 
 
 def train_classifier(
@@ -60,7 +60,7 @@ def train_classifier(
     model = build_classifier(job, dataset.image_shape).to(device)
     batches = Batches(
         dataset.images["train"],
-        job.settings["batch_size"],
+        job.settings.batch_size,
         job.dataset,
         seed=0,
         labels=dataset.labels["train"],
@@ -76,9 +76,9 @@ def train_classifier(
     training = Training(
         model,
         loss,
-        updates=job.settings["updates"],
-        learning_rate=job.settings["learning_rate"],
-        title=job.title(seed=0),
+        updates=job.settings.updates,
+        learning_rate=job.settings.learning_rate,
+        title=job.title,
         streams={"order": batches},
     )
     training.run(progress, checkpoints)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmark.base.errors import TrainingError
 from benchmark.base.files import atomic
-from benchmark.base.progress import training_progress
+from benchmark.base.progress import show_progress
 from benchmark.training.batches import Batches
 from benchmark.training.checkpoint import Checkpoints, State
 from kaem.errors import KAEMError
@@ -92,7 +92,7 @@ class Training:
         title: str,
         streams: Mapping[str, torch.Generator | Batches] | None = None,
     ):
-        self.model, self.loss, self.title = model, loss, title
+        self.model, self.loss, self.title = model.train(), loss, title
         self.updates, self.schedule = updates, schedule
         # Nothing here should draw from the global generators; a library may.
         self.streams = {**(streams or {}), "global": torch.default_generator}
@@ -118,8 +118,7 @@ class Training:
         else:
             self.load(state)
         started = time.perf_counter() - self.seconds
-        self.model.train()
-        with training_progress(self.title, self.updates, progress, self.update) as report:
+        with show_progress(self.title, self.updates, progress, self.update) as report:
             while self.update < self.updates:
                 try:
                     self.make_update()

@@ -19,7 +19,6 @@ from benchmark.training.memory import split_rows, with_less_memory
 def train_model(
     job: Job,
     dataset: Dataset,
-    seed: int,
     device: torch.device,
     progress: str = "auto",
     checkpoints: Checkpoints | None = None,
@@ -37,24 +36,21 @@ def train_model(
     """
 
     def run(parts: int) -> Training:
-        training = _prepare(job, dataset, seed, device, parts, build)
+        training = _prepare(job, dataset, device, parts, build)
         training.run(progress, checkpoints)
         return training
 
-    return with_less_memory(run, job.settings["training"]["batch_size"], job.title(seed))
+    return with_less_memory(run, job.settings.training.batch_size, job.title)
 
 
-def update_call(job: Job, dataset: Dataset, seed: int, device: torch.device) -> Callable[[], None]:
+def update_call(job: Job, dataset: Dataset, device: torch.device) -> Callable[[], None]:
     """Return a function that makes one update of `train_model`, from the first on."""
-    training = _prepare(job, dataset, seed, device)
-    training.model.train()
-    return training.make_update
+    return _prepare(job, dataset, device).make_update
 
 
 def _prepare(
     job: Job,
     dataset: Dataset,
-    seed: int,
     device: torch.device,
     parts: int = 1,
     build: Callable[..., nn.Module] = build,
@@ -63,15 +59,15 @@ def _prepare(
 
     The initial weights, the order of the data and the model's own noise have a stream each.
     """
-    settings = dict(job.settings["training"])
-    torch.manual_seed(derive_seed("weights", job.dataset, job.model, seed))
-    model = build(job.settings["architecture"], job.settings["model"], dataset.image_shape)
+    settings = job.settings.training.plain()
+    torch.manual_seed(derive_seed("weights", job.dataset, job.model, job.seed))
+    model = build(job.settings.architecture, job.settings.model, dataset.image_shape)
     if parts > 1:
         split_rows(model, parts)
     model.to(device)
-    noise = generator("noise", job.dataset, job.model, seed, device=device)
+    noise = generator("noise", job.dataset, job.model, job.seed, device=device)
     images = dataset.images["train"]
-    batches = Batches(images, settings.pop("batch_size"), job.dataset, seed)
+    batches = Batches(images, settings.pop("batch_size"), job.dataset, job.seed)
 
     def loss() -> tuple[Tensor, dict]:
         images, _, rows = next(batches)
@@ -82,7 +78,7 @@ def _prepare(
     return Training(
         model,
         loss,
-        title=job.title(seed),
+        title=job.title,
         streams={"noise": noise, "order": batches},
         **settings,
     )

@@ -48,7 +48,6 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_the_example_of_the_readme_runs():
-    pytest.importorskip("kaem.decoders")
     (example,) = re.findall(r"```python\n(.*?)```", pages()[0].read_text(), re.DOTALL)
     names: dict = {}
     exec(example, names)

@@ -32,13 +32,12 @@ SETTINGS = MODEL_SETTINGS | {
 SETTINGS["kaem_ula"] |= {"domain_update": {"every": 7}}
 SETTINGS["kaem_thermo"]["sampler"] |= {"respace_every": 5}
 
-
 ENTRIES = [*MODELS, "classifier"]
 UPDATES = 16
 
 
 def settings(model: str, **changes) -> dict:
-    """Changes of the tiny configuration for a training that is interrupted."""
+    """Return changes of the tiny configuration for a training that is interrupted."""
     chosen = {} if model == "classifier" else {f"models.{model}": SETTINGS[model]}
     return chosen | {
         "training.updates": UPDATES,
@@ -49,23 +48,20 @@ def settings(model: str, **changes) -> dict:
 
 
 def train_words(model: str, config: Path) -> list[str]:
-    """The command that trains it."""
+    """Return the command that trains it."""
     return ["train", "--dataset=digits", f"--model={model}", f"--config={config}"]
 
 
 @contextlib.contextmanager
 def working_folder(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
+    """Work in a folder, which is made where it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         yield
-    finally:
-        os.chdir(before)
 
 
 def begin(words: list[str], log: Path) -> int:
-    """Run `python -m benchmark` in a child of this process, which has all imports; its pid."""
+    """Run `python -m benchmark` in a child, which has all imports; return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -83,7 +79,7 @@ def begin(words: list[str], log: Path) -> int:
 
 
 def end(pid: int) -> int:
-    """Wait for a child; its exit code, minus the signal's number where one killed it."""
+    """Wait for a child; return its exit code, minus the signal's number where one killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -96,7 +92,7 @@ def train_killed(
     after_kill: Callable[[], None] = lambda: None,
 ) -> int:
     """Train, killing the process and starting it again by the same command, at most so many times,
-    until it ends; returns how often it was killed.
+    until it ends; return how often it was killed.
 
     Four kills of five come a random time, up to `longest` seconds, after the first update of the
     process; the others that long after it began.
@@ -119,7 +115,7 @@ def train_killed(
 
 
 def _wait_for_an_update(pid: int, begun: float) -> None:
-    """Until a process that trains here has made one, or has ended."""
+    """Wait until a process that trains here has made one, or has ended."""
     while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         for path in Path("results").rglob("progress.json"):
             with contextlib.suppress(FileNotFoundError):
@@ -129,18 +125,17 @@ def _wait_for_an_update(pid: int, begun: float) -> None:
 
 
 def results(run: Path) -> dict:
-    """All that a training left, but for times and provenance: file -> content."""
-    found = {}
-    for path in sorted(path for path in run.rglob("*") if path.is_file()):
-        name = str(path.relative_to(run))
-        if path.suffix == ".safetensors":
-            found[name] = {key: value.tobytes() for key, value in load_file(path).items()}
-        elif path.suffix == ".npz":
-            with np.load(path) as arrays:
-                found[name] = {key: value.tobytes() for key, value in arrays.items()}
-        elif path.suffix == ".csv":
-            rows = csv.DictReader(path.read_text().splitlines())
-            found[name] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-        else:
-            found[name] = without_times(read_record(path)) if path.suffix == ".json" else None
-    return found
+    """Return all that a training left, but for times and provenance: file -> content."""
+    return {str(path.relative_to(run)): _content(path) for path in run.rglob("*") if path.is_file()}
+
+
+def _content(path: Path):
+    if path.suffix == ".safetensors":
+        return {key: value.tobytes() for key, value in load_file(path).items()}
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {key: value.tobytes() for key, value in arrays.items()}
+    if path.suffix == ".csv":
+        rows = csv.DictReader(path.read_text().splitlines())
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return without_times(read_record(path)) if path.suffix == ".json" else None

@@ -22,10 +22,10 @@ class MemoryCheckpoints:
     def latest(self):
         return self.state
 
-    def after_update(self, update, _updates, _loss, state):
+    def after_update(self, update, _updates, _loss, snapshot):
         self.updates += 1
         if update == self.at:
-            self.state = copy.deepcopy(state())
+            self.state = copy.deepcopy(snapshot())
             raise Interrupted
 
 

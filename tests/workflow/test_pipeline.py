@@ -198,18 +198,18 @@ def test_every_record_is_whole_and_of_this_configuration(folder):
     for kind in ("training", "classifier", "metrics", "inspection", "timing"):
         for path in sorted((results / kind).rglob("*.json")):
             record = read_record(path)
-            assert record["kind"] == kind
+            assert record.kind == kind
             step = {"metrics": "evaluation", "classifier": "training"}.get(kind, kind)
-            job = getattr(config, f"{step}_job")("digits", record["model"])
-            assert record["config_hash"] == job.config_hash
-            assert record["settings"] == job.settings
-            found[kind, record["model"]] = record
+            job = getattr(config, f"{step}_job")("digits", record.model)
+            assert record.config_hash == job.config_hash
+            assert record.settings == job.settings
+            found[kind, record.model] = record
     assert len(found) == 2 + 1 + 3 + 1 + 2
     # What was measured is what the table shows.
     with (results / "tables" / "quality.csv").open() as handle:
         rows = {row["model"]: row for row in csv.DictReader(handle)}
     for model in ("real", *MODELS):
-        distance = found["metrics", model]["metrics"]["fd_classifier_test_64"]
+        distance = found["metrics", model].metrics.get("fd_classifier_test_64")
         assert float(rows[model]["fd_classifier_test_64_mean"]) == pytest.approx(distance)
 
 
@@ -434,12 +434,13 @@ def test_faces_in_celebas_layout_go_all_the_way(tmp_path):
     assert not (results / "classifier").exists()
 
     for model in ("real", "kaem_ula", "vae"):
-        metrics = read_record(results / "metrics" / "faces" / model / "seed0.json")["metrics"]
-        assert metrics["reference_count_test"] == PORTRAITS["2"]
-        assert metrics["reference_count_train"] == PORTRAITS["0"]
-        assert ("bits_per_dimension_test_5" in metrics) == (model != "real")
+        metrics = read_record(results / "metrics" / "faces" / model / "seed0.json").metrics
+        assert metrics.reference_count_test == PORTRAITS["2"]
+        assert metrics.reference_count_train == PORTRAITS["0"]
+        keys = {measured.key for measured in metrics.values}
+        assert ("bits_per_dimension_test_5" in keys) == (model != "real")
         # Without labels and without Inception there is no space to compare in.
-        assert not any(name.startswith(("fid", "fd", "kid")) for name in metrics)
+        assert not any(name.startswith(("fid", "fd", "kid")) for name in keys)
     rows = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
     titles = [title.strip() for title in rows[0]]
     shown = {

@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmark.base import paths
 from benchmark.config.config import CLASSIFIER, REAL, load_config
-from benchmark.config.jobs import KINDS, inputs, job, jobs
+from benchmark.config.jobs import KINDS, inputs, job_of, jobs
 from benchmark.base.errors import BenchmarkError
 from benchmark.run.workflow_lock import clear_stale_locks, hold
 
@@ -111,7 +111,7 @@ def wanted(kind, wildcards):
     """The job that a rule's wildcards name."""
     names = dict(wildcards)
     seed = int(names.pop("seed")) if "seed" in names else None
-    return job(CONFIG, kind, seed=seed, **names)
+    return job_of(CONFIG, kind, seed=seed, **names)
 
 
 def sources(kind):

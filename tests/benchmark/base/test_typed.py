@@ -28,8 +28,8 @@ class Settings(Strict):
     title: Text = "A"
     demo: bool = False
     against: str | float = 0.0
-    decoders: list[Annotated[Conv | Kan, Field(discriminator="kind")]] = []
-    counts: dict[Literal["train", "test"], Count] = {}
+    decoders: list[Annotated[Conv | Kan, Field(discriminator="kind")]] = Field([])
+    counts: dict[Literal["train", "test"], Count] = Field({})
 
 
 MISTAKES = [
@@ -45,20 +45,29 @@ MISTAKES = [
     ({"rate": "nan"}, "rate: must be number, not 'nan'"),
     ({"sigma": 0}, "sigma: 0 is less than or equal to the minimum of 0"),
     ({"share": 1.5}, "share: 1.5 is greater than the maximum of 1"),
-    ({"schedule": "cosin"}, "schedule: 'cosin' is not one of cosine, constant; did you mean 'cosine'?"),
+    (
+        {"schedule": "cosin"},
+        "schedule: 'cosin' is not one of cosine, constant; did you mean 'cosine'?",
+    ),
     ({"name": "a\n"}, r"name: 'a\n' must match ^[a-z]+$"),
     ({"title": ""}, "title: '' should be non-empty"),
     ({"title": 3}, "title: must be string, not 3"),
     ({"demo": 1}, "demo: must be boolean, not 1"),
     ({"against": []}, "against: must be string or number, not []"),
-    ({"decoders": [{"kind": "cnov"}]}, "decoders[0].kind: 'cnov' is not one of conv, kan; did you mean 'conv'?"),
+    (
+        {"decoders": [{"kind": "cnov"}]},
+        "decoders[0].kind: 'cnov' is not one of conv, kan; did you mean 'conv'?",
+    ),
     ({"decoders": [{}]}, "decoders[0].kind: missing"),
     ({"decoders": [{"kind": "conv"}]}, "decoders[0].width: missing"),
-    ({"decoders": [{"kind": "conv", "width": 1, "wdth": 1}]}, "decoders[0].wdth: unknown setting; did you mean 'width'?"),
+    (
+        {"decoders": [{"kind": "conv", "width": 1, "wdth": 1}]},
+        "decoders[0].wdth: unknown setting; did you mean 'width'?",
+    ),
     ({"counts": {"tset": 1}}, "counts: 'tset' is not one of train, test; did you mean 'test'?"),
     ({"counts": {"test": 0}}, "counts.test: 0 is less than the minimum of 1"),
     ([], "the file: must be object, not []"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("values", "line"), MISTAKES, ids=[line for _, line in MISTAKES])

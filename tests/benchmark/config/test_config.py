@@ -25,10 +25,10 @@ import benchmark.config.config
 from benchmark.base.errors import ConfigError
 from benchmark.config.config import CLASSIFIER, PRIOR_DEFAULTS, REAL, Config, load_config
 from benchmark.config.facts import Facts, known_datasets
-from benchmark.config.jobs import job
+from benchmark.config.jobs import job_of
 from benchmark.config.validation import find_problems, merge
 from benchmark.config.validation import schema as find_schema
-from kaem.priors import ComponentDensities
+from kaem.components import ComponentDensities
 
 UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
 
@@ -323,7 +323,7 @@ def test_every_committed_configuration_loads(path):
     # Two configurations with one name would overwrite each other's results.
     assert config.run == path.stem
     for dataset in config.datasets:
-        hashes = [job(config, "training", dataset, m).config_hash for m in config.trained_models]
+        hashes = [job_of(config, "training", dataset, m).config_hash for m in config.trained_models]
         assert len(set(hashes)) == len(hashes)
     labels = [config.label(model) or model for model in config.models]
     assert len(set(labels)) == len(labels)
@@ -338,13 +338,13 @@ DATASETS = ("digits", "mnist")
 def hashes(config: Config) -> dict[str, str]:
     """Every hash of a configuration, by "dataset entry step"."""
     jobs = {
-        f"{dataset} {model} {step}": job(config, step, dataset, model)
+        f"{dataset} {model} {step}": job_of(config, step, dataset, model)
         for dataset, model, step in itertools.product(DATASETS, config.models, STEPS)
     }
     for dataset in DATASETS:
-        jobs[f"{dataset} {CLASSIFIER} training"] = job(config, "classifier", dataset)
-        jobs[f"{dataset} {REAL} sampling"] = job(config, "sampling", dataset, REAL)
-        jobs[f"{dataset} {REAL} metrics"] = job(config, "metrics", dataset, REAL)
+        jobs[f"{dataset} {CLASSIFIER} training"] = job_of(config, "classifier", dataset)
+        jobs[f"{dataset} {REAL} sampling"] = job_of(config, "sampling", dataset, REAL)
+        jobs[f"{dataset} {REAL} metrics"] = job_of(config, "metrics", dataset, REAL)
     return {name: done.config_hash for name, done in jobs.items()}
 
 
@@ -416,7 +416,7 @@ def test_an_entrys_name_counts_and_the_order_of_keys_does_not():
     assert hashes(Config(backwards, "")) == hashes(tiny_config())
     # Another entry with the same settings is another job: its seeds differ.
     twin = tiny_config({"models.twin": {"model": "vae", **MODEL_SETTINGS["vae"]}})
-    jobs = [job(twin, "training", "digits", model) for model in ("vae", "twin")]
+    jobs = [job_of(twin, "training", "digits", model) for model in ("vae", "twin")]
     assert jobs[0].settings == jobs[1].settings
     assert jobs[0].config_hash != jobs[1].config_hash
 
@@ -433,7 +433,7 @@ def test_settings_are_resolved_from_general_to_particular():
         }
     )
     training = {
-        (dataset, model): job(config, "training", dataset, model).settings.training.plain()
+        (dataset, model): job_of(config, "training", dataset, model).settings.training.plain()
         for dataset, model in itertools.product(DATASETS, ENTRIES)
     }
     shared = tiny_values()["training"]
@@ -458,7 +458,7 @@ def test_a_variant_is_built_as_its_registered_model():
     config = tiny_config(
         {"models.v": {"model": "kaem_is_univariate", "label": "V", **UNIVARIATE}, "note": "n"}
     )
-    settings = job(config, "training", "digits", "v").settings
+    settings = job_of(config, "training", "digits", "v").settings
     assert settings.architecture == config.architecture("v") == "kaem_is_univariate"
     assert settings.model["prior"] == {"kind": "univariate", **UNIVARIATE["prior"]}
     assert "label" not in settings.model
@@ -483,7 +483,9 @@ def test_an_entry_may_use_the_weights_of_another():
     assert config.trained_entry("many") == config.trained_entry("few") == "few"
     assert "many" not in config.trained_models
     assert config.architecture("many") == "ddpm"
-    assert job(config, "training", "digits", "many") == job(config, "training", "digits", "few")
+    assert job_of(config, "training", "digits", "many") == job_of(
+        config, "training", "digits", "few"
+    )
     few, many = (config.model_settings("digits", name) for name in ("few", "many"))
     assert many == few | {"sampler": {"kind": "ddim", "steps": 10}}
 
@@ -491,10 +493,10 @@ def test_an_entry_may_use_the_weights_of_another():
 def test_what_is_drawn_and_timed_differs_all_the_same():
     more = sampled_twice(sampler={"kind": "ddim", "steps": 20})
     for kind in ("sampling", "metrics", "timing"):
-        few, many = (job(sampled_twice(), kind, "digits", name) for name in ("few", "many"))
+        few, many = (job_of(sampled_twice(), kind, "digits", name) for name in ("few", "many"))
         assert few.config_hash != many.config_hash
-        assert job(more, kind, "digits", "many").config_hash != many.config_hash
-        assert job(sampled_twice(label="many steps"), kind, "digits", "many") == many
+        assert job_of(more, kind, "digits", "many").config_hash != many.config_hash
+        assert job_of(sampled_twice(label="many steps"), kind, "digits", "many") == many
 
 
 def test_an_entry_may_be_timed_alone():
@@ -537,7 +539,7 @@ def test_a_dataset_of_ones_own_is_known_like_the_others():
     assert set(config.known_datasets) == {*known_datasets(), "faces"}
     assert config.facts("faces") == Facts.parse("faces", FACES)
     assert config.facts("digits") == tiny_config().facts("digits")
-    settings = job(config, "training", "faces", "vae").settings
+    settings = job_of(config, "training", "faces", "vae").settings
     assert settings.training.updates == 3
     assert settings.data.plain() == {
         "image_shape": (3, 64, 64),
@@ -551,13 +553,15 @@ def test_without_labels_no_classifier_is_asked_for():
     config = with_faces()
     assert config.has_classifier("digits")
     assert not config.has_classifier("faces")
-    assert job(config, "metrics", "faces", "vae").settings.classifier is None
+    assert job_of(config, "metrics", "faces", "vae").settings.classifier is None
     labelled = with_faces({"own_datasets.faces.classes": 7})
-    classifier = job(labelled, "classifier", "faces")
+    classifier = job_of(labelled, "classifier", "faces")
     assert classifier.settings.classes == 7
-    assert job(labelled, "metrics", "faces", "vae").settings.classifier == classifier.config_hash
+    assert job_of(labelled, "metrics", "faces", "vae").settings.classifier == classifier.config_hash
     # Labels make a classifier; the models see none.
-    assert job(labelled, "training", "faces", "vae") == job(config, "training", "faces", "vae")
+    assert job_of(labelled, "training", "faces", "vae") == job_of(
+        config, "training", "faces", "vae"
+    )
 
 
 @pytest.mark.parametrize(
@@ -576,7 +580,7 @@ def test_facts_that_choose_the_images_change_what_is_trained(changes):
         for each in ({}, changes)
     )
     for step in STEPS:
-        jobs = [job(config, step, "faces", "vae") for config in (before, after)]
+        jobs = [job_of(config, step, "faces", "vae") for config in (before, after)]
         assert jobs[0].config_hash != jobs[1].config_hash
 
 
@@ -613,7 +617,7 @@ def test_a_split_that_a_dataset_lacks_is_found_before_anything_trains(changes, p
 def test_as_many_images_are_drawn_as_the_largest_comparison_takes(references, count):
     config = tiny_config({"evaluation.references": references})
     for model in (*ENTRIES, REAL):
-        assert job(config, "sampling", "digits", model).settings.samples == count
+        assert job_of(config, "sampling", "digits", model).settings.samples == count
 
 
 def test_a_job_names_the_facts_of_its_dataset():
@@ -623,7 +627,7 @@ def test_a_job_names_the_facts_of_its_dataset():
             *(("training", entry) for entry in ENTRIES),
             ("classifier", CLASSIFIER),
         ):
-            named = job(tiny_config(), kind, dataset, model)
+            named = job_of(tiny_config(), kind, dataset, model)
             assert (named.run, named.dataset, named.model) == ("tiny", dataset, model)
             data = json.loads(json.dumps(named.settings.data.plain()))
             for fact in ("image_shape", "splits", "digests"):

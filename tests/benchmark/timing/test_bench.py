@@ -51,12 +51,6 @@ def test_a_ratio_is_that_of_the_medians():
     assert row == {"ratio": 2, "quartiles": [2, 101], "turns": 3, "seconds": 4}
 
 
-def test_it_measures_time():
-    # A sleep lasts at least as long as it was asked for; a busy machine lengthens it.
-    ratio = compare_times(*pauses(0.04, 0.01)(CPU), CPU, seconds=0.2)["ratio"]
-    assert 2 < ratio < 6
-
-
 @pytest.mark.parametrize(("at_least", "verdict"), [(False, "MISSED"), (True, "met")])
 def test_a_target_is_judged_by_its_direction(at_least, verdict, shown):
     promise = Promise("slow / fast", 2, pauses(0.03, 0.003), at_least)

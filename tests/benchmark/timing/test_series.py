@@ -25,21 +25,6 @@ CPU = torch.device("cpu")
 PLENTY = 1e9  # seconds
 
 
-class Timed(torch.nn.Module):
-    """A model whose calls take the given seconds, one after the other and then from the first."""
-
-    def __init__(self, clock, seconds):
-        super().__init__()
-        self.clock, self.seconds, self.calls, self.images = clock, seconds, [], []
-
-    def sample(self, n, generator):
-        assert not torch.is_grad_enabled()
-        self.clock.now += self.seconds[len(self.calls) % len(self.seconds)]
-        self.calls.append((n, generator.device.type))
-        self.images.append(torch.rand(n, 1, 2, 2, generator=generator))
-        return self.images[-1]
-
-
 class Linear(torch.nn.Module):
     """A model that takes a second per image, half of it for the latents."""
 
@@ -48,6 +33,7 @@ class Linear(torch.nn.Module):
         self.clock, self.largest, self.sizes = clock, largest, []
 
     def sample(self, n, generator):
+        assert not torch.is_grad_enabled()
         if n > self.largest:
             raise torch.OutOfMemoryError
         self.sizes.append(n)
@@ -73,21 +59,19 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def takes(clock):
-    """Makes a series whose calls take so many seconds and are listed by name in `takes.order`."""
+    """Makes calls that take these seconds in turn, listed by name in `takes.order`."""
 
-    def make(name: str, seconds: float) -> Series:
+    def make(name: str, *seconds: float):
+        durations = itertools.cycle(seconds)
+
         def call():
-            clock.now += seconds
+            clock.now += next(durations)
             make.order.append(name)
 
-        return Series(call, CPU)
+        return call
 
     make.order = []
     return make
-
-
-def summary(model, *, warmup=3, repetitions=20, seconds=PLENTY):
-    return time_calls(draw_call(model.sample, 4, CPU), CPU, Limits(warmup, repetitions, seconds))
 
 
 def time_models(models, sizes, longest_call=PLENTY):
@@ -110,19 +94,18 @@ def left_out(rows):
     ("seconds", "warmed", "timed"),
     [(1e-9, 1, 3), (1.5, 2, 3), (5.0, 3, 5), (12.5, 3, 13), (99.0, 3, 20), (PLENTY, 3, 20)],
 )
-def test_the_budget_ends_it_but_not_before_three(clock, seconds, warmed, timed):
-    model = Timed(clock, [1.0])
-    counts = summary(model, seconds=seconds)
-    assert (counts["warmup"], counts["repetitions"]) == (warmed, timed)
-    assert model.calls == [(4, "cpu")] * (warmed + timed)
+def test_the_budget_ends_it_but_not_before_three(clock, takes, seconds, warmed, timed):
+    row = time_calls(takes("it", 1.0), CPU, Limits(3, 20, seconds))
+    assert (row["warmup"], row["repetitions"]) == (warmed, timed)
+    assert len(takes.order) == warmed + timed
     assert clock.synchronised == 2 * (warmed + timed)  # both ends of each
 
 
 @pytest.mark.parametrize("warmup", [0, 3])
-def test_quantiles_are_of_the_timed_calls_in_milliseconds(clock, warmup):
+def test_quantiles_are_of_the_timed_calls_in_milliseconds(takes, warmup):
     # The untimed calls are the slow ones.
-    seconds = [*[50.0] * warmup, *np.arange(1, 22) / 1000]
-    row = summary(Timed(clock, seconds), warmup=warmup, repetitions=21)
+    call = takes("it", *[50.0] * warmup, *np.arange(1, 22) / 1000)
+    row = time_calls(call, CPU, Limits(warmup, 21, PLENTY))
     expected = {"median": 11.0, "q25": 6.0, "q75": 16.0, "p95": 20.0}
     assert row["latency_ms"] == pytest.approx(expected)
     assert row["joules"] is None  # a CPU does not count them
@@ -135,12 +118,11 @@ def test_real_time_is_positive_and_ordered():
     assert 0 < latency["q25"] <= latency["median"] <= latency["q75"] <= latency["p95"]
 
 
-def test_the_random_numbers_are_the_same_in_every_timing(clock):
-    one, other = (Timed(clock, [1.0]) for _ in range(2))
-    for model in (one, other):
-        summary(model, warmup=1, repetitions=10)
-    assert len(one.images) == 11
-    assert all(torch.equal(a, b) for a, b in zip(one.images, other.images, strict=True))
+def test_the_random_numbers_are_the_same_in_every_timing():
+    calls = [draw_call(lambda n, draws: torch.rand(n, generator=draws), 4, CPU) for _ in range(2)]
+    one, other = ([call() for _ in range(3)] for call in calls)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not torch.equal(one[0], one[1])
 
 
 # Turns --------------------------------------------------------------------------------------------
@@ -149,7 +131,7 @@ def test_the_random_numbers_are_the_same_in_every_timing(clock):
 def test_models_take_turns(takes):
     """A hundred quick calls in ten turns; the three that fit of a slow one in three of these, far
     from each other. A quick one makes an untimed call after those of the other."""
-    quick, slow = takes("quick", 0.001), takes("slow", 10.0)
+    quick, slow = Series(takes("quick", 0.001), CPU), Series(takes("slow", 10.0), CPU)
     run_in_turns([quick, slow], Limits(warmup=2, repetitions=100, seconds=5.0))
     assert takes.order[:3] == ["quick", "quick", "slow"]
     runs = [(name, len(list(calls))) for name, calls in itertools.groupby(takes.order[3:])]
@@ -165,7 +147,7 @@ def test_models_take_turns(takes):
 
 
 def test_who_comes_first_in_a_turn_varies(takes):
-    run_in_turns([takes("a", 1.0), takes("b", 1.0)], Limits(0, repetitions=TURNS, seconds=PLENTY))
+    run_in_turns([Series(takes(name, 1.0), CPU) for name in "ab"], Limits(0, TURNS, PLENTY))
     first = takes.order[:: len(takes.order) // TURNS]
     assert {first.count(name) for name in "ab"} <= set(range(2, 9))
 
@@ -186,7 +168,7 @@ def test_energy_is_counted_over_calls_that_are_not_timed(
             return 50 * (clock.now - self.start) if clock.now - self.start >= 1 else None
 
     monkeypatch.setattr(series, "EnergyMeter", Meter)
-    timed = takes("it", 0.25)
+    timed = Series(takes("it", 0.25), CPU)
     run_in_turns([timed], Limits(warmup=0, repetitions=3, seconds=PLENTY), weigh=weigh)
     assert timed.summary()["joules"] == (joules and pytest.approx(joules))
     assert timed.seconds == pytest.approx(calls * 0.25)

@@ -41,12 +41,15 @@ def run(updates: int, schedule: str = "cosine") -> Training:
 
 @pytest.mark.parametrize("updates", [1, 7, HISTORY_ROWS, 3 * HISTORY_ROWS, 2 * HISTORY_ROWS + 50])
 def test_each_row_averages_the_updates_since_the_last(updates):
-    rows = run(updates).history.rows
+    training = run(updates)
+    rows = training.history.rows
     assert len(rows) == min(updates, HISTORY_ROWS)
     ends = [row["update"] for row in rows]
     assert ends[-1] == updates
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds)
+    assert seconds[-1] == pytest.approx(training.seconds, abs=1e-3)
+    assert training.seconds > 0
     for row, start in zip(rows, [0, *ends[:-1]], strict=True):
         numbers = np.arange(start + 1, row["update"] + 1)
         assert row["loss"] == pytest.approx(numbers.mean())
@@ -82,3 +85,13 @@ def test_after_update_follows_every_step():
     model = run(12).model
     assert model.calls == [(update, 12) for update in range(1, 13)]
     assert all(np.diff(model.positions) < 0)  # the optimiser's step comes first
+
+
+def test_a_norm_of_gradients_that_overflows_is_no_fault():
+    weight = nn.Parameter(torch.ones(2))
+    model = nn.ParameterList([weight])
+    loss = lambda: (1e30 * weight.sum(), {})  # noqa: E731
+    training = Training(model, loss, updates=1, learning_rate=0.1, title="")
+    training.run("none")
+    assert nn.utils.get_total_norm([weight.grad]).isinf()
+    assert training.update == 1

@@ -198,7 +198,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
 def test_a_training_that_runs_out_of_memory_ends_as_one_that_does_not(capsys):
     job = tiny_config().training_job("digits", "vae")
-    whole = train_model(job, bars_dataset(), 0, CPU, "none")
+    whole = train_model(job, bars_dataset(), CPU, "none")
 
     def small_build(*arguments):
         model = build(*arguments)
@@ -212,7 +212,7 @@ def test_a_training_that_runs_out_of_memory_ends_as_one_that_does_not(capsys):
         model.decoder.forward = limited
         return model
 
-    less = train_model(job, bars_dataset(), 0, CPU, "none", build=small_build)
+    less = train_model(job, bars_dataset(), CPU, "none", build=small_build)
     assert "in 2 parts" in capsys.readouterr().err
     state = less.model.state_dict()
     torch.testing.assert_close(state, whole.model.state_dict(), rtol=1e-4, atol=1e-6)

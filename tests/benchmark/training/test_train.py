@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmark import cli
 from benchmark.base.errors import TrainingError
+from benchmark.config.jobs import job_of
 from benchmark.data.pixels import to_float
 from benchmark.training.loop import SNAPSHOTS
 from benchmark.training.train import train_model
@@ -28,8 +29,9 @@ SETTINGS = {
 
 def train(model: str = "vae", seed: int = 0, changes: dict | None = None, **options):
     settings = {f"models.{name}": values for name, values in SETTINGS.items()}
-    job = tiny_config(settings | (changes or {})).training_job("digits", model)
-    return train_model(job, bars_dataset(), seed, CPU, "none", **options)
+    config = tiny_config(settings | (changes or {}))
+    job = job_of(config, "training", "digits", model, seed)
+    return train_model(job, bars_dataset(), CPU, "none", **options)
 
 
 def watch(model: str, seed: int = 0) -> list[SimpleNamespace]:
@@ -123,7 +125,7 @@ def test_a_batch_larger_than_the_dataset_is_refused():
 
 
 class Diverging(nn.Module):
-    """A model whose loss is fine until an update, then `value`."""
+    """A model whose loss is fine until an update, then `value`; its gradient is 1."""
 
     def __init__(self, at: int, value: float):
         super().__init__()
@@ -132,7 +134,7 @@ class Diverging(nn.Module):
 
     def loss(self, _x, _generator=None):
         self.update += 1
-        return self.weight * (self.value if self.update == self.at else 1.0), {}
+        return self.weight + (self.value if self.update == self.at else 0.0), {}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -1,6 +1,8 @@
-"""Generators g: latent features h (n, q) to the mean image, (n, C, H, W) in [0, 1]."""
+"""Decoders g: latent features h (n, q) to the mean image, (n, C, H, W) in [0, 1]."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +21,44 @@ class TransposedConvolutionToFewChannels(nn.ConvTranspose2d):
     """ConvTranspose2d, on a CPU as one matrix product and an overlap-add.
 
     With one to three output channels the library's CPU kernel runs at a tenth of the machine's
-    speed; without it a pass of `ConvGenerator` takes a third less time with its gradient and less
+    speed; without it a pass of `ConvDecoder` takes a third less time with its gradient and less
     than half without.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    bias: Tensor
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, padding: int):
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=padding)
+        self.sides = kernel, stride, padding
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":
-            return super().forward(x)
+            return super().forward(x, output_size)
         n, channels, height, width = x.shape
-        (kernel, _), (stride, _), (padding, _) = self.kernel_size, self.stride, self.padding
+        kernel, stride, padding = self.sides
         patches = x.permute(0, 2, 3, 1).reshape(n, height * width, channels)
         patches = patches @ self.weight.flatten(1)
-        size = [(side - 1) * stride - 2 * padding + kernel for side in (height, width)]
-        image = fold(patches.transpose(1, 2), size, kernel, padding=padding, stride=stride)
+        rows, columns = ((side - 1) * stride - 2 * padding + kernel for side in (height, width))
+        image = fold(
+            patches.transpose(1, 2), (rows, columns), kernel, padding=padding, stride=stride
+        )
         return image + self.bias[:, None, None]
 
 
-class ConvGenerator(nn.Module):
+class ConvDecoder(nn.Module):
     """A linear layer to (width, H/4, W/4), then two transposed convolutions of stride 2.
 
     LeakyReLU(0.2) between layers and no batch normalisation, as in Pang et al. 2020; a sigmoid
     at the end because images lie in [0, 1]. Small on purpose: it is the grey-image decoder.
     Activations are channels-last, which halves the time of a pass on a CPU.
+
+    Raises:
+        ValueError: sides of the images that are not multiples of 4.
+
+    >>> import torch
+    >>> from kaem.decoders import ConvDecoder
+    >>> ConvDecoder(q=16, image_shape=(1, 28, 28))(torch.randn(5, 16)).shape
+    torch.Size([5, 1, 28, 28])
     """
 
     def __init__(self, q: int, image_shape: ImageShape, *, width: int = 64):
@@ -64,14 +82,21 @@ class ConvGenerator(nn.Module):
         return self._images(h)
 
     def _images(self, h: Tensor) -> Tensor:
-        return self.up(self.linear(h).unflatten(1, self.start).permute(0, 3, 1, 2))
+        start = self.linear(h).unflatten(1, self.start).permute(0, 3, 1, 2)
+        images: Tensor = self.up(start)
+        return images
 
 
-class KANGenerator(nn.Module):
+class KANDecoder(nn.Module):
     """A KAN of widths (q, 2q, D): the outer functions of the theorem, for grey images.
 
     Its edge functions have their grid on `domain`. Beyond it bumps and B-splines fade and only the
     silu part is left; Chebyshev polynomials stay what they are at its ends, and Fourier goes on.
+
+    >>> import torch
+    >>> from kaem.decoders import KANDecoder
+    >>> KANDecoder(q=16, image_shape=(1, 8, 8))(torch.randn(5, 16)).shape
+    torch.Size([5, 1, 8, 8])
     """
 
     def __init__(
@@ -86,24 +111,32 @@ class KANGenerator(nn.Module):
         super().__init__()
         self.image_shape = tuple(image_shape)
         pixels = math.prod(image_shape)
-        edges = {"basis": basis, "grid_size": grid_size, "domain": domain}
         # Scales that keep each layer's sum over its inputs of order one.
         self.layers = nn.ModuleList(
-            EdgeFunctions(n, m, base_scale=n**-0.5, noise_scale=0.5 * n**-0.5, **edges)
+            EdgeFunctions(
+                n,
+                m,
+                basis=basis,
+                grid_size=grid_size,
+                domain=domain,
+                base_scale=n**-0.5,
+                noise_scale=0.5 * n**-0.5,
+            )
             for n, m in ((q, 2 * q), (2 * q, pixels))
         )
 
     def forward(self, h: Tensor) -> Tensor:
         for layer in self.layers:
+            assert isinstance(layer, EdgeFunctions)
             h = layer.sum_over_rows(h)
-        return torch.sigmoid(h).unflatten(1, self.image_shape)
+        return torch.unflatten(torch.sigmoid(h), 1, self.image_shape)
 
 
-GENERATORS = {"conv": ConvGenerator, "kan": KANGenerator}
+DECODERS: dict[str, Callable[..., nn.Module]] = {"conv": ConvDecoder, "kan": KANDecoder}
 
 
-def make_generator(kind: str, q: int, image_shape: ImageShape, **options) -> nn.Module:
-    """The generator called `kind`; ValueError with the known names otherwise."""
-    if kind not in GENERATORS:
-        raise ValueError(f"unknown generator {kind!r}; known: {', '.join(GENERATORS)}")
-    return GENERATORS[kind](q, image_shape, **options)
+def make_decoder(kind: str, q: int, image_shape: ImageShape, **options: Any) -> nn.Module:
+    """Build the decoder called `kind`; ValueError with the known names otherwise."""
+    if kind not in DECODERS:
+        raise ValueError(f"unknown decoder {kind!r}; known: {', '.join(DECODERS)}")
+    return DECODERS[kind](q, image_shape, **options)

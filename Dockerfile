@@ -1,5 +1,5 @@
 # The software that the workflow runs with, as requirements.lock pins it; the checkout stays outside
-# and is mounted. docs/cluster.md has the commands.
+# and is mounted. docs/guide/cluster.md has the commands.
 FROM debian:bookworm-slim
 
 RUN apt-get update \

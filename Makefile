@@ -29,13 +29,13 @@ lint: $(INSTALLED)
 # Six minutes with nothing beside it; every speed that is promised, with target and what was obtained.
 bench: $(INSTALLED)
 	python -m benchmark.timing bench
-	python -m paper_figures.tables.bench
+	python -m paper_figures bench
 	@cat $${KAEM_RESULTS:-results}/bench/tables/bench.md
 
 # Five minutes with nothing beside it; how cost grows with each size, as a table and a figure.
 scaling: $(INSTALLED)
 	python -m benchmark.timing scaling
-	python -m paper_figures.figures.scaling
+	python -m paper_figures scaling
 
 # What each fault of the published code does to a number whose truth is known (seconds); how far the
 # samplers' gradients are from the truth (a minute); twenty kills of each model's training (a quarter

@@ -1,1 +1,1 @@
-"""The models that KAEM is compared with; they share its generators' networks and nothing else."""
+"""The models that KAEM is compared with; they share its decoders and nothing else."""

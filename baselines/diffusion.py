@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.swa_utils import AveragedModel
 
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 from kaem.random import Generators, rand, randn
 
 TRAINING_STEPS = 1000
@@ -41,7 +41,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 def run_sampler(
     denoiser: Denoiser, x: Tensor, scheduler, steps: int, generator: Generators = None, **options
 ) -> Tensor:
-    """From noise x (n, C, H, W) to images in [-1, 1], by a scheduler of diffusers.
+    """Turn noise x (n, C, H, W) into images in [-1, 1], by a scheduler of diffusers.
 
     Args:
         denoiser: (x, t) -> the noise in x, for a scalar tensor t.
@@ -56,7 +56,7 @@ def run_sampler(
 
 
 def moved_average(average: Tensor, value: Tensor, updates: Tensor, *, decay: float) -> Tensor:
-    """d average + (1 - d) value with d = min(decay, (1 + n)/(10 + n)) after n updates.
+    """Return d average + (1 - d) value with d = min(decay, (1 + n)/(10 + n)) after n updates.
 
     The second keeps the average from remembering the beginning; diffusers' EMAModel has it too.
     """
@@ -67,12 +67,17 @@ def moved_average(average: Tensor, value: Tensor, updates: Tensor, *, decay: flo
 
 
 class Diffusion(nn.Module):
-    """Args:
-    network: (x, t) -> an object whose `sample` is the noise in x.
-    image_shape: (C, H, W).
-    ema_decay: of the moving average of the weights, which is what samples.
-    kind: "ddpm" or "ddim".
-    steps: of sampling.
+    """Denoising diffusion with a network that predicts the noise.
+
+    Args:
+        network: (x, t) -> an object whose `sample` is the noise in x.
+        image_shape: (C, H, W).
+        ema_decay: of the moving average of the weights, which is what samples.
+        kind: "ddpm" or "ddim".
+        steps: of sampling; a divisor of 1,000.
+
+    Raises:
+        ValueError: an unknown kind, or steps that do not divide 1,000.
     """
 
     row_wise = ("network",)
@@ -110,11 +115,11 @@ class Diffusion(nn.Module):
 
     @property
     def nfe(self) -> int:
-        """Passes of the network per image."""
+        """Return the passes of the network per image."""
         return self.steps
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-        """The mean squared error of the predicted noise (Ho et al. 2020, equation 14).
+        """Return the mean squared error of the predicted noise (Ho et al. 2020, equation 14).
 
         Args:
             x: (n, C, H, W) in [0, 1].
@@ -128,12 +133,12 @@ class Diffusion(nn.Module):
 
     @torch.no_grad()
     def after_update(self, update: int, updates: int) -> None:  # noqa: ARG002
-        """To be called after the optimiser's step: moves the average of the weights."""
+        """Move the average of the weights, after the optimiser's step."""
         self.ema.update_parameters(self.network)
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """n images of the averaged network, (n, C, H, W) in [0, 1]."""
+        """Draw n images by the averaged network, (n, C, H, W) in [0, 1]."""
         noise = randn(n, self.image_shape, generator, like=self.signal)
         scheduler = SCHEDULERS[self.kind](**SCHEDULE)
         images = run_sampler(self._predict, noise, scheduler, self.steps, generator)
@@ -150,7 +155,7 @@ class Diffusion(nn.Module):
 def unet(
     image_shape: ImageShape, *, channels: list[int], layers: int, attention: bool
 ) -> nn.Module:
-    """A U-Net of diffusers with one resolution per entry of `channels`.
+    """Build a U-Net of diffusers with one resolution per entry of `channels`.
 
     Args:
         layers: residual blocks per resolution.

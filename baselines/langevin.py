@@ -35,7 +35,7 @@ def short_run(
 
 
 def gradient(log_density: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Its gradient at z, (n, ...), detached; no parameter gets one."""
+    """Return the gradient of the log density at z, (n, ...), detached; no parameter gets one."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         return torch.autograd.grad(log_density(z).sum(), z)[0]

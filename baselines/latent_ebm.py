@@ -10,25 +10,27 @@ from torch import Tensor, nn
 
 from baselines.langevin import short_run
 from baselines.networks import mlp
-from kaem.generators import ImageShape, make_generator
+from kaem.decoders import ImageShape, make_decoder
 from kaem.likelihood import log_likelihood
 from kaem.random import Generators, randn
 
 
 class LatentEBM(nn.Module):
-    """Args:
-    energy: module (n, latents) -> (n, 1), the exponential tilt f; -f is the energy.
-    decoder: module (n, latents) -> (n, C, H, W) in [0, 1].
-    latents: dimension of z.
-    sigma: standard deviation of the likelihood, in units of the image range [0, 1].
-    prior_steps, prior_step_size: of the runs towards p(z); in sampling too. No steps at all
-        leave draws of N(0, I).
-    posterior_steps, posterior_step_size: of the runs towards p(z|x).
+    """A latent EBM, trained and sampled by short runs of Langevin dynamics.
+
+    Args:
+        energy: module (n, latents) -> (n, 1), the exponential tilt f; -f is the energy.
+        decoder: module (n, latents) -> (n, C, H, W) in [0, 1].
+        latents: dimension of z.
+        sigma: standard deviation of the likelihood, in units of the image range [0, 1].
+        prior_steps, prior_step_size: of the runs towards p(z); in sampling too. No steps at all
+            leave draws of N(0, I).
+        posterior_steps, posterior_step_size: of the runs towards p(z|x).
     """
 
     row_wise = ("energy", "decoder")
-    # Pang et al. train f five times more slowly than the generator (2e-5 against 1e-4).
-    learning_rate_factors = {"energy": 0.2}  # noqa: RUF012
+    # Pang et al. train f five times more slowly than the decoder (2e-5 against 1e-4).
+    learning_rate_factors = {"energy": 0.2}
 
     def __init__(
         self,
@@ -59,25 +61,25 @@ class LatentEBM(nn.Module):
         latents, width = settings["latents"], settings.pop("energy_width")
         # No last bias: a constant of f cancels in p(z).
         energy = mlp([latents, width, width, 1], nn.GELU, last_bias=False)
-        decoder = make_generator(q=latents, image_shape=image_shape, **settings.pop("decoder"))
+        decoder = make_decoder(q=latents, image_shape=image_shape, **settings.pop("decoder"))
         return cls(energy, decoder, **settings)
 
     @property
     def nfe(self) -> int:
-        """A gradient of the energy network per prior step, and one pass of the decoder."""
+        """Count a gradient of the energy network per prior step, and one pass of the decoder."""
         return self.prior_run["steps"] + 1
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z) up to log Z, (n, latents) -> (n,)."""
+        """Return log p(z) up to log Z, (n, latents) -> (n,)."""
         return self.energy(z).squeeze(1) + log_likelihood(z, torch.zeros_like(z), 1.0)
 
     def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
-        """The ends of n short runs towards p(z), (n, latents)."""
+        """Return the ends of n short runs towards p(z), (n, latents)."""
         start = self._start(n, generator)
         return short_run(start, self.log_prior, generator=generator, **self.prior_run)
 
     def posterior_draws(self, x: Tensor, generator: Generators = None) -> Tensor:
-        """The ends of short runs towards p(z|x), one per datum, (n, latents)."""
+        """Return the ends of short runs towards p(z|x), one per datum, (n, latents)."""
 
         def log_joint(z: Tensor) -> Tensor:
             return log_likelihood(x, self.decoder(z), self.sigma) + self.log_prior(z)
@@ -89,7 +91,7 @@ class LatentEBM(nn.Module):
         return randn(n, (self.latents,), generator, like=next(self.parameters()))
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-        """A scalar with the gradient of -log p(x), were the runs exact (Pang et al., section 3).
+        """Return a scalar with the gradient of -log p(x), were the runs exact (Pang et al. 2020).
 
         Args:
             x: (n, C, H, W) in [0, 1].
@@ -107,12 +109,12 @@ class LatentEBM(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
+        """Draw n mean images, (n, C, H, W) in [0, 1]; no observation noise is added."""
         return self.decoder(self.sample_latents(n, generator))
 
     @torch.no_grad()
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
-        """n draws of what the decoder is given, (n, latents)."""
+        """Draw what the decoder is given, (n, latents)."""
         return self.prior_draws(n, generator)
 
     def compile(self, **options) -> None:

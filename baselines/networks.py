@@ -4,11 +4,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 
 
 class ConvEncoder(nn.Module):
-    """The mirror image of `kaem.generators.ConvGenerator`: images to `features` numbers.
+    """The mirror image of `kaem.decoders.ConvDecoder`: images to `features` numbers.
 
     Two convolutions of stride 2 with LeakyReLU(0.2), then a linear layer.
     (n, C, H, W) -> (n, features); H and W must be multiples of 4.
@@ -33,7 +33,7 @@ class ConvEncoder(nn.Module):
 def mlp(
     widths: list[int], activation: type[nn.Module] = nn.ReLU, *, last_bias: bool = True
 ) -> nn.Sequential:
-    """Linear layers of these widths, the activation between them: (n, first) -> (n, last)."""
+    """Stack linear layers of these widths, the activation between them: (n, first) -> (n, last)."""
     layers = []
     for inputs, outputs in pairwise(widths[:-1]):
         layers += [nn.Linear(inputs, outputs), activation()]

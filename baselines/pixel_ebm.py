@@ -11,22 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from baselines.langevin import gradient
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 from kaem.random import Generators, rand, randn
 
 
 class PixelEBM(nn.Module):
-    """Args:
-    energy: module (n, C, H, W) in [0, 1] -> (n, 1).
-    image_shape: (C, H, W).
-    steps: Langevin steps of each update.
-    sample_steps: Langevin steps of a sample, from the buffer.
-    step_size: what a gradient is multiplied with.
-    noise: standard deviation of each step's noise.
-    largest_gradient: each entry of a gradient is clipped to it.
-    buffer_size: images in the replay buffer.
-    restart: share of the runs that begin at noise.
-    penalty: weight of the mean squared energies.
+    """An EBM of images with its replay buffer.
+
+    Args:
+        energy: module (n, C, H, W) in [0, 1] -> (n, 1).
+        image_shape: (C, H, W).
+        steps: Langevin steps of each update.
+        sample_steps: Langevin steps of a sample, from the buffer.
+        step_size: what a gradient is multiplied with.
+        noise: standard deviation of each step's noise.
+        largest_gradient: each entry of a gradient is clipped to it.
+        buffer_size: images in the replay buffer.
+        restart: share of the runs that begin at noise.
+        penalty: weight of the mean squared energies.
     """
 
     row_wise = ("energy",)
@@ -61,11 +63,11 @@ class PixelEBM(nn.Module):
 
     @property
     def nfe(self) -> int:
-        """A gradient of the energy network per step."""
+        """Count a gradient of the energy network per step."""
         return self.sample_steps
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-        """The contrastive loss E(x+) - E(x-), and the penalty on both.
+        """Return the contrastive loss E(x+) - E(x-), and the penalty on both.
 
         Args:
             x: (n, C, H, W) in [0, 1].
@@ -84,7 +86,7 @@ class PixelEBM(nn.Module):
 
     @torch.no_grad()
     def _negatives(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Runs from the buffer or from noise; their ends replace their starts in the buffer."""
+        """Run from the buffer or from noise; their ends replace their starts in the buffer."""
         rows, start = self._remembered(n, generator)
         fresh = rand(n, self.image_shape, generator, like=start)
         anew = rand(n, (1, 1, 1), generator, like=start) < self.restart
@@ -104,7 +106,7 @@ class PixelEBM(nn.Module):
         self.replay[rows] = images[last[rows]]
 
     def _remembered(self, n: int, generator: Generators) -> tuple[Tensor, Tensor]:
-        """n rows of the buffer at random, (n,), and their images in [0, 1]."""
+        """Pick n rows of the buffer at random, (n,), and their images in [0, 1]."""
         like = next(self.parameters())
         size = len(self.replay)
         rows = (rand(n, (), generator, like=like) * size).long().clamp(max=size - 1)
@@ -122,7 +124,7 @@ class PixelEBM(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """The ends of n runs from the replay buffer, (n, C, H, W) in [0, 1]."""
+        """Return the ends of n runs from the replay buffer, (n, C, H, W) in [0, 1]."""
         _, start = self._remembered(n, generator)
         return self._run(start, self.sample_steps, generator)
 
@@ -132,8 +134,10 @@ class PixelEBM(nn.Module):
 
 
 def energy_network(image_shape: ImageShape, width: int) -> nn.Module:
-    """Three convolutions, two of them of stride 2, and two linear layers, with SiLU: smooth, so
-    that its gradient is."""
+    """Build three convolutions, two of them of stride 2, and two linear layers.
+
+    With SiLU: smooth, so that the gradient is.
+    """
     channels, height, side = image_shape
     if height % 4 or side % 4:
         raise ValueError(f"image sides must be multiples of 4, got {image_shape}")

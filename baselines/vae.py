@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.networks import ConvEncoder, mlp
-from kaem.generators import ImageShape, make_generator
+from kaem.decoders import ImageShape, make_decoder
 from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
 from kaem.random import Generators, randn
 
@@ -33,11 +33,11 @@ class OptimalSigma(nn.Module):
 
     @property
     def sigma(self) -> float:
-        """In the units of the data."""
+        """Return the running mean's sigma, in the units of the data."""
         return float(self.variance.sqrt())
 
     def forward(self, x: Tensor, mean: Tensor) -> Tensor:
-        """The batch's mean log-likelihood at its own best sigma, -D/2 (log(2 pi sigma^2) + 1)."""
+        """Return the mean log-likelihood at the best sigma, -D/2 (log(2 pi sigma^2) + 1)."""
         variance = (x - mean).square().mean()
         if self.training:
             self.updates += 1
@@ -64,13 +64,13 @@ class GaussianPair(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """One draw of q(z|x) per datum, (n, latents), KL(q || p) of each and log q(z|x)/p(z)."""
+        """Draw from q(z|x) per datum: z (n, latents), KL(q || p) (n,), log q(z|x)/p(z) (n,)."""
         return self.draw_from(self.encoder(x), generator)
 
     def draw_from(
         self, encoded: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`draw` of data that the encoder has seen, (n, 2 latents)."""
+        """Draw likewise for data that the encoder has seen, (n, 2 latents)."""
         mean, log_var = encoded.chunk(2, dim=1)
         noise = randn(len(mean), (self.latents,), generator, like=mean)
         z = mean + (0.5 * log_var).exp() * noise
@@ -83,12 +83,12 @@ class GaussianPair(nn.Module):
         self.decoder.compile(**options)
 
     def prior_draws(self, n: int, generator: Generators) -> Tensor:
-        """z ~ N(0, I), (n, latents)."""
+        """Draw z ~ N(0, I), (n, latents)."""
         return randn(n, (self.latents,), generator, like=next(self.decoder.parameters()))
 
 
 class VAE(GaussianPair):
-    """A VAE whose decoder is one of KAEM's generators.
+    """A VAE whose decoder is one of KAEM's decoders.
 
     Args:
         latents: dimension of z.
@@ -112,11 +112,11 @@ class VAE(GaussianPair):
         settings = dict(settings)
         latents = settings.pop("latents")
         encoder = ConvEncoder(image_shape, 2 * latents, width=settings.pop("encoder_width"))
-        decoder = make_generator(q=latents, image_shape=image_shape, **settings.pop("decoder"))
+        decoder = make_decoder(q=latents, image_shape=image_shape, **settings.pop("decoder"))
         return cls(latents, encoder, decoder, **settings)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-        """The negative evidence lower bound per image, in nats, with every constant.
+        """Return the negative evidence lower bound per image, in nats, with every constant.
 
         Args:
             x: (n, C, H, W) in [0, 1].
@@ -133,24 +133,24 @@ class VAE(GaussianPair):
         return kl - reconstruction, {"log_likelihood": reconstruction.item(), "kl": kl.item()}
 
     def _reconstruction(self, x: Tensor, mean: Tensor) -> Tensor:
-        """Mean log p(x|z) of the batch, in nats."""
+        """Return the mean log p(x|z) of the batch, in nats."""
         return log_likelihood(x, mean, self.sigma).mean()
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
+        """Draw n mean images, (n, C, H, W) in [0, 1]; no observation noise is added."""
         return self.decoder(self.sample_latents(n, generator))
 
     @torch.no_grad()
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
-        """n draws of what the decoder is given, (n, latents)."""
+        """Draw what the decoder is given, (n, latents)."""
         return self.prior_draws(n, generator)
 
     @torch.no_grad()
     def log_evidence(
         self, x: Tensor, passes: int, generator: torch.Generator | None = None
     ) -> Evidence:
-        """log p(x) of each datum by importance sampling from q(z|x), in nats.
+        """Estimate log p(x) of each datum by importance sampling from q(z|x), in nats.
 
         A stochastic lower bound (Burda et al. 2016, arXiv 1509.00519).
 
@@ -163,7 +163,7 @@ class VAE(GaussianPair):
         return evidence_from_weights(torch.stack(weights, dim=1).double())
 
     def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
-        """log p(x|z) + log p(z) - log q(z|x) at one draw of z per datum, (n,)."""
+        """Return log p(x|z) + log p(z) - log q(z|x) at one draw of z per datum, (n,)."""
         z, _, log_ratio = self.draw_from(encoded, generator)
         return log_likelihood(x, self.decoder(z), self.sigma) - log_ratio
 
@@ -177,7 +177,7 @@ class SigmaVAE(VAE):
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the likelihood, in units of the image range."""
+        """Return the standard deviation of the likelihood, in units of the image range."""
         return self.noise.sigma
 
     def _reconstruction(self, x: Tensor, mean: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ class TwoStageVAE(SigmaVAE):
         self.second_noise = OptimalSigma()
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
-        """The sum of both negative bounds, each per image and in nats: two losses, not one bound.
+        """Return the sum of both negative bounds, each per image and in nats: not a bound itself.
 
         Returns, beside what `VAE.loss` does: {"second_log_likelihood", "second_kl"}.
         """
@@ -226,13 +226,13 @@ class TwoStageVAE(SigmaVAE):
 
     @torch.no_grad()
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
-        """n draws through the second stage, (n, latents)."""
+        """Draw through the second stage, (n, latents)."""
         mean = self.second.decoder(self.second.prior_draws(n, generator))
         noise = randn(n, (self.latents,), generator, like=mean)
         return mean + self.second_noise.sigma * noise
 
     def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
-        """With p(z) = int p(z|u) p(u) du, z ~ q(z|x) and u ~ q(u|z): both are weighed."""
+        """Weigh both z ~ q(z|x) and u ~ q(u|z), with p(z) = int p(z|u) p(u) du."""
         z, _, log_ratio = self.draw_from(encoded, generator)
         u, _, second_log_ratio = self.second.draw(z, generator)
         # log_ratio has N(z; 0, I) where p(z|u) belongs.

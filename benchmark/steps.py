@@ -78,7 +78,7 @@ def _is_trained(job: Job, seed: int) -> bool:
     """Whether all files of the training are there, and its record is of this job."""
     record, *others = _training_files(job, seed)
     try:
-        written = read_record(record)["config_hash"] == job.config_hash
+        written = read_record(record).config_hash == job.config_hash
     except RecordError:
         return False
     return written and all(path.is_file() for path in others)
@@ -160,7 +160,9 @@ def sample(config: Config, dataset: str, model: str, seed: int) -> str:
 
 def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
     """Measure the images that `sample` drew and write the record."""
-    from benchmark.evaluation.evaluate import measure  # torchvision and all: seconds to import
+    from benchmark.evaluation.evaluate import (
+        evaluate_samples,
+    )  # torchvision and all: seconds to import
 
     device = use_device(config.device, config.threads)
     job = config.evaluation_job(dataset, model)
@@ -171,7 +173,7 @@ def evaluate(config: Config, dataset: str, model: str, seed: int) -> str:
         config.facts(dataset).image_shape,
     )
     started = time.perf_counter()
-    metrics = measure(config, dataset, model, seed, samples, device)
+    metrics = evaluate_samples(config, dataset, model, seed, samples, device)
     write_record(
         paths.fill(paths.METRICS_RECORD, config.run, **names),
         "metrics",
@@ -221,15 +223,15 @@ def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
 def _independence(
     config: Config, trained: KAEM, data: Dataset, job: Job, seed: int, device: torch.device
 ) -> dict[str, float]:
-    from benchmark.evaluation.evaluate import classifier_features, reference_of
+    from benchmark.evaluation.evaluate import classifier_features, split_features
     from benchmark.inspection.independence import independence
 
-    space = classifier_features(config, job.dataset, device)
+    extractor = classifier_features(config, job.dataset, device)
     return independence(
         trained,
         data.images["train"][: job.settings["decoded"]],
-        space,
-        reference_of(config, data, job.settings["reference"], space),
+        extractor,
+        split_features(config, data, job.settings["reference"], extractor),
         {name: job.settings[name] for name in ("annealing", "burn_in")},
         generator("independence", job.dataset, job.model, seed, device=device),
     )

@@ -1,5 +1,5 @@
 """The Kolmogorov-Arnold Energy Model: priors of one-dimensional energy densities, exactly
-sampled, with a neural or KAN generator (P. Raj, arXiv 2506.14167)."""
+sampled, with a neural or KAN decoder (P. Raj, arXiv 2506.14167)."""
 
 from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin

@@ -5,6 +5,9 @@ Each basis is a module that maps z (...) to the values of its `grid_size` functi
 moves them: to another domain, and closer together where samples are dense.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +15,7 @@ EVEN = 0.8  # share of equal spacing in a grid that follows samples, unless told
 
 
 def check_domain(domain: tuple[float, float]) -> tuple[float, float]:
-    """The domain (a, b) as floats; ValueError unless it is finite and a < b."""
+    """Return the domain (a, b) as floats; ValueError unless it is finite and a < b."""
     a, b = (float(end) for end in domain)
     if not (-float("inf") < a < b < float("inf")):
         raise ValueError(f"domain must be finite with a < b, got ({a}, {b})")
@@ -29,9 +32,18 @@ class Basis(nn.Module):
 
     Attributes:
         grid: (grid_points,), ascending from a to b.
+
+    >>> import torch
+    >>> from kaem.bases import make_basis
+    >>> basis = make_basis("bspline", grid_size=5, domain=(-1.0, 1.0))
+    >>> values = basis(torch.tensor([-1.0, 0.0, 1.0]))  # B-splines sum to one
+    >>> values.shape, values.sum(dim=1).tolist()
+    (torch.Size([3, 5]), [1.0, 1.0, 1.0])
     """
 
     smallest = 2  # the fewest functions that span more than the constants
+    grid: Tensor
+    __call__: Callable[..., Tensor]
 
     def __init__(self, grid_size: int, domain: tuple[float, float], grid_points: int | None = None):
         super().__init__()
@@ -43,7 +55,7 @@ class Basis(nn.Module):
 
     @property
     def domain(self) -> tuple[float, float]:
-        """(a, b)."""
+        """Return (a, b)."""
         return float(self.grid[0]), float(self.grid[-1])
 
     @torch.no_grad()
@@ -125,7 +137,7 @@ class BSpline(Basis):
 
     @property
     def knots(self) -> Tensor:
-        """(grid_size + degree + 1,)."""
+        """Return the knots, (grid_size + degree + 1,), ascending."""
         steps = torch.arange(1, self.degree + 1, device=self.grid.device)
         before = self.grid[0] - steps.flip(0) * (self.grid[1] - self.grid[0])
         after = self.grid[-1] + steps * (self.grid[-1] - self.grid[-2])
@@ -183,7 +195,7 @@ class Chebyshev(Basis):
         return torch.stack(values[: self.grid_size], dim=-1)
 
 
-BASES = {
+BASES: dict[str, Callable[..., Basis]] = {
     "bspline": BSpline,
     "rbf": GaussianRBF,
     "fourier": Fourier,
@@ -192,8 +204,8 @@ BASES = {
 }
 
 
-def make_basis(name: str, grid_size: int, domain: tuple[float, float], **options) -> Basis:
-    """The basis called `name`; ValueError with the known names otherwise.
+def make_basis(name: str, grid_size: int, domain: tuple[float, float], **options: Any) -> Basis:
+    """Build the basis called `name`; ValueError with the known names otherwise.
 
     Args:
         options: {"degree": int} for "bspline".
@@ -204,7 +216,7 @@ def make_basis(name: str, grid_size: int, domain: tuple[float, float], **options
 
 
 def quantiles(samples: Tensor, levels: Tensor) -> Tensor:
-    """Quantiles of all values of `samples`, linearly interpolated, on the device of `levels`.
+    """Interpolate quantiles of all values of `samples`, on the device of `levels`.
 
     (torch.quantile refuses more than 16 million values.)
     """

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kaem.langevin import Langevin, mean_info, run_chains
+from kaem.langevin import Langevin, StepInfo, mean_info, run_chains
 from kaem.posterior import Posterior
 from kaem.thermodynamic import (
+    SweepInfo,
     Thermodynamic,
     annealed_power,
     power_schedule,
@@ -23,12 +24,14 @@ class ChainStore(nn.Module):
     Its content belongs to a training run, not to the model: it is not in the state_dict.
     """
 
-    def __init__(self):
+    table: Tensor | None
+
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("table", None, persistent=False)
 
     def read(self, index: Tensor, start: Callable[[int], Tensor]) -> Tensor:
-        """The rows of some data.
+        """Return the rows of some data.
 
         Args:
             index: (b,), the data's places in the training set.
@@ -39,15 +42,17 @@ class ChainStore(nn.Module):
         """
         if index.min() < 0:
             raise ValueError(f"the index of a datum cannot be negative, got {int(index.min())}")
-        have = 0 if self.table is None else len(self.table)
-        new = int(index.max()) + 1 - have
+        table = self.table
+        new = int(index.max()) + 1 - (0 if table is None else len(table))
         if new > 0:
             rows = start(new)
-            self.table = rows if have == 0 else torch.cat([self.table, rows])
-        return self.table[index.to(self.table.device)]
+            self.table = table = rows if table is None else torch.cat([table, rows])
+        assert table is not None
+        return table[index.to(table.device)]
 
     def write(self, index: Tensor, rows: Tensor) -> None:
-        """Store the rows (b, ...) of some data."""
+        """Store the rows (b, ...) of some data that were read before."""
+        assert self.table is not None
         self.table[index.to(self.table.device)] = rows
 
 
@@ -56,11 +61,24 @@ class LangevinChains(nn.Module):
 
     Args:
         options: hyperparameters.
+
+    >>> import torch
+    >>> from kaem import KAEM, Langevin, MixturePrior
+    >>> from kaem.chains import LangevinChains
+    >>> from kaem.decoders import ConvDecoder
+    >>> from kaem.posterior import Posterior
+    >>> model = KAEM(MixturePrior(q=3, p=2), ConvDecoder(3, (1, 8, 8), width=4), sigma=0.3)
+    >>> chains = LangevinChains(Langevin(steps=2))
+    >>> posterior = Posterior(model, torch.rand(5, 1, 8, 8))
+    >>> z, info = chains.draw(posterior, update=1, index=torch.arange(5))
+    >>> z.shape, list(info)
+    (torch.Size([5, 3]), ['outside'])
     """
 
     chains_per_datum = 1
+    options: Langevin | Thermodynamic
 
-    def __init__(self, options: Langevin):
+    def __init__(self, options: Langevin | Thermodynamic):
         super().__init__()
         self.options = options
         self.store = ChainStore()
@@ -73,7 +91,7 @@ class LangevinChains(nn.Module):
         generator: torch.Generator | None = None,
         index: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """One draw per datum from its posterior.
+        """Draw once per datum from its posterior.
 
         Args:
             update: number of the update that this is for.
@@ -90,16 +108,18 @@ class LangevinChains(nn.Module):
         posterior.check(z.flatten(0, 1))
         z, info = self._run(posterior, z, update, generator)
         posterior.check(z.flatten(0, 1))
-        if self.options.persistent:
+        if self.options.persistent and index is not None:
             self.store.write(index, z.transpose(0, 1))
         return z[-1], info
 
-    def _start(self, posterior: Posterior, generator, index: Tensor | None) -> Tensor:
-        """Where the chains of each datum begin: (b, chains_per_datum, *event_shape)."""
-        each = self.chains_per_datum
+    def _start(
+        self, posterior: Posterior, generator: torch.Generator | None, index: Tensor | None
+    ) -> Tensor:
+        """Return where the chains of each datum begin: (b, chains_per_datum, *event_shape)."""
+        count = self.chains_per_datum
 
         def fresh(n: int) -> Tensor:
-            return posterior.prior_draws(n * each, generator).unflatten(0, (n, each))
+            return torch.unflatten(posterior.prior_draws(n * count, generator), 0, (n, count))
 
         if not self.options.persistent:
             return fresh(len(posterior.x))
@@ -110,8 +130,14 @@ class LangevinChains(nn.Module):
             )
         return self.store.read(index, fresh)
 
-    def _run(self, posterior: Posterior, z: Tensor, update: int, generator):  # noqa: ARG002
-        """z (chains_per_datum, b, *event_shape) -> the same after an update's steps, and info."""
+    def _run(
+        self,
+        posterior: Posterior,
+        z: Tensor,
+        update: int,  # noqa: ARG002
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Move z (chains_per_datum, b, *event_shape) by an update's steps; return it and info."""
         moved, info = run_chains(
             posterior,
             z.flatten(0, 1),
@@ -122,18 +148,20 @@ class LangevinChains(nn.Module):
         )
         return moved.unflatten(0, z.shape[:2]), self._describe(info)
 
-    def _describe(self, info) -> dict[str, float]:
-        found = {"outside": info.outside.item()}
+    def _describe(self, info: StepInfo | SweepInfo) -> dict[str, float]:
+        rates = {"outside": info.outside.item()}
         if self.options.kernel == "mala":
-            found["acceptance"] = info.acceptance.mean().item()
-        return found
+            rates["acceptance"] = info.acceptance.mean().item()
+        return rates
 
     def after_update(self, update: int, updates: int) -> None:
-        """Nothing changes with time here."""
+        """Change nothing: only a population has what changes with time."""
 
     def training_state(self) -> dict[str, Tensor]:
-        """What belongs to a training and is not in the state_dict: {"chains":
-        (data, chains_per_datum, *event_shape)}, absent before the first draw."""
+        """Return what belongs to a training and is not in the state_dict.
+
+        {"chains": (data, chains_per_datum, *event_shape)}, absent before the first draw.
+        """
         return {} if self.store.table is None else {"chains": self.store.table}
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
@@ -146,7 +174,18 @@ class Population(LangevinChains):
 
     Attributes:
         temperatures: (N + 1,), from 0 to 1.
+
+    >>> from kaem import Thermodynamic
+    >>> from kaem.chains import Population
+    >>> population = Population(Thermodynamic(temperatures=2, power_start=4, power_end=2))
+    >>> population.after_update(100, 100)  # the last of a training
+    >>> population.temperatures.tolist()
+    [0.0, 0.25, 1.0]
     """
+
+    options: Thermodynamic
+    temperatures: Tensor
+    level_sum: Tensor
 
     def __init__(self, options: Thermodynamic):
         super().__init__(options)
@@ -156,7 +195,9 @@ class Population(LangevinChains):
         # Mean log-likelihood at each temperature, summed since the last re-spacing.
         self.register_buffer("level_sum", torch.zeros_like(self.temperatures), persistent=False)
 
-    def _run(self, posterior: Posterior, z: Tensor, update: int, generator):
+    def _run(
+        self, posterior: Posterior, z: Tensor, update: int, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, float]]:
         options, t = self.options, self.temperatures
         sizes = step_sizes(t[1:], options.step_size, options.prior_step_size)
         infos = []
@@ -188,7 +229,7 @@ class Population(LangevinChains):
             self.level_sum.zero_()
 
     def training_state(self) -> dict[str, Tensor]:
-        """Also {"level_sum": (N + 1,)}."""
+        """Return also {"level_sum": (N + 1,)}."""
         return super().training_state() | {"level_sum": self.level_sum}
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:

@@ -1,6 +1,12 @@
-"""Warnings about a training that runs but does not learn what it should."""
+"""What ends a training that cannot go on, and warnings about one that does not learn."""
 
 import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from kaem.errors import NonFiniteError
 
 PATIENCE = 100  # updates in a row
 LOW_ESS = 1.1
@@ -10,7 +16,7 @@ MANY_OUTSIDE = 0.05
 logger = logging.getLogger("kaem")
 
 # What each watched value of a loss's info may not do for `PATIENCE` updates in a row.
-SYMPTOMS = {
+SYMPTOMS: dict[str, tuple[Callable[[float], bool], str]] = {
     "ess": (
         lambda value: value <= LOW_ESS,
         f"the effective sample size was at most {LOW_ESS}: each datum's gradient stands on one "
@@ -29,9 +35,16 @@ SYMPTOMS = {
 
 
 class HealthWatch:
-    """Counts for how many updates in a row each symptom lasts, and logs it once per spell."""
+    """A count of how many updates in a row each symptom lasts; it logs a symptom once per spell.
 
-    def __init__(self):
+    >>> from kaem.health import HealthWatch
+    >>> watch = HealthWatch()
+    >>> watch.see(1, {"ess": 1.0})
+    >>> watch.spells["ess"]
+    1
+    """
+
+    def __init__(self) -> None:
         self.spells = dict.fromkeys(SYMPTOMS, 0)
 
     def see(self, update: int, info: dict[str, float]) -> None:
@@ -41,3 +54,37 @@ class HealthWatch:
             if self.spells[name] == PATIENCE:
                 first = update - PATIENCE + 1
                 logger.warning("updates %d to %d: %s.", first, update, advice)
+
+
+def check_data(x: Tensor) -> None:
+    """Raise a NonFiniteError where images (n, C, H, W) hold NaN or infinity."""
+    if x.isfinite().all():
+        return
+    place = (~x.isfinite()).nonzero()[0].tolist()
+    images = int((~x.isfinite()).flatten(1).any(1).sum())
+    raise NonFiniteError(
+        f"{images} of the batch's {len(x)} images hold NaN or infinity; the first at "
+        f"image {place[0]}, channel, row and column {place[1:]}"
+    )
+
+
+@torch.no_grad()
+def check_parameters(model: nn.Module) -> None:
+    """Raise a NonFiniteError with the names of parameters that are no longer finite."""
+    if torch.stack([p.sum() for p in model.parameters()]).isfinite().all():
+        return
+    ill = [name for name, p in model.named_parameters() if not p.isfinite().all()]
+    if ill:  # otherwise the sum alone overflowed
+        raise NonFiniteError(
+            f"parameters are no longer finite: {', '.join(ill)}. Lower the learning rate or "
+            "raise sigma."
+        )
+
+
+def check_loss(loss: Tensor) -> None:
+    """Raise a NonFiniteError for a loss that is not finite, when data and parameters are."""
+    if not loss.isfinite():
+        raise NonFiniteError(
+            f"the loss is {loss.item()}, while data and parameters are finite: a likelihood or "
+            "a prior density has overflowed. Raise sigma or lower the learning rate."
+        )

@@ -6,7 +6,7 @@ The gradient of the log-likelihood is an expectation under the posterior,
 
 and the posterior is represented by s draws from the prior, shared by the whole batch, with
 self-normalised weights proportional to p(x|z_s). The estimate is consistent, not unbiased:
-its bias falls as 1/s (`tests/test_importance.py` measures it).
+its bias falls as 1/s (`tests/kaem/test_importance.py` measures it).
 """
 
 from dataclasses import dataclass
@@ -28,6 +28,11 @@ class ImportanceSampling:
         ess_threshold: gamma; a datum is resampled when its ESS is below gamma s. 1 resamples
             every datum, 0 none.
         resampler: one of `kaem.resampling.RESAMPLERS`.
+
+    >>> from kaem import ImportanceSampling
+    >>> sampler = ImportanceSampling(proposals=500, resampler="systematic")
+    >>> sampler.survivors
+    20
     """
 
     proposals: int = 1000
@@ -35,7 +40,7 @@ class ImportanceSampling:
     ess_threshold: float = 0.5
     resampler: str = "residual"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.resampler not in RESAMPLERS:
             known = ", ".join(RESAMPLERS)
             raise ValueError(f"unknown resampler {self.resampler!r}; known: {known}")

@@ -24,7 +24,7 @@ _LAYOUT = {torch.float32: (torch.int32, 23, 32), torch.float64: (torch.int64, 52
 
 
 class GuideTable:
-    """Finds, for u in [0, 1], the last entry of a sorted row that is not above u.
+    """A table that leads from u in [0, 1] to the last entry of a sorted row that is not above u.
 
     Args:
         rows: (batch, n), float32 or float64, each nondecreasing from 0.
@@ -53,18 +53,18 @@ class GuideTable:
         self._guide_start = (number * (2 * SIDE) + SIDE).to(self._integer)
 
     def lay_out(self, table: Tensor, padding: float = 0.0) -> Tensor:
-        """A table (batch, up to n) as the places of `find` count: (batch * stride,)."""
+        """Lay out a table (batch, up to n) as the places of `find` count: (batch * stride,)."""
         missing = self.stride - table.shape[1]
         return torch.nn.functional.pad(table, (0, missing), value=padding).flatten()
 
     def search(self, u: Tensor) -> Tensor:
-        """The entries' places, (batch, m) -> (batch * m,), int64, by a full search: one call where
-        `find` makes twenty."""
+        """Find the entries' places, (batch, m) -> (batch * m,), int64, by a full search: one call
+        where `find` makes twenty."""
         place = torch.searchsorted(self._rows.view(len(u), -1), u, right=True)
         return place.add_(self.row_start - 1).flatten()
 
     def find(self, u: Tensor, first: int) -> Tensor:
-        """The entries' places, (batch, m) -> (batch * m,), int32.
+        """Find the entries' places, (batch, m) -> (batch * m,), int32.
 
         Args:
             u: for the rows from number `first` on.
@@ -77,16 +77,18 @@ class GuideTable:
         # counted from -1 down.
         bucket.clamp_(0, SIDE - 1).bitwise_xor_(upper)
         bucket.add_(self._guide_start[first : first + len(u)])
-        place, u = self._guide.index_select(0, bucket.flatten()), u.flatten()
+        place: Tensor = self._guide.index_select(0, bucket.flatten())
+        u = u.flatten()
         for step in (2**k for k in reversed(range(self.rounds))):
             place.add_(u >= self._rows.index_select(0, place + step), alpha=step)
         return place
 
 
 def _bucket_ends(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper ends of all buckets, (2 * SIDE,) each: those of (0.5, 1], then of [0, 0.5].
+    """Return lower and upper ends of all buckets, (2 * SIDE,) each.
 
-    The upper ones may belong to the bucket themselves.
+    First come those of (0.5, 1], then those of [0, 0.5]. The upper ones may belong to the bucket
+    themselves.
     """
     number, per_octave = torch.arange(SIDE + 1), 2**PER_OCTAVE_BITS
     ends = SMALLEST * 2.0 ** (number // per_octave) * (1 + number % per_octave / per_octave)
@@ -121,13 +123,13 @@ class PiecewiseQuadraticInverse:
         self._tiny = torch.finfo(density.dtype).tiny
 
     def __call__(self, u: Tensor) -> Tensor:
-        """(batch, m) -> (batch, m), contiguous."""
+        """Invert u, (batch, m) -> (batch, m), contiguous."""
         # On a GPU a search of any size is one launch, and launches are what an inversion costs.
         few = u.numel() <= FEW or u.device.type != "cpu"
         return self._invert_few(u.contiguous()) if few else self.invert_many(u)
 
     def invert_many(self, u: Tensor) -> Tensor:
-        """The same numbers, on a CPU faster than a search where there are more than `FEW`."""
+        """Invert to the same numbers, on a CPU faster than a search of more than `FEW`."""
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         size = len(u)
         if u.device.type == "cpu" and u.numel() > CPU_PIECE:
@@ -139,7 +141,7 @@ class PiecewiseQuadraticInverse:
         return z
 
     def _invert_few(self, u: Tensor) -> Tensor:
-        """As few calls as possible; the same numbers as `_invert`."""
+        """Invert with as few calls as possible, to the same numbers as `_invert`."""
         cells = self._cells.index_select(0, self._guide.search(u))
         cumulative, left, slope, cell = cells.unbind(dim=1)
         position = self._position(u.flatten() - cumulative, left, slope)
@@ -147,7 +149,7 @@ class PiecewiseQuadraticInverse:
         return z.view(u.shape)
 
     def _invert(self, u: Tensor, first: int, out: Tensor) -> None:
-        """For the rows from number `first` on."""
+        """Invert for the rows from number `first` on."""
         place = self._guide.find(u, first)
         mass = u.flatten() - self._cumulative.index_select(0, place)
         left, slope = (table.index_select(0, place) for table in (self._left, self._slope))
@@ -157,8 +159,10 @@ class PiecewiseQuadraticInverse:
         torch.clamp(z, max=self._end, out=out)
 
     def _position(self, mass: Tensor, left: Tensor, slope: Tensor) -> Tensor:
-        """The t in [0, 1] that solves left t + (right - left) t^2 / 2 = mass, in the form of the
-        quadratic formula that does not cancel when left = right; both ends times the step.
+        """Solve left t + (right - left) t^2 / 2 = mass for t in [0, 1].
+
+        In the form of the quadratic formula that does not cancel when left = right. Both ends are
+        times the step.
 
         Args:
             mass, left, slope: (k,), slope = 2 (right - left); mass and slope are overwritten.

@@ -11,7 +11,7 @@ by a bias that vanishes with eta. MALA rejects beyond the walls and has no bias 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from kaem.posterior import Posterior, PosteriorState, per_row
 from kaem.random import rand, randn
 
 Evaluate = Callable[[Tensor], PosteriorState]
+Info = TypeVar("Info", bound=NamedTuple)
 
 MALA_ACCEPTANCE = 0.574  # the optimum in high dimension (Roberts & Rosenthal 1998)
 
@@ -44,7 +45,7 @@ def ula_step(
     temperature: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, StepInfo]:
-    """One unadjusted step, reflected into the domain: the new z, not yet evaluated.
+    """Take an unadjusted step, reflected into the domain; return the new z, not yet evaluated.
 
     Args:
         state: n chains.
@@ -66,7 +67,7 @@ def mala_step(
     temperature: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[PosteriorState, StepInfo]:
-    """One adjusted step: the new state.
+    """Take an adjusted step and return the new state.
 
     The density is zero beyond the walls, so a proposal there is rejected.
 
@@ -101,6 +102,11 @@ class Langevin:
         kernel: "ula" or "mala".
         persistent: a chain per datum goes on from update to update; otherwise each update starts
             its chains at draws from the prior.
+
+    >>> from kaem import Langevin
+    >>> sampler = Langevin(steps=20, step_size=0.01, kernel="mala")
+    >>> sampler.persistent
+    True
     """
 
     steps: int = 5
@@ -108,12 +114,12 @@ class Langevin:
     kernel: str = "ula"
     persistent: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel, self.steps, self.step_size)
 
 
 def check_kernel(kernel: str, steps: int, step_size: float) -> None:
-    """ValueError for hyperparameters that no chain can run with."""
+    """Raise a ValueError for hyperparameters that no chain can run with."""
     if kernel not in KERNELS:
         raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(KERNELS)}")
     if steps < 1 or not 0 < step_size < math.inf:
@@ -131,7 +137,7 @@ def run_chains(
     temperature: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, StepInfo]:
-    """`steps` steps of every chain; info is averaged over the steps.
+    """Take `steps` steps of every chain; average the info over them.
 
     ULA costs `steps` evaluations: where the last step leads is left to the caller to evaluate.
     MALA costs one more.
@@ -154,9 +160,9 @@ def run_chains(
     return z, mean_info(infos)
 
 
-def mean_info(infos: list) -> NamedTuple:
-    """What several steps did, averaged; a list of one kind of named tuple of tensors."""
-    return type(infos[0])(*(torch.stack(parts).mean(0) for parts in zip(*infos, strict=True)))
+def mean_info(infos: list[Info]) -> Info:
+    """Average what several steps did: named tuples of tensors, all of one kind."""
+    return infos[0]._make(torch.stack(parts).mean(0) for parts in zip(*infos, strict=True))
 
 
 def reflect(z: Tensor, domain: tuple[float, float]) -> Tensor:
@@ -168,22 +174,30 @@ def reflect(z: Tensor, domain: tuple[float, float]) -> Tensor:
 
 
 def adapted(step_size: Tensor, acceptance: Tensor, gain: float = 0.1) -> Tensor:
-    """Step sizes moved towards the acceptance that suits MALA best; for burn-in only."""
+    """Move step sizes towards the acceptance that suits MALA best; for burn-in only."""
     return step_size * torch.exp(gain * (acceptance - MALA_ACCEPTANCE))
 
 
-def _propose(state, step_size, temperature, generator) -> Tensor:
+def _propose(
+    state: PosteriorState,
+    step_size: float | Tensor,
+    temperature: float | Tensor,
+    generator: torch.Generator | None,
+) -> Tensor:
     eta = per_row(step_size, state.z)
     noise = randn(len(state.z), state.z.shape[1:], generator, like=state.z)
-    return state.z + eta * state.score(temperature) + (2 * eta) ** 0.5 * noise
+    proposal: Tensor = state.z + eta * state.score(temperature) + (2 * eta) ** 0.5 * noise
+    return proposal
 
 
 def _outside(z: Tensor, domain: tuple[float, float]) -> Tensor:
     return ~((z >= domain[0]) & (z <= domain[1]))
 
 
-def _log_transition(origin: PosteriorState, z: Tensor, step_size, temperature) -> Tensor:
-    """log of the proposal's density from `origin` to z, up to what both directions share."""
+def _log_transition(
+    origin: PosteriorState, z: Tensor, step_size: float | Tensor, temperature: float | Tensor
+) -> Tensor:
+    """Return log of the proposal's density from `origin` to z, up to what both directions share."""
     eta = per_row(step_size, z)
     squares = (z - origin.z - eta * origin.score(temperature)).square() / (4 * eta)
     return -squares.flatten(1).sum(dim=1)

@@ -2,13 +2,13 @@
 
 For each datum a Langevin chain is annealed from the prior to the posterior and finds its middle;
 there the curvature is that of Gauss and Newton, J^T J / sigma^2 plus the inverse variances of the
-prior, with J the generator's Jacobian. The draws come from a Student t with that shape, whose
+prior, with J the decoder's Jacobian. The draws come from a Student t with that shape, whose
 heavy tails keep the weights bounded where a Gaussian's would not be. Whatever the fit, the mean
 weight is an unbiased estimate of p(x), so its log errs downwards: a stochastic lower bound, like
 that of Burda et al. 2016 (arXiv 1509.00519) for a VAE. A good fit makes it tight.
 
-Where the annealed path of `kaem.estimators.annealed_importance` crosses thousands of nats, this
-one takes a few hundred passes of the generator.
+It takes a few hundred passes of the decoder, where an annealed path from the prior to the posterior
+crosses thousands of nats.
 """
 
 import math
@@ -45,7 +45,7 @@ class Proposal(NamedTuple):
     factor: Tensor
 
     def draw(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """One draw per datum, (b, d), and its log density, (b,)."""
+        """Draw once per datum, (b, d); return the draws and their log densities, (b,)."""
         b, d = self.centre.shape
         normal = randn(b, (d,), generator, like=self.centre)
         scale = randn(b, (DEGREES,), generator, like=self.centre).square().mean(1, keepdim=True)
@@ -62,10 +62,10 @@ class Proposal(NamedTuple):
 def laplace_importance(
     posterior: Posterior, passes: int, generator: torch.Generator | None = None
 ) -> Evidence:
-    """log p(x) of each datum.
+    """Estimate log p(x) of each datum, in nats.
 
     Args:
-        passes: of the generator, for each datum; all are counted. Four in ten carry a gradient.
+        passes: of the decoder, for each datum; all are counted. Four in ten carry a gradient.
 
     Raises:
         ValueError: too few passes for a fit and draws.
@@ -87,18 +87,24 @@ def laplace_importance(
 
 
 def fewest_passes(latents: int) -> int:
-    """Passes that a fit and draws take at least."""
+    """Return the passes that a fit and draws take at least."""
     return next(n for n in count(1) if min(_shares(n, latents)) >= FEWEST)
 
 
 def _shares(passes: int, latents: int) -> tuple[int, int, int]:
-    """Passes for the annealing, the exploration and the draws; the fit takes 1 + 2 d others."""
+    """Divide the passes among annealing, exploration and draws; the fit takes 1 + 2 d others."""
     annealing, exploration = int(ANNEALING * passes), int(EXPLORATION * passes)
     return annealing, exploration, passes - 1 - annealing - exploration - 2 * latents
 
 
-def _middle(posterior: Posterior, z: Tensor, annealing: int, exploration: int, generator) -> Tensor:
-    """The mean of a chain at t = 1 that began at z, flattened: (b, d)."""
+def _middle(
+    posterior: Posterior,
+    z: Tensor,
+    annealing: int,
+    exploration: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Return the mean of a chain at t = 1 that began at z, flattened: (b, d)."""
     state, size = annealed(posterior, z, annealing, generator)
     total, counted = torch.zeros_like(z), 0
     for number in range(1, exploration + 1):
@@ -112,8 +118,8 @@ def _middle(posterior: Posterior, z: Tensor, annealing: int, exploration: int, g
 def annealed(
     posterior: Posterior, z: Tensor, steps: int, generator: torch.Generator | None = None
 ) -> tuple[PosteriorState, Tensor]:
-    """Where MALA chains from z (n, ...) end whose temperature rises from 0 to 1, and their step
-    sizes, (n,)."""
+    """Anneal MALA chains from z (n, ...) while the temperature rises from 0 to 1; return where
+    they end and their step sizes, (n,)."""
     state = posterior.evaluate(z)
     size = torch.full((len(z),), FIRST_STEP_SIZE, dtype=z.dtype, device=z.device)
     for t in power_schedule(steps, POWER)[1:].tolist():
@@ -123,9 +129,9 @@ def annealed(
 
 
 def gauss_newton_precision(posterior: Posterior, centre: Tensor) -> Tensor:
-    """Gauss and Newton's curvature of -log p(z|x) at (b, d), in float64: (b, d, d).
+    """Return Gauss and Newton's curvature of -log p(z|x) at (b, d), in float64: (b, d, d).
 
-    Central differences: it costs 2 d passes of the generator for each datum.
+    Central differences: it costs 2 d passes of the decoder for each datum.
     """
     variance = posterior.marginals.variance().flatten().double()
     columns = []
@@ -133,7 +139,8 @@ def gauss_newton_precision(posterior: Posterior, centre: Tensor) -> Tensor:
         low, high = (_decode(posterior, _moved(centre, j, s)) for s in (-step, step))
         columns.append((high - low).double() / (2 * step))
     jacobian = torch.stack(columns, dim=2) / posterior.model.sigma
-    return jacobian.mT @ jacobian + torch.diag(1 / variance)
+    precision: Tensor = jacobian.mT @ jacobian + torch.diag(1 / variance)
+    return precision
 
 
 def _moved(z: Tensor, j: int, step: Tensor) -> Tensor:
@@ -143,11 +150,13 @@ def _moved(z: Tensor, j: int, step: Tensor) -> Tensor:
 
 
 def _decode(posterior: Posterior, flat: Tensor) -> Tensor:
-    return posterior.decode(flat.unflatten(1, posterior.event_shape)).flatten(1)
+    return posterior.decode(torch.unflatten(flat, 1, posterior.event_shape)).flatten(1)
 
 
-def _log_weight(posterior: Posterior, proposal: Proposal, generator) -> Tensor:
-    """log p(x|z) + log p(z) - log q(z) at one draw of z per datum, (b,); -inf beyond the walls."""
+def _log_weight(
+    posterior: Posterior, proposal: Proposal, generator: torch.Generator | None
+) -> Tensor:
+    """Return log p(x|z) + log p(z) - log q(z) at a draw per datum, (b,); -inf beyond the walls."""
     flat, log_density = proposal.draw(generator)
     z = flat.to(posterior.x.dtype).unflatten(1, posterior.event_shape)
     log_prior = posterior.log_prior(z)  # -inf beyond the walls, where any finite image will do

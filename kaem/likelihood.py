@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def log_constant(dimension: int, sigma: float) -> float:
-    """-D/2 log(2 pi sigma^2), in nats."""
+    """Return -D/2 log(2 pi sigma^2), in nats."""
     return -0.5 * dimension * math.log(2 * math.pi * sigma**2)
 
 
 def log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
-    """log N(x; mean, sigma^2 I) in nats, row by row: (n, ...), (n, ...) -> (n,).
+    """Return log N(x; mean, sigma^2 I) in nats, row by row: (n, ...), (n, ...) -> (n,).
 
     Raises:
         ValueError: x and mean have different shapes, which would be broadcast.
@@ -25,7 +25,7 @@ def log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
 
 
 def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
-    """log N(x_b; mean_s, sigma^2 I) in nats for every pair: (b, ...), (s, ...) -> (b, s).
+    """Return log N(x_b; mean_s, sigma^2 I) in nats for every pair: (b, ...), (s, ...) -> (b, s).
 
     One matrix product. Both sides are centred on the data first: |x|^2 + |m|^2 - 2 x.m
     cancels, and centring keeps the lost digits few.
@@ -38,7 +38,7 @@ def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
 
 
 def weighted_squared_error(x: Tensor, mean: Tensor, weights: Tensor) -> Tensor:
-    """sum_bs weights_bs |x_b - mean_s|^2 without the (b, s, D) differences.
+    """Return sum_bs weights_bs |x_b - mean_s|^2 without the (b, s, D) differences.
 
     Args:
         x: (b, ...); mean: (s, ...), differentiable; weights: (b, s).
@@ -52,12 +52,12 @@ def weighted_squared_error(x: Tensor, mean: Tensor, weights: Tensor) -> Tensor:
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
-    """1 / sum_s w_s^2 for normalised weights: (..., s) -> (...)."""
+    """Return 1 / sum_s w_s^2 for normalised weights: (..., s) -> (...)."""
     return 1.0 / weights.square().sum(dim=-1)
 
 
 def log_mean_exp(log_weights: Tensor) -> Tensor:
-    """log of the mean of exp(log_weights) over the last dimension: (..., s) -> (...)."""
+    """Return log of the mean of exp(log_weights) over the last dimension: (..., s) -> (...)."""
     return torch.logsumexp(log_weights, dim=-1) - math.log(log_weights.shape[-1])
 
 
@@ -77,7 +77,7 @@ class Evidence(NamedTuple):
     ess: Tensor | None = None
 
     def mean(self) -> tuple[float, float]:
-        """The mean over the data and its Monte Carlo standard error, given these data.
+        """Return the mean over the data and its Monte Carlo standard error, given these data.
 
         The error takes the estimates as independent, which those that share draws are not.
         """
@@ -85,8 +85,17 @@ class Evidence(NamedTuple):
         return self.log_evidence.mean().item(), error.item()
 
 
+def bits_per_dimension(nats: float | Tensor, dimension: int, levels: int = 256) -> float | Tensor:
+    """Convert nats to bits per dimension, for data on `levels` equally spaced values in [0, 1].
+
+    The density at such a value times the distance of two values, 1/(levels - 1), stands for the
+    probability of the value: a good approximation while the density varies slowly between two.
+    """
+    return -nats / (dimension * math.log(2)) + math.log2(levels - 1)
+
+
 def evidence_from_weights(log_weights: Tensor) -> Evidence:
-    """The evidence as the mean of importance weights whose logs are (b, s), s > 1.
+    """Estimate the evidence as the mean of importance weights whose logs are (b, s), s > 1.
 
     The standard error is the delta method's: the relative standard error of the mean weight. It
     is at most one, and far too small where one weight outdoes all others: see `Evidence.ess`.

@@ -1,42 +1,34 @@
 """The Kolmogorov-Arnold Energy Model (P. Raj, arXiv 2506.14167).
 
     z ~ p(z),  a product of one-dimensional energy densities       (`kaem.priors`)
-    x ~ N(g(h(z)), sigma^2 I)                                      (`kaem.generators`)
+    x ~ N(g(h(z)), sigma^2 I)                                      (`kaem.decoders`)
 
 It is trained by maximum likelihood; sampling is one exact draw of z and one pass of g. (Of h, from
 a table of the density of each sum, with the univariate prior: `kaem.priors`.)
 """
 
 import copy
-from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kaem.chains import LangevinChains, Population
-from kaem.errors import KAEMError, NonFiniteError
-from kaem.generators import ImageShape, make_generator
-from kaem.health import HealthWatch
-from kaem.importance import ImportanceSampling, select_particles
+from kaem.decoders import ImageShape, make_decoder
+from kaem.domain import DomainFollower, DomainUpdate
+from kaem.errors import KAEMError
+from kaem.health import HealthWatch, check_data, check_loss, check_parameters
+from kaem.importance import ImportanceSampling
+from kaem.langevin import Langevin
 from kaem.laplace import fewest_passes, laplace_importance
-from kaem.likelihood import (
-    Evidence,
-    log_constant,
-    log_likelihood,
-    log_mean_exp,
-    pairwise_log_likelihood,
-    weighted_squared_error,
-)
-from kaem.options import LOG_NORMALIZERS, DomainUpdate, Regulariser, Sampler, make_sampler
-from kaem.posterior import FeaturePosterior, Posterior
-from kaem.priors import MixturePrior, UnivariatePrior, make_prior
+from kaem.likelihood import Evidence
+from kaem.losses import chains_loss, importance_loss
+from kaem.options import LOG_NORMALIZERS, Regulariser, Sampler, make_sampler
+from kaem.posterior import FeaturePosterior
+from kaem.priors import Prior, make_prior
 from kaem.random import Generators
 from kaem.thermodynamic import Thermodynamic
-from kaem.univariate import EdgeFunctions
-
-REMEMBERED_BATCHES = 100  # of posterior draws, for the next move of the domain
-PENALTY_POINTS = 100  # on each layer's domain
 
 
 class KAEM(nn.Module):
@@ -44,24 +36,37 @@ class KAEM(nn.Module):
 
     Args:
         prior: `UnivariatePrior` or `MixturePrior`.
-        generator: module from latent features (n, q) to mean images (n, C, H, W).
+        decoder: module from latent features (n, q) to mean images (n, C, H, W).
         sigma: standard deviation of the likelihood, in units of the image range [0, 1].
         sampler: how the posterior is sampled in training.
         log_normalizer: gradient of log Z: "exact" through the quadrature, or "contrastive" from
             as many prior draws as there are data in the batch.
         domain_update: move the prior's domain with the posterior; never by default.
-        regulariser: sparsity of all edge functions, the generator's included.
+        regulariser: sparsity of all edge functions, the decoder's included.
         prior_rate: how many times faster the prior's parameters are to learn than the others; for
             the training loop, which finds it under `learning_rate_factors`.
+
+    Raises:
+        ValueError: an option that no training can run with.
+
+    >>> import torch
+    >>> from kaem import KAEM, Langevin, MixturePrior
+    >>> from kaem.decoders import ConvDecoder
+    >>> prior, decoder = MixturePrior(q=8, p=4), ConvDecoder(q=8, image_shape=(1, 28, 28))
+    >>> model = KAEM(prior, decoder, sigma=0.3, sampler=Langevin(steps=5, step_size=0.01))
+    >>> loss, info = model.loss(torch.rand(10, 1, 28, 28), index=torch.arange(10))
+    >>> loss.backward()
+    >>> model.sample(3).shape
+    torch.Size([3, 1, 28, 28])
     """
 
-    nfe = 1  # network evaluations per sample: one pass of the generator
-    row_wise = ("generator",)  # children that treat each row of a batch alone
+    nfe = 1  # network evaluations per sample: one pass of the decoder
+    row_wise = ("decoder",)  # children that treat each row of a batch alone
 
     def __init__(
         self,
-        prior: UnivariatePrior | MixturePrior,
-        generator: nn.Module,
+        prior: Prior,
+        decoder: nn.Module,
         *,
         sigma: float,
         sampler: Sampler | None = None,
@@ -77,27 +82,25 @@ class KAEM(nn.Module):
             known = ", ".join(LOG_NORMALIZERS)
             raise ValueError(f"unknown log_normalizer {log_normalizer!r}; known: {known}")
         self.prior = prior
-        self.generator = generator
+        self.decoder = decoder
         self.sigma = sigma
         self.sampler = sampler or ImportanceSampling()
         self.log_normalizer = log_normalizer
         self.learning_rate_factors = {"prior": prior_rate}
-        self.domain_update = domain_update
         self.regulariser = regulariser or Regulariser()
-        if isinstance(self.sampler, ImportanceSampling):
-            self.chains = None
-        elif isinstance(self.sampler, Thermodynamic):
+        self.chains: LangevinChains | None = None
+        if isinstance(self.sampler, Thermodynamic):
             self.chains = Population(self.sampler)
-        else:
+        elif isinstance(self.sampler, Langevin):
             self.chains = LangevinChains(self.sampler)
-        self.origin: tuple[dict, ImageShape] | None = None  # what from_settings was given
+        self.follower = DomainFollower(domain_update) if domain_update else None
+        self.origin: tuple[dict[str, Any], ImageShape] | None = None  # what from_settings was given
         self.updates_done = 0
         self._last_info: dict[str, float] = {}
-        self._recent_draws: deque[Tensor] = deque(maxlen=REMEMBERED_BATCHES)
         self._health = HealthWatch()
 
     @classmethod
-    def from_settings(cls, settings: dict, image_shape: ImageShape) -> "KAEM":
+    def from_settings(cls, settings: dict[str, Any], image_shape: ImageShape) -> "KAEM":
         """Build the model from plain settings, the entries of a configuration file.
 
         Args:
@@ -115,59 +118,62 @@ class KAEM(nn.Module):
         ]
         if missing:
             raise ValueError(f"KAEM's settings lack {', '.join(missing)}")
-        origin = (copy.deepcopy(settings), tuple(image_shape))
+        channels, height, width = image_shape
+        origin = (copy.deepcopy(settings), (channels, height, width))
         settings = dict(settings)
         prior = make_prior(**settings.pop("prior"))
-        generator = make_generator(q=prior.q, image_shape=image_shape, **settings.pop("decoder"))
+        decoder = make_decoder(q=prior.q, image_shape=image_shape, **settings.pop("decoder"))
         sampler = make_sampler(**settings.pop("sampler"))
         if "domain_update" in settings:
             settings["domain_update"] = DomainUpdate(**settings["domain_update"])
         if "regulariser" in settings:
             settings["regulariser"] = Regulariser(**settings["regulariser"])
-        model = cls(prior, generator, sampler=sampler, **settings)
+        model = cls(prior, decoder, sampler=sampler, **settings)
         model.origin = origin
         return model
 
     @property
     def needs_index(self) -> bool:
-        """Whether `loss` needs to know which datum is which: it has persistent chains."""
+        """Say whether `loss` needs to know which datum is which: it has persistent chains."""
         return self.chains is not None and self.chains.options.persistent
 
     def decode(self, z: Tensor) -> Tensor:
-        """Mean images g(h(z)), (n, *event_shape) -> (n, C, H, W) in [0, 1]."""
-        return self.generator(self.prior.generator_input(z))
+        """Return mean images g(h(z)), (n, *event_shape) -> (n, C, H, W) in [0, 1]."""
+        images: Tensor = self.decoder(self.prior.decoder_input(z))
+        return images
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """n mean images of prior draws, (n, C, H, W) in [0, 1]; no observation noise is added."""
+        """Draw n mean images, (n, C, H, W) in [0, 1]; no observation noise is added."""
         density = self.prior.feature_density()
         return self._images(density.inverse(), density.uniforms(n, generator))
 
     @torch.no_grad()
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
-        """n draws of what the generator is given, (n, q)."""
+        """Draw what the decoder is given, (n, q)."""
         density = self.prior.feature_density()
         return self._features(density.inverse(), density.uniforms(n, generator))
 
     def _images(self, inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-        """The generator at F^{-1}(u), (q, n) -> (n, C, H, W)."""
-        return self.generator(inverse(u).T)
+        """Decode F^{-1}(u), (q, n) -> (n, C, H, W)."""
+        images: Tensor = self.decoder(inverse(u).T)
+        return images
 
     @staticmethod
     def _features(inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-        """F^{-1}(u), (q, n) -> (n, q)."""
+        """Return F^{-1}(u), (q, n) -> (n, q)."""
         return inverse(u).T
 
-    def compile(self, **options) -> None:
+    def compile(self, **options: Any) -> None:
         """Compile what sampling runs, uniforms to images and to latents, with the options of
         `torch.compile`."""
-        self._images = torch.compile(self._images, **options)
-        self._features = torch.compile(self._features, **options)
+        self._images = torch.compile(self._images, **options)  # type: ignore[method-assign]
+        self._features = torch.compile(self._features, **options)  # type: ignore[method-assign]
 
     def loss(
         self, x: Tensor, generator: torch.Generator | None = None, index: Tensor | None = None
     ) -> tuple[Tensor, dict[str, float]]:
-        """A scalar whose gradient estimates that of -log p(x), averaged over the batch, in nats.
+        """Estimate -log p(x), averaged over the batch, in nats, and above all its gradient.
 
         The gradient is that of -E[log p(x|z) + log p(z)] over draws from the posterior. The value
         is -log((1/s) sum_s p(x|z_s)) with importance sampling; Langevin draws give no estimate of
@@ -189,72 +195,25 @@ class KAEM(nn.Module):
             ValueError: persistent chains without an index.
         """
         try:
-            self._check_data(x)
-            self._check_parameters()
+            check_data(x)
+            check_parameters(self)
             if self.chains is None:
-                loss, info = self._importance_loss(x, generator)
+                assert isinstance(self.sampler, ImportanceSampling)
+                loss, info, z = importance_loss(self, self.sampler, x, generator)
             else:
-                loss, info = self._chains_loss(x, generator, index)
-            loss = loss + self.penalty()
-            self._check_loss(loss)
+                loss, info, z = chains_loss(self, self.chains, x, generator, index)
+            loss = loss + self.regulariser.penalty(self)
+            check_loss(loss)
         except KAEMError as error:
             raise type(error)(f"update {self.updates_done + 1}: {error}") from error
+        if self.follower is not None:
+            self.follower.remember(z)
         self._last_info = info
         return loss, info
 
-    def _importance_loss(self, x: Tensor, generator) -> tuple[Tensor, dict]:
-        """All proposals are scored without a graph; only the distinct survivors are decoded again
-        for the backward pass."""
-        with torch.no_grad():
-            z = self.prior.sample(self.sampler.proposals, generator)
-            scores = pairwise_log_likelihood(x, self.decode(z), self.sigma)
-            particles = select_particles(scores, self.sampler, generator)
-            log_evidence = log_mean_exp(scores).mean()
-        z, weights = z[particles.indices], particles.weights
-        self._remember(z)
-        error = weighted_squared_error(x, self.decode(z), weights)
-        likelihood = log_constant(x[0].numel(), self.sigma) - error / (2 * self.sigma**2 * len(x))
-        log_prior = (weights.sum(0) * self._log_prior(z, len(x), generator)).sum() / len(x)
-        expected = likelihood + log_prior
-        # The value is the evidence, the gradient is that of the expected log joint density.
-        loss = -expected + (expected.detach() - log_evidence)
-        return loss, {
-            "log_likelihood": log_evidence.item(),
-            "ess": particles.ess.mean().item(),
-            "survivors": float(len(particles.indices)),
-        }
-
-    def _chains_loss(self, x: Tensor, generator, index) -> tuple[Tensor, dict]:
-        """The chains move without a graph; one pass at their ends carries the gradient."""
-        z, info = self.chains.draw(Posterior(self, x), self.updates_done + 1, generator, index)
-        self._remember(z)
-        likelihood = log_likelihood(x, self.decode(z), self.sigma).mean()
-        log_prior = self._log_prior(z, len(x), generator).mean()
-        info = {"log_likelihood": likelihood.item(), "log_prior": log_prior.item(), **info}
-        return -(likelihood + log_prior), info
-
-    def _log_prior(self, z: Tensor, draws: int, generator) -> Tensor:
-        """log p(z), (n,), with the gradient of log Z that was asked for."""
-        if self.log_normalizer == "exact":
-            return self.prior.log_prob(z)
-        return self.prior.log_prob(z, self.prior.contrastive_log_normalizer(draws, generator))
-
-    def penalty(self) -> Tensor | float:
-        """The regulariser's share of the loss."""
-        weights = self.regulariser
-        if weights.l1 == 0 and weights.entropy == 0:
-            return 0.0
-        total = 0.0
-        for layer in self.modules():
-            if isinstance(layer, EdgeFunctions):
-                points = torch.linspace(*layer.basis.domain, PENALTY_POINTS).to(layer.w_base)
-                l1, entropy = layer.sparsity(points)
-                total = total + weights.l1 * l1 + weights.entropy * entropy
-        return total
-
     @torch.no_grad()
     def after_update(self, update: int, updates: int) -> None:
-        """To be called after the optimiser's step: what changes over training other than by it.
+        """Change what changes over training other than by the optimiser, after its step.
 
         Anneals or re-spaces the temperatures, moves the domain, and logs a warning (logger
         "kaem") where the last updates looked ill. Without `domain_update` and the thermodynamic
@@ -268,32 +227,23 @@ class KAEM(nn.Module):
         self._health.see(update, self._last_info)
         if self.chains is not None:
             self.chains.after_update(update, updates)
-        if self.domain_update and update % self.domain_update.every == 0 and self._recent_draws:
-            self._move_domain()
-
-    def _move_domain(self) -> None:
-        draws = torch.cat(list(self._recent_draws))
-        self._recent_draws.clear()
-        # Every stored chain must stay inside, those of data not seen for long included.
-        kept = self.chains.store.table if self.needs_index else draws
-        ends = torch.stack([*draws.aminmax(), *kept.aminmax()])
-        domain = self.prior.covering_domain(ends, self.domain_update.margin)
-        self.prior.set_domain(domain, draws, self.domain_update.even)
-
-    def _remember(self, z: Tensor) -> None:
-        if self.domain_update:
-            self._recent_draws.append(z)
+        if self.follower is not None:
+            chains = self.chains.store.table if self.chains is not None else None
+            self.follower.after_update(update, self.prior, chains)
 
     def training_state(self) -> dict[str, Tensor]:
-        """What a training has beside the state_dict, for a checkpoint: the persistent chains, the
-        draws that the domain will next follow, and counts. The tensors are the model's own."""
+        """Return what a training has beside the state_dict, for a checkpoint.
+
+        Those are the persistent chains, the draws that the domain will next follow, and counts.
+        The tensors are the model's own.
+        """
         state = {
             "updates_done": torch.tensor(self.updates_done),
             "spells": torch.tensor(list(self._health.spells.values())),
         }
-        # Keys in order of age: batches may differ in size.
-        state |= {f"draws.{age:03}": z for age, z in enumerate(self._recent_draws)}
-        return state if self.chains is None else state | self.chains.training_state()
+        for part in (self.follower, self.chains):
+            state |= {} if part is None else part.training_state()
+        return state
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         """Go on with the training of which `training_state` gave the state.
@@ -305,69 +255,40 @@ class KAEM(nn.Module):
         self.updates_done = int(state["updates_done"])
         spells = zip(self._health.spells, state["spells"].tolist(), strict=True)
         self._health.spells.update(spells)
-        self._recent_draws.clear()
-        self._recent_draws.extend(state[key] for key in sorted(state) if key.startswith("draws."))
-        if self.chains is not None:
-            self.chains.load_training_state(state)
-
-    @staticmethod
-    def _check_data(x: Tensor) -> None:
-        if x.isfinite().all():
-            return
-        place = (~x.isfinite()).nonzero()[0].tolist()
-        images = int((~x.isfinite()).flatten(1).any(1).sum())
-        raise NonFiniteError(
-            f"{images} of the batch's {len(x)} images hold NaN or infinity; the first at "
-            f"image {place[0]}, channel, row and column {place[1:]}"
-        )
-
-    @torch.no_grad()
-    def _check_parameters(self) -> None:
-        if torch.stack([p.sum() for p in self.parameters()]).isfinite().all():
-            return
-        ill = [name for name, p in self.named_parameters() if not p.isfinite().all()]
-        if ill:  # otherwise the sum alone overflowed
-            raise NonFiniteError(
-                f"parameters are no longer finite: {', '.join(ill)}. Lower the learning rate or "
-                "raise sigma."
-            )
-
-    @staticmethod
-    def _check_loss(loss: Tensor) -> None:
-        if not loss.isfinite():
-            raise NonFiniteError(
-                f"the loss is {loss.item()}, while data and parameters are finite: a likelihood or "
-                "a prior density has overflowed. Raise sigma or lower the learning rate."
-            )
+        for part in (self.follower, self.chains):
+            if part is not None:
+                part.load_training_state(state)
 
     @property
     def fewest_passes(self) -> int:
-        """Passes of the generator that `log_evidence` takes at least, for each datum."""
+        """Return the passes of the decoder that `log_evidence` takes at least, for each datum."""
         return fewest_passes(self.prior.q)
 
     def log_evidence(
         self, x: Tensor, passes: int, generator: torch.Generator | None = None
     ) -> Evidence:
-        """log p(x) of each datum by `kaem.laplace.laplace_importance`, in nats.
+        """Estimate log p(x) of each datum by `kaem.laplace.laplace_importance`, in nats.
 
-        A stochastic lower bound, the tighter the more passes. `kaem.estimators` has others.
+        A stochastic lower bound, the tighter the more passes.
 
         Args:
             x: (b, C, H, W).
-            passes: passes of the generator to spend on each datum.
+            passes: passes of the decoder to spend on each datum.
 
         Raises:
             NonFiniteError: in x; ValueError: too few passes.
         """
-        self._check_data(x)
+        check_data(x)
         return laplace_importance(FeaturePosterior(self, x), passes, generator)
 
     @torch.no_grad()
     def diagnostics(self) -> dict[str, Tensor]:
-        """What there is to look at: {"nodes": (n,), "density": (..., n)} of each latent; with a
-        population also its "temperatures"."""
+        """Return what there is to look at: {"nodes": (n,), "density": (..., n)} of each latent.
+
+        With a population also its "temperatures".
+        """
         marginals = self.prior.marginals()
-        found = {"nodes": marginals.nodes, "density": marginals.log_density.exp()}
-        if isinstance(self.sampler, Thermodynamic):
-            found["temperatures"] = self.chains.temperatures
-        return found
+        shown = {"nodes": marginals.nodes, "density": marginals.log_density.exp()}
+        if isinstance(self.chains, Population):
+            shown["temperatures"] = self.chains.temperatures
+        return shown

@@ -1,45 +1,33 @@
 """KAEM's training options as plain values, and the objects that they make."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from kaem.bases import EVEN
+import torch
+from torch import Tensor, nn
+
 from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin
 from kaem.thermodynamic import Thermodynamic
+from kaem.univariate import EdgeFunctions
 
 Sampler = ImportanceSampling | Langevin | Thermodynamic
 
-SAMPLERS = {"importance": ImportanceSampling, "langevin": Langevin, "thermodynamic": Thermodynamic}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "importance": ImportanceSampling,
+    "langevin": Langevin,
+    "thermodynamic": Thermodynamic,
+}
 LOG_NORMALIZERS = ("exact", "contrastive")
+PENALTY_POINTS = 100  # on each layer's domain
 
 
-def make_sampler(kind: str, **options) -> Sampler:
-    """The posterior sampler called `kind`; ValueError with the known names otherwise."""
+def make_sampler(kind: str, **options: Any) -> Sampler:
+    """Build the posterior sampler called `kind`; ValueError with the known names otherwise."""
     if kind not in SAMPLERS:
         raise ValueError(f"unknown sampler {kind!r}; known: {', '.join(SAMPLERS)}")
     return SAMPLERS[kind](**options)
-
-
-@dataclass(frozen=True)
-class DomainUpdate:
-    """When and how the prior's domain follows the posterior.
-
-    Args:
-        every: updates between two moves.
-        margin: room on both sides, as a share of the draws' range.
-        even: share of equal spacing in the new grid; the rest follows the draws' quantiles.
-    """
-
-    every: int
-    margin: float = 0.1
-    even: float = EVEN
-
-    def __post_init__(self):
-        if self.every < 1 or not self.margin > 0 or not 0 < self.even <= 1:
-            raise ValueError(
-                "a domain update needs every >= 1, margin > 0 and even in (0, 1], "
-                f"got {self.every}, {self.margin}, {self.even}"
-            )
 
 
 @dataclass(frozen=True)
@@ -49,13 +37,30 @@ class Regulariser:
     Args:
         l1: of the summed mean magnitude of the edge functions on their domain.
         entropy: of the entropy of their shares in it.
+
+    >>> from kaem import MixturePrior
+    >>> from kaem.options import Regulariser
+    >>> Regulariser(l1=0.1, entropy=0.1).penalty(MixturePrior(q=3, p=2)).shape  # a scalar
+    torch.Size([])
     """
 
     l1: float = 0.0
     entropy: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (self.l1 >= 0 and self.entropy >= 0):
             raise ValueError(
                 f"a regulariser's weights are at least 0, got {self.l1}, {self.entropy}"
             )
+
+    def penalty(self, model: nn.Module) -> Tensor | float:
+        """Return the penalty on all edge functions of a model, a scalar."""
+        if self.l1 == 0 and self.entropy == 0:
+            return 0.0
+        total: Tensor | float = 0.0
+        for layer in model.modules():
+            if isinstance(layer, EdgeFunctions):
+                points = torch.linspace(*layer.basis.domain, PENALTY_POINTS).to(layer.w_base)
+                l1, entropy = layer.sparsity(points)
+                total = total + self.l1 * l1 + self.entropy * entropy
+        return total

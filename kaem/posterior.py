@@ -2,10 +2,10 @@
 
 t = 1 is the posterior, t = 0 the prior (paper, arXiv 2506.14167, section 4). A state keeps the
 likelihood and the prior apart, so that one evaluation serves every temperature t: replicas swap
-temperatures without another pass of the generator.
+temperatures without another pass of the decoder.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from kaem.errors import ChainLeftDomainError, NonFiniteError
 from kaem.likelihood import log_likelihood
 from kaem.random import Generators
 from kaem.tabulated import PiecewiseLinearDensity
+
+if TYPE_CHECKING:
+    from kaem.model import KAEM
 
 
 class PosteriorState(NamedTuple):
@@ -33,16 +36,16 @@ class PosteriorState(NamedTuple):
     grad_log_prior: Tensor
 
     def log_density(self, temperature: float | Tensor) -> Tensor:
-        """log p_t(z|x) up to a constant of z, (n,)."""
+        """Return log p_t(z|x) up to a constant of z, (n,)."""
         return temperature * self.log_likelihood + self.log_prior
 
     def score(self, temperature: float | Tensor) -> Tensor:
-        """Its gradient in z, (n, *event_shape)."""
+        """Return the gradient of log p_t(z|x) in z, (n, *event_shape)."""
         temperature = per_row(temperature, self.z)
         return temperature * self.grad_log_likelihood + self.grad_log_prior
 
     def where(self, take: Tensor, other: "PosteriorState") -> "PosteriorState":
-        """This state where `take` (n,) is true, the other elsewhere."""
+        """Take this state where `take` (n,) is true, the other elsewhere."""
         return PosteriorState(
             *(torch.where(per_row(take, a), a, b) for a, b in zip(self, other, strict=True))
         )
@@ -51,15 +54,25 @@ class PosteriorState(NamedTuple):
 class Posterior:
     """The posterior of data x under a model whose parameters stand still.
 
-    Args:
-        model: has `prior`, `decode(z)` and `sigma`, see `kaem.model.KAEM`.
-        x: (b, C, H, W).
-
     Latents come in k b rows, k of them for each datum: row j belongs to datum j mod b. The
     prior's table is read once; no parameter ever gets a gradient here.
+
+    Args:
+        model: its prior, decoder and sigma are what counts.
+        x: (b, C, H, W).
+
+    >>> import torch
+    >>> from kaem import KAEM, MixturePrior
+    >>> from kaem.decoders import ConvDecoder
+    >>> from kaem.posterior import Posterior
+    >>> model = KAEM(MixturePrior(q=3, p=2), ConvDecoder(3, (1, 8, 8), width=4), sigma=0.3)
+    >>> posterior = Posterior(model, torch.rand(5, 1, 8, 8))
+    >>> state = posterior.evaluate(posterior.prior_draws(10))  # two rows per datum
+    >>> state.log_likelihood.shape, state.score(temperature=0.5).shape
+    (torch.Size([10]), torch.Size([10, 3]))
     """
 
-    def __init__(self, model, x: Tensor):
+    def __init__(self, model: "KAEM", x: Tensor):
         self.model = model
         self.x = x.flatten(1)
         with torch.no_grad():
@@ -69,31 +82,31 @@ class Posterior:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Of the latents."""
+        """Return the shape of one datum's latents."""
         return tuple(self.marginals.batch_shape)
 
     def _marginals(self) -> PiecewiseLinearDensity:
         return self.model.prior.marginals()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Mean images, (n, *event_shape) -> (n, C, H, W)."""
+        """Return mean images, (n, *event_shape) -> (n, C, H, W)."""
         return self.model.decode(z)
 
     def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
-        """n exact draws from the prior, (n, *event_shape)."""
+        """Draw n times exactly from the prior, (n, *event_shape)."""
         return self.model.prior.sample(n, generator)
 
     def log_likelihood(self, z: Tensor) -> Tensor:
-        """log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
+        """Return log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
         x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
         return log_likelihood(x, self.decode(z).flatten(1), self.model.sigma)
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z), (n, *event_shape) -> (n,)."""
+        """Return log p(z), (n, *event_shape) -> (n,)."""
         return self.marginals.log_prob(z).flatten(1).sum(dim=1)
 
     def evaluate(self, z: Tensor) -> PosteriorState:
-        """One forward pass of the generator and one backward pass to its input."""
+        """Evaluate z by one pass of the decoder and one backward pass to its input."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             log_likelihood, log_prior = self.log_likelihood(z), self.log_prior(z)
@@ -130,9 +143,9 @@ class Posterior:
 
 
 class FeaturePosterior(Posterior):
-    """The posterior of the generator's input h instead of the latents: p(h|x), h = h(z), (n, q).
+    """The posterior of the decoder's input h instead of the latents: p(h|x), h = h(z), (n, q).
 
-    The generator sees nothing of z but h. With `UnivariatePrior` that leaves q numbers of q p, and
+    The decoder sees nothing of z but h. With `UnivariatePrior` that leaves q numbers of q p, and
     none that the data say nothing about.
     """
 
@@ -140,14 +153,19 @@ class FeaturePosterior(Posterior):
         return self.model.prior.feature_density()
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.model.generator(z)
+        images: Tensor = self.model.decoder(z)
+        return images
 
     def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
-        return self.model.prior.generator_input(super().prior_draws(n, generator))
+        return self.model.prior.decoder_input(super().prior_draws(n, generator))
 
 
+@overload
+def per_row(value: Tensor, like: Tensor) -> Tensor: ...
+@overload
+def per_row(value: float | Tensor, like: Tensor) -> float | Tensor: ...
 def per_row(value: float | Tensor, like: Tensor) -> float | Tensor:
-    """A number per row, (n,), shaped to broadcast against `like` (n, ...); floats as they are."""
+    """Shape a number per row, (n,), to broadcast against `like` (n, ...); floats stay."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
     return value.reshape(-1, *[1] * (like.ndim - 1))

@@ -6,7 +6,7 @@ row i depends on generator i alone, so an image is the same whichever batch it i
 (the convention of Karras et al.'s EDM code).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,16 +15,22 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def rand(n: int, shape: Sequence[int], generator: Generators, like: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), (n, *shape), with the dtype and device of `like`."""
+    """Draw uniform numbers in [0, 1), (n, *shape), with the dtype and device of `like`."""
     return _draw(torch.rand, n, shape, generator, like)
 
 
 def randn(n: int, shape: Sequence[int], generator: Generators, like: Tensor) -> Tensor:
-    """Standard normal numbers, (n, *shape), with the dtype and device of `like`."""
+    """Draw standard normal numbers, (n, *shape), with the dtype and device of `like`."""
     return _draw(torch.randn, n, shape, generator, like)
 
 
-def _draw(draw, n: int, shape: Sequence[int], generator: Generators, like: Tensor) -> Tensor:
+def _draw(
+    draw: Callable[..., Tensor],
+    n: int,
+    shape: Sequence[int],
+    generator: Generators,
+    like: Tensor,
+) -> Tensor:
     def one_call(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         # A CPU generator also serves a model on the GPU: the numbers are drawn where it lives.
         device = like.device if generator is None else generator.device

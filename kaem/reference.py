@@ -5,6 +5,7 @@ of its own, (q, p, n). They need not be normalised on the domain: Z takes care o
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,14 @@ class Reference(nn.Module):
     """
 
     support = (-math.inf, math.inf)
+    __call__: Callable[..., Tensor]
 
     def __init__(self, q: int, p: int, domain: tuple[float, float]):  # noqa: ARG002
         super().__init__()
         self.check(domain)
 
     def check(self, domain: tuple[float, float]) -> None:
-        """ValueError where the domain leaves the support."""
+        """Raise a ValueError where the domain leaves the support."""
         if domain[0] < self.support[0] or domain[1] > self.support[1]:
             raise ValueError(
                 f"{type(self).__name__} lives on {self.support}, but the domain is {domain}"
@@ -46,6 +48,8 @@ class Flat(Reference):
 
 class Uniform(Reference):
     """pi_0(z) = 1 / (b - a), normalised on the domain."""
+
+    log_width: Tensor
 
     def __init__(self, q: int, p: int, domain: tuple[float, float]):
         super().__init__(q, p, domain)
@@ -100,7 +104,7 @@ REFERENCES = {
 
 
 def make_reference(name: str, q: int, p: int, domain: tuple[float, float]) -> Reference:
-    """The reference density called `name`; ValueError with the known names otherwise."""
+    """Build the reference density called `name`; ValueError with the known names otherwise."""
     if name not in REFERENCES:
         raise ValueError(f"unknown reference {name!r}; known: {', '.join(REFERENCES)}")
     return REFERENCES[name](q, p, domain)

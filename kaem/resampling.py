@@ -12,24 +12,24 @@ from kaem.random import rand
 
 
 def multinomial(weights: Tensor, m: int, generator: torch.Generator | None = None) -> Tensor:
-    """m independent draws."""
+    """Draw m times independently."""
     return _inverse_cdf(weights, _uniform(weights, m, generator))
 
 
 def stratified(weights: Tensor, m: int, generator: torch.Generator | None = None) -> Tensor:
-    """One uniform number in each of m equal strata."""
+    """Draw with one uniform number in each of m equal strata."""
     strata = torch.arange(m, device=weights.device)
     return _inverse_cdf(weights, (strata + _uniform(weights, m, generator)) / m)
 
 
 def systematic(weights: Tensor, m: int, generator: torch.Generator | None = None) -> Tensor:
-    """One uniform number per row, shifted into each of m equal strata."""
+    """Draw with one uniform number per row, shifted into each of m equal strata."""
     strata = torch.arange(m, device=weights.device)
     return _inverse_cdf(weights, (strata + _uniform(weights, 1, generator)) / m)
 
 
 def residual(weights: Tensor, m: int, generator: torch.Generator | None = None) -> Tensor:
-    """floor(m w_s) certain copies of each index, the rest multinomial on what is left over."""
+    """Take floor(m w_s) copies of each index, and draw the rest from what is left over."""
     copies = (m * weights.double()).floor()
     left_over = (m * weights.double() - copies).clamp_min(0.0)
     drawn = _inverse_cdf(left_over, _uniform(weights, m, generator))
@@ -53,7 +53,7 @@ def _uniform(weights: Tensor, m: int, generator: torch.Generator | None) -> Tens
 
 
 def _inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:
-    """The index whose stretch of the cumulative weights holds u, (b, s), (b, m) -> (b, m)."""
+    """Find the index whose stretch of the cumulative weights holds u, (b, s), (b, m) -> (b, m)."""
     cumulative = weights.double().cumsum(dim=1)
     target = u * cumulative[:, -1:]
     # side="right" never lands on a zero weight, except beyond the end when rounding makes

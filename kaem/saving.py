@@ -6,6 +6,7 @@ Neither file can hold code, so a folder from someone else is safe to load.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from kaem.generators import ImageShape
+from kaem.decoders import ImageShape
 from kaem.model import KAEM
 
 FORMAT = "kaem 1"
@@ -36,8 +37,10 @@ UNREADABLE = (
 
 
 def save(model: KAEM, folder: str | Path) -> None:
-    """Write the folder. Whenever it is interrupted, the folder holds the old model or the new one;
-    two processes must not write one folder at once.
+    """Write the model's folder.
+
+    Whenever it is interrupted, the folder holds the old model or the new one; two processes must
+    not write one folder at once.
 
     Persistent chains are left out: they belong to the training.
 
@@ -70,7 +73,7 @@ def save(model: KAEM, folder: str | Path) -> None:
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
-    """The model that `save` wrote, ready to sample or to train on.
+    """Load the model that `save` wrote, ready to sample or to train on.
 
     Raises:
         ValueError: the folder does not hold a model, or its two files do not belong together.
@@ -90,7 +93,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
 
 
 def _state(folder: Path, digest: str) -> bytes:
-    """The state with this digest, under its other name where `save` was interrupted."""
+    """Read the state with this digest, under its other name where `save` was interrupted."""
     paths = [folder / STATE, folder / _waiting(digest[:DIGITS])]
     contents = [path.read_bytes() for path in paths if path.exists()]
     if not contents:
@@ -102,7 +105,7 @@ def _state(folder: Path, digest: str) -> bytes:
 
 
 def _waiting(digest: str) -> str:
-    """What a state is called until the settings name its digest."""
+    """Name a state until the settings name its digest."""
     return f"model.{digest}.safetensors"
 
 
@@ -110,16 +113,19 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _fresh(settings: dict, image_shape: ImageShape, state: dict[str, Tensor]) -> KAEM:
-    """A model of these settings, once they are seen to have the state's shapes: settings may ask
-    for more than any memory holds, and a model on the meta device takes none."""
+def _fresh(settings: dict[str, Any], image_shape: ImageShape, state: dict[str, Tensor]) -> KAEM:
+    """Build a model of these settings, once they are seen to have the state's shapes.
+
+    Settings may ask for more than any memory holds, and a model on the meta device takes none.
+    """
     with torch.device("meta"):
         wanted = {
             k: v.shape for k, v in KAEM.from_settings(settings, image_shape).state_dict().items()
         }
-    found = {key: value.shape for key, value in state.items()}
-    if wanted != found:
-        differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    shapes = {key: value.shape for key, value in state.items()}
+    if wanted != shapes:
+        keys = wanted.keys() | shapes.keys()
+        differing = sorted(k for k in keys if wanted.get(k) != shapes.get(k))
         raise ValueError(f"{STATE} does not fit {SETTINGS} in {', '.join(differing[:3])}")
     return KAEM.from_settings(settings, image_shape)
 

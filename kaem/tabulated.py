@@ -9,6 +9,7 @@ more to sample than one component.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from kaem.random import Generators, rand
 
 
 def log_trapezoid_weights(nodes: Tensor) -> Tensor:
-    """log of the trapezoid rule's weights on equally spaced nodes (n,) -> (n,)."""
+    """Return log of the trapezoid rule's weights on equally spaced nodes (n,) -> (n,)."""
     step = (nodes[-1] - nodes[0]) / (len(nodes) - 1)
     weights = step.expand(len(nodes)).clone()
     weights[[0, -1]] *= 0.5
@@ -27,7 +28,7 @@ def log_trapezoid_weights(nodes: Tensor) -> Tensor:
 
 
 def log_integral(log_values: Tensor, nodes: Tensor) -> Tensor:
-    """log of the integral of the piecewise linear function exp(log_values): (..., n) -> (...)."""
+    """Return log of the integral of the piecewise linear exp(log_values): (..., n) -> (...)."""
     return torch.logsumexp(log_values + log_trapezoid_weights(nodes), dim=-1)
 
 
@@ -37,6 +38,14 @@ class PiecewiseLinearDensity:
     Args:
         log_density: (*batch, n), the log density at the nodes; each must integrate to one.
         nodes: (n,), equally spaced from a to b.
+
+    >>> import torch
+    >>> from kaem.tabulated import PiecewiseLinearDensity
+    >>> nodes = torch.tensor([0.0, 0.5, 1.0])
+    >>> density = PiecewiseLinearDensity(torch.tensor([[0.0, 1.0, 2.0]]).log(), nodes)  # 2 z
+    >>> u = torch.tensor([[0.25], [0.81]])  # two of the one density
+    >>> [round(z, 4) for z in density.icdf(u).flatten().tolist()]
+    [0.5, 0.9]
 
     `log_prob` is differentiable in `log_density` and in z; `cdf` and `icdf` carry no gradient.
     They raise NonFiniteError where a density has overflowed.
@@ -53,11 +62,11 @@ class PiecewiseLinearDensity:
 
     @property
     def log_density(self) -> Tensor:
-        """(*batch, n)."""
+        """Return the log density at the nodes, (*batch, n)."""
         return self._log_density.reshape(*self.batch_shape, -1)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log density, elementwise: (m, *batch) -> (m, *batch); -inf outside the domain."""
+        """Return the log density, elementwise: (m, *batch) -> (m, *batch); -inf outside."""
         rows = self._rows(z)
         cell, fraction = self._locate(rows)
         left = self._log_density.gather(1, cell)
@@ -72,7 +81,7 @@ class PiecewiseLinearDensity:
 
     @torch.no_grad()
     def cdf(self, z: Tensor) -> Tensor:
-        """F(z), elementwise: (m, *batch) -> (m, *batch); 0 below and 1 above the domain."""
+        """Return F(z), elementwise: (m, *batch) -> (m, *batch); 0 below and 1 above the domain."""
         rows = self._rows(z).clamp(self.nodes[0], self.nodes[-1])
         cell, fraction = self._locate(rows)
         density, cumulative = self.tables()
@@ -82,7 +91,7 @@ class PiecewiseLinearDensity:
 
     @torch.no_grad()
     def icdf(self, u: Tensor) -> Tensor:
-        """F^{-1}(u), elementwise: (m, *batch) -> (m, *batch).
+        """Return F^{-1}(u), elementwise: (m, *batch) -> (m, *batch).
 
         Raises:
             ValueError: a u outside [0, 1], NaN included.
@@ -93,27 +102,28 @@ class PiecewiseLinearDensity:
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
-        """n exact draws by inverse transform, (n, *batch); in memory, each density's draws lie side
-        by side, which is how they are made fastest."""
-        return self.inverse()(self.uniforms(n, generator)).T.unflatten(1, self.batch_shape)
+        """Draw n times exactly by inverse transform, (n, *batch). In memory each density's draws
+        lie side by side, which is how they are made fastest."""
+        draws = self.inverse()(self.uniforms(n, generator)).T
+        return torch.unflatten(draws, 1, self.batch_shape)
 
     def uniforms(self, n: int, generator: Generators = None) -> Tensor:
-        """What `sample` inverts: numbers in [0, 1), a row for each density, (densities, n)."""
+        """Draw what `sample` inverts: numbers in [0, 1), a row for each density, (densities, n)."""
         return rand(n, (len(self._log_density),), generator, like=self.nodes).T
 
     def inverse(self) -> PiecewiseQuadraticInverse:
-        """F^{-1} row by row, built once: (densities, n) -> (densities, n)."""
+        """Return F^{-1} row by row, built once: (densities, n) -> (densities, n)."""
         if self._inverse_tables is None:
             self._inverse_tables = PiecewiseQuadraticInverse(*self.tables(), self.nodes)
         return self._inverse_tables
 
     def variance(self) -> Tensor:
-        """Of each density, (*batch)."""
+        """Return the variance of each density, (*batch)."""
         # Of a density that is linear on a cell, by Simpson's rule: exact for cubics.
         density, z = self.tables()[0].double(), self.nodes.double() - self.nodes.double().mean()
         middle, centre = 0.5 * (density[:, 1:] + density[:, :-1]), 0.5 * (z[1:] + z[:-1])
 
-        def mean(f) -> Tensor:
+        def mean(f: Callable[[Tensor], Tensor]) -> Tensor:
             ends = density * f(z)
             return self._step / 6 * (ends[:, 1:] + ends[:, :-1] + 4 * middle * f(centre)).sum(1)
 
@@ -121,7 +131,7 @@ class PiecewiseLinearDensity:
         return variance.to(self._log_density.dtype).reshape(self.batch_shape)
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Density and CDF at the nodes, each (batch, n); summed in float64, built once."""
+        """Return density and CDF at the nodes, each (batch, n); summed in float64, built once."""
         if self._cdf_table is None:
             density = self._log_density.detach().double().exp()
             masses = 0.5 * self._step * (density[:, 1:] + density[:, :-1])
@@ -138,7 +148,7 @@ class PiecewiseLinearDensity:
         return self._density_table, self._cdf_table
 
     def _locate(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Cell index and position in [0, 1] within the cell."""
+        """Find the cell of each number and its position in [0, 1] within the cell."""
         position = (rows - self._start) / self._step
         cell = position.detach().floor().long().clamp(0, len(self.nodes) - 2)
         return cell, (position - cell).clamp(0.0, 1.0)

@@ -32,6 +32,12 @@ class Thermodynamic:
             then only sets the temperatures to begin with.
         kernel: "ula" or "mala".
         persistent: a population per datum goes on from update to update.
+
+    >>> from kaem import Thermodynamic
+    >>> from kaem.thermodynamic import power_schedule
+    >>> sampler = Thermodynamic(temperatures=4, power_start=2.0)
+    >>> power_schedule(sampler.temperatures, sampler.power_start).tolist()
+    [0.0, 0.0625, 0.25, 0.5625, 1.0]
     """
 
     temperatures: int = 4
@@ -45,7 +51,7 @@ class Thermodynamic:
     kernel: str = "ula"
     persistent: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel, self.steps, self.step_size)
         if self.prior_step_size is not None and not 0 < self.prior_step_size < math.inf:
             raise ValueError(f"need prior_step_size > 0, got {self.prior_step_size}")
@@ -56,17 +62,17 @@ class Thermodynamic:
 
 
 def power_schedule(n: int, power: float) -> Tensor:
-    """t_k = (k/n)^power, k = 0..n: (n + 1,), float64."""
+    """Return t_k = (k/n)^power, k = 0..n: (n + 1,), float64."""
     return torch.linspace(0, 1, n + 1, dtype=torch.float64) ** power
 
 
 def annealed_power(start: float, end: float, progress: float) -> float:
-    """The power at `progress` in [0, 1] of training: half a cosine from start to end."""
+    """Return the power at `progress` in [0, 1] of training: half a cosine from start to end."""
     return end + 0.5 * (start - end) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
 
 
 def step_sizes(temperatures: Tensor, step_size: float, prior_step_size: float | None) -> Tensor:
-    """eta_t with 1/eta_t = t/eta_1 + (1 - t)/eta_0, for each temperature.
+    """Return eta_t with 1/eta_t = t/eta_1 + (1 - t)/eta_0, for each temperature.
 
     The curvature of log p_t is that of the prior plus t times that of the likelihood, and the
     stable step size is inverse to the curvature.
@@ -76,7 +82,7 @@ def step_sizes(temperatures: Tensor, step_size: float, prior_step_size: float | 
 
 
 def respaced(temperatures: Tensor, log_likelihood: Tensor) -> Tensor:
-    """Temperatures between which exchanges are equally hard.
+    """Place temperatures so that exchanges between them are equally hard.
 
     The difficulty of a gap is std(l) dt. As dE_t[l]/dt = Var_t(l), the mean log-likelihoods at
     the temperatures are enough to know it: std(l) dt = sqrt(dE dt). The new temperatures divide
@@ -171,7 +177,7 @@ def sweep(
     kernel: str = "ula",
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, SweepInfo]:
-    """Langevin steps at t_1..t_n in one batch, an exact draw at t_0, and an exchange.
+    """Take Langevin steps at t_1..t_n in one batch, an exact draw at t_0, and an exchange.
 
     Args:
         z: (n, b, *event_shape), the chains at t_1..t_n.

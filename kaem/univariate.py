@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,14 @@ class EdgeFunctions(nn.Module):
         basis, grid_size, domain, basis_options: the basis, see `kaem.bases`.
         base_scale: standard deviation of the initial w_base.
         noise_scale: standard deviation of the initial coefficients c.
+
+    >>> import torch
+    >>> from kaem.univariate import EdgeFunctions
+    >>> functions = EdgeFunctions(3, 2, grid_size=8)
+    >>> functions.curves(torch.linspace(-4, 4, 50)).shape
+    torch.Size([3, 2, 50])
+    >>> functions.sum_over_rows(torch.zeros(7, 3)).shape  # a KAN layer
+    torch.Size([7, 2])
     """
 
     def __init__(
@@ -38,8 +47,8 @@ class EdgeFunctions(nn.Module):
         domain: tuple[float, float] = (-4.0, 4.0),
         base_scale: float = 0.1,
         noise_scale: float = 0.1,
-        **basis_options,
-    ):
+        **basis_options: Any,
+    ) -> None:
         super().__init__()
         self.basis = make_basis(basis, grid_size, domain, **basis_options)
         self.w_base = nn.Parameter(base_scale * torch.randn(rows, columns))
@@ -47,17 +56,18 @@ class EdgeFunctions(nn.Module):
         self.coefficients = nn.Parameter(noise_scale * torch.randn(rows, columns, grid_size))
 
     def curves(self, points: Tensor) -> Tensor:
-        """Every function at the same points: (n,) -> (rows, columns, n)."""
-        spline = self.coefficients @ self.basis(points).T
+        """Evaluate every function at the same points: (n,) -> (rows, columns, n)."""
+        spline: Tensor = self.coefficients @ self.basis(points).T
         return self.w_base.unsqueeze(-1) * silu(points) + self.w_spline.unsqueeze(-1) * spline
 
     def sum_over_rows(self, x: Tensor) -> Tensor:
-        """A KAN layer: y_c = sum_r f_rc(x_r), (n, rows) -> (n, columns)."""
+        """Apply a KAN layer: y_c = sum_r f_rc(x_r), (n, rows) -> (n, columns)."""
         weights = self.w_spline.unsqueeze(-1) * self.coefficients
         rows, columns, grid_size = weights.shape
         # One matrix product over (row, basis function) pairs.
         weights = weights.transpose(1, 2).reshape(rows * grid_size, columns)
-        return silu(x) @ self.w_base + self.basis(x).flatten(1) @ weights
+        y: Tensor = silu(x) @ self.w_base + self.basis(x).flatten(1) @ weights
+        return y
 
     @torch.no_grad()
     def place(
@@ -84,15 +94,15 @@ class EdgeFunctions(nn.Module):
 
     def _refit_points(self, domain: tuple[float, float], samples: Tensor | None) -> Tensor:
         count = REFIT_POINTS * self.basis.grid_size
-        options = {"dtype": torch.float64, "device": self.coefficients.device}
-        points = torch.linspace(*domain, count, **options)
+        a, b = domain
+        points = torch.linspace(a, b, count, dtype=torch.float64, device=self.coefficients.device)
         if samples is None:
             return points
-        levels = torch.linspace(0, 1, count, **options)
+        levels = torch.linspace(0, 1, count, dtype=points.dtype, device=points.device)
         return torch.cat([points, quantiles(samples, levels).clamp(*domain)])
 
     def sparsity(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """What the KAN regulariser penalises (arXiv 2404.19756, equations 2.17 to 2.20).
+        """Return what the KAN regulariser penalises (arXiv 2404.19756, equations 2.17 to 2.20).
 
         Returns:
             l1: the sum over the functions of mean |f_rc| over the points (n,).
@@ -109,7 +119,7 @@ class EdgeFunctions(nn.Module):
 def levelled_off(
     curves: Callable[[Tensor], Tensor], domain: tuple[float, float], points: Tensor
 ) -> Tensor:
-    """Curves that are known on [a, b] at any points: beyond, they level off with a smooth start.
+    """Continue curves that are known on [a, b]: beyond, they level off with a smooth start.
 
     Each goes on with the slope that it had at the end, which dies out exponentially, the sooner
     where the curve would otherwise leave the range of its values on [a, b].
@@ -140,7 +150,7 @@ def levelled_off(
 
 
 def least_squares(design: Tensor, values: Tensor) -> Tensor:
-    """The coefficients whose curves come closest to `values`, by ridge regression.
+    """Fit the coefficients whose curves come closest to `values`, by ridge regression.
 
     The ridge is tiny. It decides only where the points leave coefficients undetermined: those of
     basis functions that no point reaches become zero.
@@ -154,4 +164,5 @@ def least_squares(design: Tensor, values: Tensor) -> Tensor:
     """
     u, s, v = torch.linalg.svd(design, full_matrices=False)
     damped = s / (s.square() + REFIT_RIDGE * s.max().square())
-    return ((values @ u) * damped) @ v
+    coefficients: Tensor = ((values @ u) * damped) @ v
+    return coefficients

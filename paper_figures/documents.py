@@ -1,4 +1,4 @@
-"""Results in prose: copies tables and pictures into README.md and docs/*.md.
+"""Results in prose: copies tables and pictures into README.md and the pages below docs/.
 
 A document names the result that it shows and this command fills it in, so that no number is
 typed by hand:
@@ -33,10 +33,14 @@ BLOCK = re.compile(
     r".*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
-IMAGES = ROOT / "docs" / "images"
 
 
-def fill(documents: list[Path], runs: list[str]) -> dict[Path, int]:
+def pages(root: Path = ROOT) -> list[Path]:
+    """List the documents of the repository at `root`."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def fill(runs: list[str], root: Path = ROOT) -> dict[Path, int]:
     """Renew the blocks of `runs` in all documents, or change nothing at all.
 
     Returns:
@@ -46,15 +50,15 @@ def fill(documents: list[Path], runs: list[str]) -> dict[Path, int]:
         BenchmarkError: a result that a document shows is not there.
     """
     files: dict[Path, bytes] = {}
-    counts = {document: _fill(document, runs, files) for document in documents}
+    counts = {document: _fill(document, runs, root, files) for document in pages(root)}
     for path, data in files.items():
         with atomic(path) as temporary:
             temporary.write_bytes(data)
     return counts
 
 
-def _fill(document: Path, runs: list[str], files: dict[Path, bytes]) -> int:
-    """Add the renewed document and its pictures to the files that are to be written; returns how
+def _fill(document: Path, runs: list[str], root: Path, files: dict[Path, bytes]) -> int:
+    """Add the renewed document and its pictures to `files`, which are to be written; return how
     many blocks of `runs` it has."""
     count = 0
 
@@ -63,7 +67,7 @@ def _fill(document: Path, runs: list[str], files: dict[Path, bytes]) -> int:
         if ("published" if match["published"] else match["run"]) not in runs:
             return match[0]
         count += 1
-        return match["begin"] + _content(match, document, files) + match["end"]
+        return match["begin"] + _content(match, document, root, files) + match["end"]
 
     text = BLOCK.sub(block, document.read_text())
     if count:
@@ -71,26 +75,27 @@ def _fill(document: Path, runs: list[str], files: dict[Path, bytes]) -> int:
     return count
 
 
-def _content(match: re.Match, document: Path, files: dict[Path, bytes]) -> str:
-    """What a block holds; a picture's copy is added to the files that are to be written."""
-    source = ROOT / match["source"]
+def _content(match: re.Match, document: Path, root: Path, files: dict[Path, bytes]) -> str:
+    """Return what a block holds; a picture's copy is added to `files`."""
+    source = root / match["source"]
     try:
         data = source.read_bytes()
     except OSError as error:
         first = f"the workflow with the configuration of {match['run']}"
         raise BenchmarkError(
-            f"{document.name} shows {match['source']}, which cannot be read: {error.strerror}\n"
+            f"{document.relative_to(root)} shows {match['source']}, which cannot be read: "
+            f"{error.strerror}\n"
             f"  Run {'`snakemake --cores all figures`' if match['published'] else first} first."
         ) from error
     if source.suffix != ".png":
         return data.decode()
-    copy = IMAGES / f"{match['run']}_{source.name}"
+    copy = root / "docs" / "images" / f"{match['run']}_{source.name}"
     files[copy] = data
     return f"![{match['alt']}]({os.path.relpath(copy, document.parent)})\n"
 
 
 def main() -> int:
-    """Renew README.md and docs/*.md; returns the exit code."""
+    """Renew all documents; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m paper_figures.documents",
         description=__doc__,
@@ -100,8 +105,7 @@ def main() -> int:
     runs = parser.parse_args().runs
 
     def fill_all() -> None:
-        documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-        for document, count in fill(documents, runs).items():
+        for document, count in fill(runs).items():
             print(f"{document.relative_to(ROOT)}: {count} blocks")
 
     return exit_code(fill_all)

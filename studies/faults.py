@@ -20,7 +20,7 @@ from reference.faulty_metrics import frechet_infinity_of_nested_subsets, to_uint
 from scipy import stats
 
 from benchmark.data.pixels import to_uint8
-from benchmark.evaluation.frechet import SHARES, Statistics, frechet_infinity
+from benchmark.evaluation.frechet import SHARES, Gaussian, frechet_infinity
 from kaem import ImportanceSampling, MixturePrior
 from kaem.thermodynamic import exchange
 from studies.gradient_bias import Case, measure, shown_bias, toy
@@ -119,7 +119,7 @@ def widening() -> tuple:
 def nested_subsets(replicates: int = 300) -> tuple:
     """Compare how often the stated 95% interval holds the limit of the Frechet distance."""
     draws = torch.Generator().manual_seed(0)
-    truth = Statistics(1, np.zeros(10), np.eye(10))
+    truth = Gaussian(1, np.zeros(10), np.eye(10))
     limit = 10 * (0.3**2 + 0.2**2)  # of N(0.3, 1.2^2) in ten dimensions
     sets = [1.2 * torch.randn(4000, 10, generator=draws) + 0.3 for _ in range(replicates)]
 

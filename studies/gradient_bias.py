@@ -98,7 +98,7 @@ def measure(model: KAEM, exact: ExactPosterior, case: Case) -> dict:
 
 def _gradients(model: KAEM, x: Tensor, case: Case) -> Tensor:
     """Return gradients of the loss, (repetitions, parameters)."""
-    fresh = KAEM(model.prior, model.generator, sigma=model.sigma, sampler=case.sampler).double()
+    fresh = KAEM(model.prior, model.decoder, sigma=model.sigma, sampler=case.sampler).double()
     x = x.repeat(case.copies, 1, 1, 1)
     rows = []
     for seed in range(case.repetitions):

@@ -52,7 +52,7 @@ def killed_trainings(model: str, kills: int, folder: Path, draws: random.Random)
             raise SystemExit(log.read_text())
         expected = results(Path("results/tiny"))
         (record,) = (p for p in Path("results/tiny").rglob("*.json") if p.parts[2] in KINDS)
-        seconds = read_record(record)["wall_time_s"]
+        seconds = read_record(record).wall_time_s
     row = dict.fromkeys(COLUMNS, 0) | {"training": model}
 
     def note() -> None:

@@ -1,4 +1,4 @@
-"""What `benchmark.config.protocol.GenerativeModel` promises, held against every registered model.
+"""What `benchmark.config.registry` says of a model, held against every registered model.
 
 A new model needs one entry in `reference.configs.MODEL_SETTINGS` and no test of its own here.
 """
@@ -96,7 +96,7 @@ def test_a_seed_decides_weights_loss_and_samples(name, seeded):
 def test_training_twice_ends_in_the_same_weights(name):
     changes = {f"models.{name}": MODEL_SETTINGS[name], "training.updates": 3}
     job = tiny_config(changes).training_job("digits", name)
-    runs = [train_model(job, bars_dataset(), 0, torch.device("cpu"), "none") for _ in range(2)]
+    runs = [train_model(job, bars_dataset(), torch.device("cpu"), "none") for _ in range(2)]
     one, other = (run.model.state_dict() for run in runs)
     assert one.keys() == other.keys()
     for key, value in one.items():

@@ -11,9 +11,9 @@ from reference.densities import densities_of_log_prob
 from reference.priors import DOMAIN, kinds, make_prior, shapes
 from reference.quadrature import smallest_p_value
 from support.configs import bars_dataset, tiny_config
-from support.keepers import Interrupted, Kept
 from support.kills import UPDATES, settings
 from support.models import batch, make
+from support.trainings import Interrupted, MemoryCheckpoints
 
 from benchmark.config.registry import MODELS
 from benchmark.timing.gpu import EnergyMeter, gpu_state
@@ -99,20 +99,13 @@ def test_a_mode_draws_the_same_images(name, mode, monkeypatch):
 def test_a_training_goes_on_from_its_state(model):
     job = tiny_config(settings(model)).training_job("digits", model)
 
-    def train(keeper=None):
-        return train_model(job, bars_dataset(), 0, CUDA, "none", keeper)
+    def train(checkpoints=None):
+        return train_model(job, bars_dataset(), CUDA, "none", checkpoints)
 
-    class Counted(Kept):
-        updates = 0
-
-        def after_update(self, training):
-            self.updates += 1
-            super().after_update(training)
-
-    whole, kept = train(), Kept(8)
+    whole, first = train(), MemoryCheckpoints(8)
     with pytest.raises(Interrupted):
-        train(kept)
-    rest = Counted(state=kept.state)
+        train(first)
+    rest = MemoryCheckpoints(state=first.state)
     resumed = train(rest)
     assert rest.updates == UPDATES - 8
     # Sums of floats in any order: parameters that no loss depends on, such as biases before a

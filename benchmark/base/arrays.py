@@ -27,10 +27,7 @@ UNREADABLE = (
     tokenize.TokenError,
 )
 
-
 LARGEST_ARRAYS = 2**27  # bytes, of all arrays of a file; those of a figure have 7 MB
-
-
 ARRAY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -54,7 +51,7 @@ def read_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
 def load_arrays(
     path: str | Path, names: Iterable[str] | None = None, largest: int = LARGEST_ARRAYS
 ) -> dict[str, np.ndarray]:
-    """The arrays of an npz, none of which may be a pickle; nothing that is too large is unpacked.
+    """Read the arrays of an npz, none of which may be a pickle; too large ones are not unpacked.
 
     Args:
         names: of the arrays; all by default.
@@ -73,7 +70,7 @@ def load_arrays(
 
 
 def open_archive(path: str | Path) -> zipfile.ZipFile:
-    """A zip archive whose members are stored or deflated, as numpy writes them.
+    """Open a zip archive whose members are stored or deflated, as numpy writes them.
 
     Raises:
         UNREADABLE: it is none.
@@ -88,7 +85,7 @@ def open_archive(path: str | Path) -> zipfile.ZipFile:
 
 
 def array_header(member, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, Fortran order, dtype) of an npy file of `size` bytes, read from its beginning.
+    """Read (shape, Fortran order, dtype) from the beginning of an npy file of `size` bytes.
 
     Raises:
         UNREADABLE: it is damaged, a pickle, or announces more or fewer numbers than `size` holds.

@@ -12,9 +12,11 @@ from benchmark.base.errors import BenchmarkError
 if TYPE_CHECKING:  # importing it takes seconds, which who only reads records need not wait
     import torch
 
+DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}  # what a device is called in tables and figures
+
 
 def available_cores() -> int:
-    """CPU cores that this process may use."""
+    """Count the CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -22,7 +24,7 @@ def available_cores() -> int:
 
 @cache
 def cpu_name() -> str:
-    """The processor's name as the system gives it."""
+    """Return the processor's name as the system gives it."""
     try:
         name = processor_name(Path("/proc/cpuinfo").read_text())
     except OSError:
@@ -31,9 +33,11 @@ def cpu_name() -> str:
 
 
 def processor_name(cpuinfo: str) -> str | None:
-    """The name in the text of Linux's /proc/cpuinfo, with the processor's family and model where it
-    has no number of its own: what a virtual machine calls "AMD EPYC" or "Intel(R) Xeon(R) CPU @
-    2.20GHz" may be any of several."""
+    """Return the name in the text of Linux's /proc/cpuinfo.
+
+    A name without a number, such as "AMD EPYC" or "Intel(R) Xeon(R) CPU @ 2.20GHz", may be any of
+    several processors on a virtual machine: it gets the processor's family and model.
+    """
     first = cpuinfo.partition("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     facts = {key.strip(): value.strip() for key, _, value in pairs}
@@ -48,7 +52,7 @@ def processor_name(cpuinfo: str) -> str | None:
 
 
 def use_device(name: str, threads: int) -> "torch.device":
-    """The device called `name` ("auto": the GPU if there is one), with this many CPU threads."""
+    """Return the device `name` ("auto": the GPU if there is one), with this many CPU threads."""
     import torch
 
     torch.set_num_threads(threads)
@@ -60,7 +64,7 @@ def use_device(name: str, threads: int) -> "torch.device":
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    """The argument that names the devices to measure on; `chosen_devices` reads it."""
+    """Add the argument that names the devices to measure on; `chosen_devices` reads it."""
     parser.add_argument(
         "--device",
         action="append",
@@ -70,7 +74,7 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_devices(options: argparse.Namespace) -> "list[torch.device]":
-    """The devices to measure on, the CPU with all its cores.
+    """Return the devices to measure on, the CPU with all its cores.
 
     Raises:
         BenchmarkError: one of them is not there.
@@ -79,6 +83,3 @@ def chosen_devices(options: argparse.Namespace) -> "list[torch.device]":
 
     there = [name for name in DEVICE_LABELS if name == "cpu" or torch.cuda.is_available()]
     return [use_device(name, available_cores()) for name in options.device or there]
-
-
-DEVICE_LABELS = {"cpu": "CPU", "cuda": "GPU"}  # what a device is called in tables and figures

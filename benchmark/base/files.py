@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    """Yield a temporary path that takes the place of `path` if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -33,7 +33,7 @@ def remove_temporaries(path: str | Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Without this a machine that goes down may forget that a file was put in its place."""
+    """Write a folder's entries to the disk: a machine that goes down would forget a new name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,10 +41,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def file_digest(path: str | Path) -> str:
-    """sha256 of a file's bytes."""
+def file_digest(path: str | Path, algorithm: str = "sha256") -> str:
+    """Return the hex digest of a file's bytes."""
     with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
 def write_json(path: str | Path, value) -> None:
@@ -55,5 +55,5 @@ def write_json(path: str | Path, value) -> None:
 
 
 def settings_digest(values) -> str:
-    """16 hex digits over plain values, which change with any of them."""
+    """Return 16 hex digits that change with any of some plain values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

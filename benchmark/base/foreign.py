@@ -6,7 +6,9 @@ Each function says in a ValueError why it refuses a file; callers add which file
 import json
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,7 +22,7 @@ NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def read_text(path: str | Path, largest: int = LARGEST_TEXT) -> str:
-    """The text of a regular file of at most `largest` bytes.
+    """Read the text of a regular file of at most `largest` bytes.
 
     Raises:
         OSError: it cannot be read; ValueError: it is no regular file, too large, or not UTF-8.
@@ -35,36 +37,72 @@ def check_size(path: str | Path, largest: int) -> None:
     Raises:
         OSError: it is not there; ValueError: it is refused.
     """
-    found = Path(path).stat()
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # a folder fails to open
+    status = Path(path).stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a folder fails to open
         raise ValueError("it is no regular file")
-    if found.st_size > largest:
-        raise ValueError(f"it has {found.st_size} bytes, more than {largest}")
+    if status.st_size > largest:
+        raise ValueError(f"it has {status.st_size} bytes, more than {largest}")
 
 
 def parse_json(text: str | bytes):
-    """The value of a JSON text; ValueError for anything else, too deep a nesting included."""
+    """Parse a JSON text; raise ValueError for anything else, too deep a nesting included."""
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("its lists and mappings are nested too deeply") from None
 
 
+@dataclass(frozen=True)
+class LocatedYaml:
+    """The value of a YAML text, and where the text has its keys.
+
+    Attributes:
+        lines: path, as in `models.vae.sigma` or `seeds[0]` -> line, counted from 1.
+        repeated: (path, first line, line) of keys that a mapping has twice.
+    """
+
+    value: Any
+    lines: dict[str, int]
+    repeated: list[tuple[str, int, int]]
+
+    def repetitions(self) -> list[str]:
+        """Return a line for each key that is there twice."""
+        return [
+            f"{path}: stands twice, in line {first} and in line {line}; keep one"
+            for path, first, line in self.repeated
+        ]
+
+
 def parse_yaml(text: str):
-    """The value of a YAML text, of plain tags alone.
+    """Parse a YAML text of plain tags alone.
 
     Raises:
-        ValueError: it is no YAML, or stands for too much: aliases of aliases can make a few lines
-            stand for more than any memory holds, or for themselves.
+        ValueError: it is no YAML, has a key twice, or stands for too much: aliases of aliases can
+            make a few lines stand for more than any memory holds, or for themselves.
+    """
+    located = locate_yaml(text)
+    if located.repeated:
+        raise ValueError("; ".join(located.repetitions()))
+    return located.value
+
+
+def locate_yaml(text: str) -> LocatedYaml:
+    """Return the value of a YAML text and its places, keys that are there twice among them.
+
+    Raises:
+        ValueError: as `parse_yaml`, but for keys that are there twice, of which the last counts.
     """
     if len(text) > LARGEST_YAML:
         raise ValueError(f"it has {len(text)} characters, more than {LARGEST_YAML}")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
-            return None
+            return LocatedYaml(None, {}, [])
         _count(node, {}, 0)
-        return yaml.SafeLoader("").construct_document(node)
+        lines: dict[str, int] = {}
+        repeated: list[tuple[str, int, int]] = []
+        _locate(node, "", lines, repeated)  # before construction, which merges mappings in place
+        return LocatedYaml(yaml.SafeLoader("").construct_document(node), lines, repeated)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     except RecursionError:
@@ -73,8 +111,28 @@ def parse_yaml(text: str):
         raise ValueError(f"a value does not fit its tag: {error!r}") from error
 
 
+def _locate(
+    node: yaml.Node, path: str, lines: dict[str, int], repeated: list[tuple[str, int, int]]
+) -> None:
+    """Note the lines of all that is below a node, which has a bounded size."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            lines[f"{path}[{index}]"] = child.start_mark.line + 1
+            _locate(child, f"{path}[{index}]", lines, repeated)
+    elif isinstance(node, yaml.MappingNode):
+        own: dict[str, int] = {}
+        for key, child in node.value:
+            name = key.value if isinstance(key.value, str) else "?"
+            place, line = f"{path}.{name}" if path else name, key.start_mark.line + 1
+            if name in own and key.tag != "tag:yaml.org,2002:merge":
+                row = (place, own[name], line)
+                repeated += [] if row[1:] in [known[1:] for known in repeated] else [row]
+            own[name] = lines[place] = line
+            _locate(child, place, lines, repeated)
+
+
 def _count(node: yaml.Node, counts: dict[int, int], depth: int) -> int:
-    """How many values a node stands for."""
+    """Count the values that a node stands for."""
     if depth > DEEPEST:
         raise ValueError(f"more than {DEEPEST} lists and mappings are inside each other")
     if id(node) not in counts:
@@ -82,7 +140,7 @@ def _count(node: yaml.Node, counts: dict[int, int], depth: int) -> int:
         if isinstance(node, yaml.SequenceNode):
             children = node.value
         elif isinstance(node, yaml.MappingNode):
-            children = (each for pair in node.value for each in pair)
+            children = (child for pair in node.value for child in pair)
         elif node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
             raise ValueError(f"a number has {len(node.value)} characters")
         counts[id(node)] = 1 + sum(_count(child, counts, depth + 1) for child in children)

@@ -12,40 +12,13 @@ from benchmark.base.errors import DataError
 
 Opened = TypeVar("Opened")
 
-UNFINISHED = ".building"
-
-
-def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, built by `build(empty folder)` unless it is there.
-
-    A second job that wants the same folder waits for the first. What a killed job left is removed
-    by the next one; whatever `build` raises leaves nothing behind.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir():
-            return folder
-        unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        try:
-            build(unfinished)
-            unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
-
 
 def open_once(
     folder: Path, build: Callable[[Path], None], open_built: Callable[[Path], Opened | None]
 ) -> Opened:
-    """What `open_built(folder)` returns, of a folder of `build_once`; one for which it returns None
-    is damaged, and is built anew, once.
+    """Return `open_built(folder)` of a folder that `build(empty folder)` builds if it is not there.
+
+    A folder for which it returns None is damaged, and is built anew, once.
 
     Raises:
         OSError: the folder cannot be written; DataError: it is damaged again.
@@ -59,8 +32,30 @@ def open_once(
     raise DataError(f"{folder} is damaged again right after it was built")
 
 
+def build_once(folder: Path, build: Callable[[Path], None]) -> None:
+    """Build a folder unless it is there.
+
+    A second job that wants the same folder waits for the first. What a killed job left is removed
+    by the next one; whatever `build` raises leaves nothing behind.
+    """
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            return
+        unfinished = folder.with_name(f".{folder.name}.building")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        try:
+            build(unfinished)
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def discard(folder: Path) -> None:
-    """Remove a folder of `build_once` that turned out to be damaged, all of it or none."""
+    """Remove a folder that turned out to be damaged, all of it or none."""
     doomed = folder.with_name(f".{folder.name}.damaged")
     shutil.rmtree(doomed, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):  # another job was faster

@@ -46,22 +46,25 @@ LOG = RUN + "/logs/{step}.log"
 
 
 def fill(pattern: str, run: str, **names: str | int) -> Path:
-    """The path that a pattern stands for, relative to the working directory."""
+    """Fill a pattern into a path relative to the working directory."""
     return Path(pattern.format(run=run, **names))
 
 
 def data_root(configured: str) -> Path:
-    """The folder of the datasets: the environment's KAEM_DATA_ROOT, else the configured one."""
+    """Return the folder of the datasets: KAEM_DATA_ROOT, else the configured one."""
     return Path(os.environ.get("KAEM_DATA_ROOT") or configured)
 
 
 def cache_root(configured: str) -> Path:
-    """The folder of prepared images and reference statistics: KAEM_CACHE_ROOT, else below the
-    configured data folder, also where KAEM_DATA_ROOT names another one to read from."""
+    """Return the folder of prepared images and features of real images.
+
+    It is KAEM_CACHE_ROOT, else below the configured data folder, also where KAEM_DATA_ROOT names
+    another one to read from.
+    """
     return Path(os.environ.get("KAEM_CACHE_ROOT") or Path(configured) / "cache")
 
 
 def inception_weights(data: Path) -> Path:
-    """Where Inception's weights should be: KAEM_INCEPTION_WEIGHTS, else a file of the data root."""
+    """Return the place of Inception's weights: KAEM_INCEPTION_WEIGHTS, else in the data root."""
     named = os.environ.get("KAEM_INCEPTION_WEIGHTS")
     return Path(named) if named else data / "weights-inception-2015-12-05-6726825d.pth"

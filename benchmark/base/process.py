@@ -1,4 +1,4 @@
-"""Being told to end: by Ctrl-C, by a scheduler, by a machine that goes down."""
+"""Processes: how they are told to end, and with which exit code they do."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequests:
-    """Whether one of `SIGNALS` has come, for work that ends itself at the next good moment.
+    """A note of the first of `SIGNALS`, for work that ends itself at the next good moment.
 
     Attributes:
         signal: its number; None before.
@@ -25,7 +25,7 @@ class StopRequests:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Take note of the first signal; a second one does what it would have done before."""
+        """Note the first signal; a second one does what it would have done before."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may
             return
@@ -63,8 +63,11 @@ STORAGE = {
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Run a command; 0 when it is done, 1 with its message when it is refused or fails, 128 and
-    the signal's number when it is interrupted."""
+    """Run a command and return its exit code.
+
+    That is 0 when it is done, 1 with a message when it is refused or fails, 128 and the signal's
+    number when it is interrupted.
+    """
     try:
         with _terminable():
             command()
@@ -93,7 +96,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def say(message: str) -> None:
-    """To standard error, whoever may still listen there."""
+    """Print to standard error, whoever may still listen there."""
     with suppress(OSError):
         print(message, file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""Progress of a training run: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -13,15 +13,15 @@ BAR_CELLS = 20
 
 
 @contextmanager
-def training_progress(title: str, total: int, style: str = "auto", begin: int = 0) -> Iterator:
-    """A function `report(done, values)` that shows updates done and the latest values.
+def show_progress(title: str, total: int, style: str = "auto", begin: int = 0) -> Iterator:
+    """Yield a function `report(done, values)` that shows how far the work is, and its values.
 
     Args:
-        title: what is being trained, or done otherwise.
-        total: number of updates, or of other parts of the work.
+        title: what is being done.
+        total: parts of the work, such as updates.
         style: "bar" for a live bar, "lines" for plain lines (also right where several runs
             write to one terminal), "auto" for whichever suits standard error, "none".
-        begin: updates that were done before.
+        begin: parts that were done before.
     """
     if style == "auto":
         style = "bar" if sys.stderr.isatty() else "lines"
@@ -45,13 +45,13 @@ def training_progress(title: str, total: int, style: str = "auto", begin: int = 
 
 
 def format_values(values: dict[str, float]) -> str:
-    """ "loss -512.3 · ess 1.4": the values that a person follows, in a fixed order."""
+    """Write the values that a person follows, in a fixed order: "loss -512.3 · ess 1.4"."""
     shown = [key for key in ("loss", "ess", "kl", "accuracy") if key in values]
     return " · ".join(f"{key} {values[key]:.4g}" for key in shown)
 
 
 def duration(seconds: float) -> str:
-    """ "48 s", "12 min", "3.4 h" or "2.1 d"."""
+    """Write seconds as "48 s", "12 min", "3.4 h" or "2.1 d"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

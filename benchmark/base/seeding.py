@@ -6,11 +6,11 @@ import torch
 
 
 def derive_seed(*components: str | int) -> int:
-    """A 63-bit seed from the named components, e.g. ("sample", "mnist", "vae", seed, index)."""
+    """Hash named components, e.g. ("sample", "mnist", "vae", seed, index), into a 63-bit seed."""
     text = "\x1f".join(str(c) for c in components)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(*components: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded with `derive_seed(*components)`."""
+    """Return a generator seeded with `derive_seed(*components)`."""
     return torch.Generator(device=device).manual_seed(derive_seed(*components))

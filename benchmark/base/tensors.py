@@ -26,7 +26,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) ->
 
 
 def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the header that `write_tensors` wrote, on the CPU.
+    """Read the tensors and the header that `write_tensors` wrote, onto the CPU.
 
     Args:
         what: the file should hold, for messages.
@@ -47,7 +47,7 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict]:
 
 
 def _digest(tensors: dict[str, Tensor], header: dict) -> str:
-    """sha256 over the header, and the names, types, shapes and values of the tensors."""
+    """Hash the header, and the names, types, shapes and values of the tensors."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for key in sorted(tensors):
         value = tensors[key]

@@ -4,14 +4,17 @@ This module imports neither torch nor numpy; `benchmark.claims.judge` reaches th
 """
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
 
-import yaml
+from pydantic import Field, model_validator
 
-from benchmark.base.errors import ConfigError
 from benchmark.base.paths import ROOT
-from benchmark.base.schema import load_schema, strict_validator
+from benchmark.base.typed import Count, NotNegative, Number, Strict, Text, load_yaml, nearest
 from benchmark.config.facts import known_datasets
 
 CLAIMS_FILE = ROOT / "config" / "claims.yaml"
@@ -24,28 +27,67 @@ KINDS = dict.fromkeys(("latency", "update", "nfe"), "timing") | dict.fromkeys(
     ("ess", "swap_1"), "training"
 )  # which record holds a metric; "metrics" for all others
 TIMES = ("latency", "update")
+JUDGED = ("metric", "model", "against", "effect", "comparison", "margin", "evidence")
+
+Metric = Literal[
+    "", "latency", "update", "nfe", "ess", "swap_1", "fid", "kid", "precision", "recall",
+    "fd_classifier", "kid_classifier", "precision_classifier", "recall_classifier",
+    "class_coverage", "bits_per_dimension",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Strict):
     """An entry of config/claims.yaml, which says what each field means."""
 
-    id: str
-    claim: str
-    source: str
-    datasets: list[str]
-    not_measured: str | None = None
-    metric: str = ""
-    batch_size: int | None = None
+    id: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+    claim: Text
+    source: Text
+    datasets: Annotated[list[str], Field(min_length=1)]
+    not_measured: Text | None = None
+    metric: Metric = ""
+    batch_size: Count | None = None
     model: str = ""
-    against: str | float = ""
-    effect: str = "difference"
-    comparison: str = "within"
-    margin: float = 0.0
-    seeds: int | None = None
-    evidence: str = "L0"
-    shared: str | None = None
-    despite: tuple[str, ...] = ()
+    against: str | Number = ""
+    effect: Literal["ratio", "difference"] = "difference"
+    comparison: Literal["below", "above", "within"] = "within"
+    margin: NotNegative = 0.0
+    seeds: Annotated[int, Field(ge=2)] | None = None
+    evidence: Literal["L0", "L1", "L2", "L3", "L4"] = "L0"
+    shared: Annotated[str, Field(pattern="^[a-z_.]+$")] | None = None
+    despite: list[
+        Literal["recall_classifier", "class_coverage", "fd_classifier", "bits_per_dimension"]
+    ] = Field([])
+
+    @model_validator(mode="after")
+    def _check_fields_together(self):
+        wrong = list(self._wrong_together())
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _wrong_together(self) -> Iterator[str]:
+        given = {name for name in self.model_fields_set if getattr(self, name) not in (None, "")}
+        for name in ("datasets", "despite"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                yield f"{name} has non-unique elements"
+        if self.not_measured:
+            if given - {"id", "claim", "source", "datasets", "not_measured"}:
+                yield "says why nothing was measured, and what is to be judged"
+            return
+        latency, ratio = self.metric == "latency", self.effect == "ratio"
+        wanted = [*JUDGED] + ["batch_size"] * latency + ["seeds"] * (self.kind != "timing")
+        yield from (f"{name} is missing" for name in wanted if name not in given)
+        if self.batch_size and not latency:
+            yield "only a latency has a batch_size"
+        if self.seeds and self.kind == "timing":
+            yield "a timing rests on repetitions, not on seeds"
+        if self.metric in TIMES and not ratio:
+            yield "times are compared by their ratio"
+        least = 1 if ratio and self.comparison == "within" else 0
+        if ratio and self.margin <= least:
+            yield f"margin: {self.margin} is less than or equal to the minimum of {least}"
+        if ratio and not isinstance(self.against, str) and self.against <= 0:
+            yield f"against: {self.against} is less than or equal to the minimum of 0"
 
     @property
     def kind(self) -> str:
@@ -101,23 +143,21 @@ class Verdict:
 
 
 @cache
-def claims() -> list[Claim]:
-    """The claims of config/claims.yaml.
+def load_claims(path: Path = CLAIMS_FILE) -> list[Claim]:
+    """Read the claims of config/claims.yaml.
 
     Raises:
         ConfigError: the file has a wrong key or value.
     """
-    values = yaml.safe_load(CLAIMS_FILE.read_text())
-    errors = strict_validator(load_schema("claims")).iter_errors(values)
-    problems = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in errors]
-    if not problems:
-        ids = [claim["id"] for claim in values]
-        problems += [f"{name}: given twice" for name in sorted(set(ids)) if ids.count(name) > 1]
-        problems += [
-            f"{claim['id']}.datasets: unknown dataset {name}"
-            for claim in values
-            for name in set(claim["datasets"]) - set(known_datasets())
-        ]
-    if problems:
-        raise ConfigError(str(CLAIMS_FILE.relative_to(ROOT)), problems)
-    return [Claim(**claim) for claim in values]
+    return load_yaml(path, list[Claim], _wrong_names)
+
+
+def _wrong_names(read: list[Claim]) -> Iterator[str]:
+    known = known_datasets()
+    for name, count in Counter(claim.id for claim in read).items():
+        if count > 1:
+            yield f"{name}: given twice"
+    for claim in read:
+        for name in claim.datasets:
+            if name not in known:
+                yield f"{claim.id}.datasets: unknown dataset {name!r}{nearest(name, known)}"

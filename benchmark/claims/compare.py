@@ -10,19 +10,21 @@ machine is.
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from benchmark.base.errors import RecordError
 from benchmark.claims.estimates import ALPHA, CONFIDENCE, Estimate, log_latency, mean_estimate
 from benchmark.claims.gates import is_distance
 from benchmark.claims.judge import APART, DRIFT, drift_of
+from benchmark.claims.report import table
+from benchmark.records.folder import by_subject, read_folder
 from benchmark.records.names import METRIC
-from benchmark.records.results import Result, by_job, read_results
+from benchmark.records.record import Record, Subject
 
 RELATIVE_MARGIN = 0.1  # of a distance: of the published mean
 ABSOLUTE_MARGIN = 0.05  # of shares and of bits per dimension
@@ -46,24 +48,24 @@ class Side(NamedTuple):
     """Their standard errors of sampling, where the records give them."""
 
 
-Pair = tuple[list[Result], list[Result]]
-Said = dict[str, list[str]]
+Pair = tuple[list[Record], list[Record]]
+Remarks = dict[str, list[str]]
 """Why something was not compared -> what."""
 
 
 def compare(mine: str | Path, published: str | Path) -> str:
-    """The tests as Markdown.
+    """Return the tests as Markdown.
 
     Raises:
         RecordError: a folder has no valid records, or the two have nothing in common.
     """
-    sides = [by_job(read_results(folder)) for folder in (mine, published)]
-    said: Said = {}
-    pairs = dict(_pairs(sides, said))
+    sides = [by_subject(read_folder(folder)) for folder in (mine, published)]
+    remarks: Remarks = defaultdict(list)
+    pairs = dict(_pairs(sides, remarks))
     if not pairs:
-        lines = "".join(f"\n  {line}" for line in _lines(said))
+        lines = "".join(f"\n  {why}: {', '.join(what)}" for why, what in remarks.items())
         raise RecordError(f"{mine} and {published} have no comparable records in common{lines}")
-    quality = [row for job, pair in pairs.items() for row in _quality(job, pair, said)]
+    quality = [row for subject, pair in pairs.items() for row in _quality(subject, pair, remarks)]
     parts = [
         f"Mine: {mine}. Published: {published}.",
         f"Tested at {ALPHA:.0%} each: different (t-test), equivalent (two one-sided tests) within "
@@ -73,99 +75,86 @@ def compare(mine: str | Path, published: str | Path) -> str:
         f"the number of tests: one in {1 / ALPHA:.0f} finds a difference where there is none. With "
         "one training seed on a side only the sampling error is known, where it is recorded: such "
         "a difference may be one of training.",
-        _table(quality) or "No metric of samples is on both sides.",
+        table(quality) or "No metric of samples is on both sides.",
         "Speed, as ratios of the times of two models on one machine, mine beside published; the "
         f"{CONFIDENCE:.0%} interval of their ratio has its ends {DRIFT - 1:.0%} further out for "
         f"each side, a factor of {APART:g} where its two models were not timed in turns: no "
         "machine is equally fast all day.",
-        _table(list(_speed(pairs))) or "No times are on both sides.",
-        "\n".join(f"- {line}" for line in _lines(said)),
+        table(list(_speed(pairs))) or "No times are on both sides.",
+        "\n".join(f"- {why}: {', '.join(what)}" for why, what in remarks.items()),
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def _lines(said: Said) -> list[str]:
-    return [f"{why}: {', '.join(what)}" for why, what in said.items()]
-
-
-def _pairs(sides: list[dict], said: Said) -> Iterator[tuple[tuple, Pair]]:
-    """The jobs that both sides have, with equal settings; what is wrong with the others is said."""
-    for job in sorted({*sides[0], *sides[1]}, key=str):
-        kind, dataset, model, device = job
-        if kind == "classifier":
+def _pairs(sides: list[dict], remarks: Remarks) -> Iterator[tuple[Subject, Pair]]:
+    """The subjects that both sides have, with equal settings; the others are remarked on."""
+    for subject in sorted({*sides[0], *sides[1]}, key=str):
+        if subject.kind == "classifier":
             continue
-        what, name = " ".join(filter(None, (kind, device))), f"{dataset} {model}"
-        pair = tuple(side.get(job, []) for side in sides)
-        hashes = {_identity(result) for results in pair for result in results}
-        digests = [{result.record["digest"] for result in results} for results in pair]
-        seeds = [{result.seed for result in results} for results in pair]
+        what = " ".join(filter(None, (subject.kind, subject.device)))
+        name = f"{subject.dataset} {subject.model}"
+        pair = tuple(side.get(subject, []) for side in sides)
+        settings = {_identity(record) for records in pair for record in records}
+        digests = [{record.digest for record in records} for records in pair]
+        seeds = [{record.seed for record in records} for records in pair]
         if not all(pair):
-            said.setdefault(f"{'Published' if pair[1] else 'Mine'} alone, {what}", []).append(name)
-        elif len(hashes) > 1:
-            said.setdefault(f"Not compared, for the settings differ, {what}", []).append(name)
+            remarks[f"{'Published' if pair[1] else 'Mine'} alone, {what}"].append(name)
+        elif len(settings) > 1:
+            remarks[f"Not compared, for the settings differ, {what}"].append(name)
         elif digests[0] & digests[1]:
-            why = f"Not compared, for a record is a copy, not a rerun, {what}"
-            said.setdefault(why, []).append(name)
+            remarks[f"Not compared, for a record is a copy, not a rerun, {what}"].append(name)
         else:
             for owner, more in (("Mine", seeds[0] - seeds[1]), ("Published", seeds[1] - seeds[0])):
-                for seed in sorted(more) if kind != "timing" else ():
-                    said.setdefault(f"{owner} alone, {what}", []).append(f"{name} seed {seed}")
-            yield job, pair
+                for seed in sorted(more) if subject.kind != "timing" else ():
+                    remarks[f"{owner} alone, {what}"].append(f"{name} seed {seed}")
+            yield subject, pair
 
 
-def _identity(result: Result) -> str:
+def _identity(record: Record) -> str:
     """What has to be equal: everything, but how often and where a timing was repeated."""
-    settings = result.record["settings"]
-    if result.record["kind"] == "timing":
-        return f"{settings['training']} {settings.get('variant')}"
-    return result.record["config_hash"]
+    if record.kind == "timing":
+        return f"{record.settings['training']} {record.settings.get('variant')}"
+    return record.config_hash
 
 
-def _quality(job: tuple, pair: Pair, said: Said) -> Iterator[dict]:
-    kind, dataset, model, _ = job
-    if kind != "metrics":
+def _quality(subject: Subject, pair: Pair, remarks: Remarks) -> Iterator[dict]:
+    """A row for each metric that all records of both sides have."""
+    if subject.kind != "metrics":
         return
     twins = _twins(pair)
-    names = [set.intersection(*(set(r.metrics) for r in results)) for results in pair]
-    for name in sorted(names[0] ^ names[1]):
-        if METRIC.fullmatch(name):
-            said.setdefault("Not measured on both sides", []).append(f"{dataset} {model} {name}")
-    classifiers = [{r.metrics.get("classifier_sha256") for r in each} - {None} for each in pair]
+    keys = [set.intersection(*({m.key for m in r.metrics.values} for r in side)) for side in pair]
+    title = f"{subject.dataset} {subject.model}"
+    for key in sorted(keys[0] ^ keys[1]):
+        remarks["Not measured on both sides"].append(f"{title} {key}")
+    classifiers = [{r.metrics.classifier_sha256 for r in records} - {None} for records in pair]
     if all(classifiers) and classifiers[0] != classifiers[1]:
-        said.setdefault(OTHER_CLASSIFIER, []).append(f"{dataset} {model}")
-    for name in sorted(names[0] & names[1]):
-        found = METRIC.fullmatch(name)
-        if found and not UNTESTED.fullmatch(found["name"]):
-            sides = [_measured(name, results) for results in pair]
-            matched = [_measured(name, results) for results in twins] if twins else None
-            yield {"Dataset": dataset, "Model": model, "Metric": name} | _tested(
-                found["name"], sides, matched
-            )
+        remarks[OTHER_CLASSIFIER].append(title)
+    for key in sorted(keys[0] & keys[1]):
+        name = METRIC.fullmatch(key)["name"]
+        if not UNTESTED.fullmatch(name):
+            sides = [_side(key, records) for records in pair]
+            matched = [_side(key, records) for records in twins] if twins else None
+            names = {"Dataset": subject.dataset, "Model": subject.model, "Metric": key}
+            yield names | _tested(name, sides, matched)
 
 
 def _twins(pair: Pair) -> Pair | None:
-    """The results of the seeds that both sides have, seed by seed.
+    """The records of the seeds that both sides have, seed by seed.
 
     None where there are none, or where one such pair would stand for several seeds of each side.
     """
-    sides = [{result.seed: result for result in results} for results in pair]
+    sides = [{record.seed: record for record in records} for records in pair]
     common = sorted(sides[0].keys() & sides[1].keys())
     if not common or (len(common) == 1 and min(map(len, pair)) > 1):
         return None
     return tuple([side[seed] for seed in common] for side in sides)
 
 
-def _measured(name: str, results: list[Result]) -> Side:
-    return Side([r.metrics[name] for r in results], _sampling_errors(name, results))
-
-
-def _sampling_errors(name: str, results: list[Result]) -> list[float] | None:
-    """The standard errors that records give beside a metric; None where they give none."""
-    for part, error in ERRORS.items():
-        if part in name:
-            errors = [r.metrics.get(name.replace(part, error)) for r in results]
-            return None if None in errors else errors
-    return None
+def _side(key: str, records: list[Record]) -> Side:
+    """A metric's values, and the standard errors that records give beside it."""
+    error = next((key.replace(part, name) for part, name in ERRORS.items() if part in key), "")
+    errors = [record.metrics.get(error) for record in records]
+    return Side([r.metrics.get(key) for r in records], None if None in errors else errors)
 
 
 def _tested(metric: str, sides: list[Side], twins: list[Side] | None) -> dict:
@@ -195,8 +184,8 @@ def _difference(sides: list[Side], *, paired: bool) -> tuple[Estimate, str]:
     """Mine less published, and what its standard error rests on."""
     several = min(len(side.values) for side in sides) > 1
     if several and paired:
-        each = np.subtract(*(side.values for side in sides)).tolist()
-        return mean_estimate(each), f"{len(each)} pairs of seeds"
+        differences = np.subtract(*(side.values for side in sides)).tolist()
+        return mean_estimate(differences), f"{len(differences)} pairs of seeds"
     basis = f"{' and '.join(str(len(side.values)) for side in sides)} seeds"
     if several:
         estimates = [mean_estimate(side.values) for side in sides]
@@ -235,37 +224,38 @@ def _apart(sds: list[float | None]) -> str:
     return " and ".join("?" if sd is None else f"{sd:.2g}" for sd in sds)
 
 
-def _speed(pairs: dict[tuple, Pair]) -> Iterator[dict]:
+def _speed(pairs: dict[Subject, Pair]) -> Iterator[dict]:
     """A row for each model, device and batch size, and for each update of training."""
     times: dict[tuple, dict[str, tuple[Pair, list[Estimate]]]] = {}
-    for job, pair in pairs.items():
-        for what, estimates in _times(job, pair):
-            times.setdefault((job[1], what), {})[job[2]] = pair, estimates
+    for subject, pair in pairs.items():
+        for what, estimates in _times(subject, pair):
+            times.setdefault((subject.dataset, what), {})[subject.model] = pair, estimates
     for (dataset, what), models in times.items():
         reference = REFERENCE if REFERENCE in models else next(iter(models))
         for model in (name for name in models if name != reference):
             (pair, estimates), (others, theirs) = models[model], models[reference]
             row = {"Dataset": dataset, "Time": what, "Ratio": f"{model} / {reference}"}
-            sides = [results + other for results, other in zip(pair, others, strict=True)]
-            if any(len({result.machine for result in side}) > 1 for side in sides):
+            sides = [records + other for records, other in zip(pair, others, strict=True)]
+            if any(len({record.provenance.machine for record in side}) > 1 for side in sides):
                 yield row | {"Mine / published": "the two were timed on different machines"}
             else:
                 ratios = [a - b for a, b in zip(estimates, theirs, strict=True)]
                 yield row | _ratios(ratios, math.prod(map(drift_of, sides)))
 
 
-def _times(job: tuple, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
+def _times(subject: Subject, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
     """What was timed on both sides, and the logarithms of the times."""
-    if job[0] == "training":
-        seconds = [[math.log(r.metrics["seconds_per_update"]) for r in each] for each in pair]
-        yield "an update of training", [mean_estimate(each) for each in seconds]
-    if job[0] == "timing":
-        sides = [each[0].latencies() for each in pair]
+    if subject.kind == "training":
+        logs = [[math.log(r.metrics.seconds_per_update) for r in records] for records in pair]
+        yield "an update of training", [mean_estimate(seconds) for seconds in logs]
+    if subject.kind == "timing":
+        metrics = [records[0].metrics for records in pair]
+        sides = [timing.latencies() for timing in metrics]
         for size in sorted(sides[0].keys() & sides[1].keys()):
-            yield f"{size} images, {job[3]}", [log_latency(side[size]) for side in sides]
-        updates = [each[0].update() for each in pair]
+            yield f"{size} images, {subject.device}", [log_latency(side[size]) for side in sides]
+        updates = [timing.update_time() for timing in metrics]
         if all(updates):
-            yield f"an update of training, {job[3]}", [log_latency(row) for row in updates]
+            yield f"an update of training, {subject.device}", [log_latency(t) for t in updates]
 
 
 def _ratios(ratios: list[Estimate], drift: float) -> dict[str, str]:
@@ -278,8 +268,3 @@ def _ratios(ratios: list[Estimate], drift: float) -> dict[str, str]:
         "Mine / published": f"{math.exp(both.value):.3g}",
         "Interval": f"{low / drift:.3g} to {high * drift:.3g}" if low > 0 else "",
     }
-
-
-def _table(rows: list[dict]) -> str:
-    frame = pd.DataFrame(rows).fillna("")
-    return frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""

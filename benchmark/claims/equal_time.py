@@ -14,13 +14,13 @@ from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.base.progress import duration
 from benchmark.config.config import Config
-from benchmark.records.results import by_job, read_results
+from benchmark.records.folder import read_folder
 
 RUN = "equal_time"
 
 
 def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
-    """The configuration as YAML: the given one, but for the numbers of updates.
+    """Return the configuration as YAML: the given one, but for the numbers of updates.
 
     Args:
         budget: seconds of one training.
@@ -32,16 +32,16 @@ def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
     """
     recorded = Path(folder or paths.fill(paths.RUN, config.run))
     costs: dict[str, list[float]] = {}
-    for (kind, _, model, _), results in by_job(read_results(recorded)).items():
-        if kind == "training":
-            costs.setdefault(model, []).extend(r.metrics["seconds_per_update"] for r in results)
+    for record in read_folder(recorded):
+        if record.kind == "training":
+            costs.setdefault(record.model, []).append(record.metrics.seconds_per_update)
     missing = [model for model in config.trained_models if model not in costs]
     if missing:
         raise RecordError(f"{recorded}: no training of {', '.join(missing)} is recorded")
     values = json.loads(json.dumps(config.values))  # where YAML had aliases, a dict for each
     note = f"{duration(budget)} of training for every model: as many updates as fit."
-    said = {"run": RUN, "note": note}
-    values = said | values | said  # first in the file, and instead of the given run's
+    own = {"run": RUN, "note": note}
+    values = own | values | own  # first in the file, and instead of the given run's
     for model in config.trained_models:
         updates = max(1, round(budget / statistics.median(costs[model])))
         values["models"][model].setdefault("training", {})["updates"] = updates

@@ -1,8 +1,8 @@
-"""The statistics of verdicts and comparisons: estimates with a standard error, and what they allow.
+"""Estimates of verdicts and comparisons, with a standard error, and what they allow.
 
 Everything is a t distribution: the mean over seeds (Student), the difference of two such means with
 Welch and Satterthwaite's degrees of freedom, equivalence by two one-sided tests (Schuirmann 1987).
-`tests/test_statistics.py` holds coverage and error rates to their nominal values.
+`tests/benchmark/claims/test_estimates.py` holds coverage and error rates to their nominal values.
 """
 
 import math
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from benchmark.records.measurements import Time
 
 CONFIDENCE = 0.95
 ALPHA = 0.05  # of each test
@@ -34,7 +36,7 @@ class Estimate:
     df: float = math.inf
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The difference of two independent estimates (Welch 1947)."""
+        """Return the difference of two independent estimates (Welch 1947)."""
         a, b = self.error**2, other.error**2
         if not 0 < a + b < math.inf:
             return Estimate(self.value - other.value, math.sqrt(a + b))
@@ -46,7 +48,7 @@ class Estimate:
         return math.isfinite(self.df)
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """The central confidence interval."""
+        """Return the central confidence interval."""
         if self.error == 0:
             return self.value, self.value
         if math.isinf(self.error):
@@ -55,12 +57,12 @@ class Estimate:
         return float(self.value - half), float(self.value + half)
 
     def p_different(self) -> float:
-        """Two-sided p-value of the value being 0."""
+        """Return the two-sided p-value of the value being 0."""
         return 2 * min(self._p_below(0), self._p_above(0))
 
     def p_equivalent(self, margin: float) -> float:
-        """p-value of the value lying outside (-margin, margin): the larger of the two one-sided
-        tests."""
+        """Return the p-value of the value lying outside (-margin, margin): the larger of the two
+        one-sided tests."""
         return max(self._p_above(-margin), self._p_below(margin))
 
     def _p_above(self, bound: float) -> float:
@@ -74,7 +76,7 @@ class Estimate:
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent values; a single one, or equal ones, do not tell its error."""
+    """Return the mean of independent values; a single one, or equal ones, tell no error."""
     mean = float(np.mean(values))
     if len(set(values)) == 1:
         return Estimate(mean, math.inf)
@@ -82,12 +84,12 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(error), len(values) - 1)
 
 
-def log_latency(row: dict) -> Estimate:
-    """The logarithm of a median latency, from the quartiles in a row of a timing record.
+def log_latency(time: Time) -> Estimate:
+    """Return the logarithm of a median latency, from the quartiles of a timing record.
 
     As if the logarithms of single repetitions were normal. Below 20 repetitions the interval is too
     narrow by some points: quartiles of a few values are close together.
     """
-    latency, count = row["latency_ms"], row["repetitions"]
-    error = MEDIAN_ERROR * math.log(latency["q75"] / latency["q25"]) / IQR / math.sqrt(count)
-    return Estimate(math.log(latency["median"]), error, count - 1)
+    latency, count = time.latency_ms, time.repetitions
+    error = MEDIAN_ERROR * math.log(latency.q75 / latency.q25) / IQR / math.sqrt(count)
+    return Estimate(math.log(latency.median), error, count - 1)

@@ -4,14 +4,14 @@ They guard the comparison: a table that shows a model which failed one says so i
 is no result; its bound is far from what a healthy model measures.
 """
 
-from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
 
-import yaml
+from pydantic import Field, model_validator
 
-from benchmark.base.errors import ConfigError
 from benchmark.base.paths import ROOT
-from benchmark.base.schema import load_schema, strict_validator
+from benchmark.base.typed import Number, Strict, load_yaml, nearest
 from benchmark.config.config import Config
 from benchmark.config.registry import MODELS
 from benchmark.records.names import METRIC
@@ -27,8 +27,10 @@ Means = dict[tuple[str, str], dict[str, float]]
 "fd_classifier"."""
 
 
-@dataclass(frozen=True)
-class Gate:
+Bounds = Annotated[dict[str, Number], Field(min_length=1)]
+
+
+class Gate(Strict):
     """A bound on one metric.
 
     Attributes:
@@ -37,10 +39,22 @@ class Gate:
         below: another entry, whose value this model's has to be below.
     """
 
-    metric: str
-    at_least: dict[str, float] | None = None
-    at_most: dict[str, float] | None = None
+    metric: Literal[
+        "fd_classifier",
+        "precision_classifier",
+        "recall_classifier",
+        "class_coverage",
+        "bits_per_dimension",
+    ]
+    at_least: Bounds | None = None
+    at_most: Bounds | None = None
     below: str | None = None
+
+    @model_validator(mode="after")
+    def _check_one_bound(self):
+        if [self.at_least, self.at_most, self.below].count(None) != 2:
+            raise ValueError("needs one of at_least, at_most and below")
+        return self
 
     def failure(self, means: Means, dataset: str, model: str) -> str | None:
         """What is wrong; None where the gate holds or one of the values was not measured."""
@@ -64,26 +78,26 @@ class Gate:
 
 
 @cache
-def gates() -> dict[str, list[Gate]]:
-    """The gates by registered model, and those of `EVERY_MODEL`.
+def load_gates(path: Path = GATES_FILE) -> dict[str, list[Gate]]:
+    """Read the gates by registered model, and those of `EVERY_MODEL`.
 
     Raises:
         ConfigError: the file has a wrong key or value.
     """
-    values = yaml.safe_load(GATES_FILE.read_text())
-    errors = strict_validator(load_schema("gates")).iter_errors(values)
-    problems = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in errors]
-    problems += [f"{name}: unknown model" for name in set(values) - {*MODELS, EVERY_MODEL}]
-    if problems:
-        raise ConfigError(str(GATES_FILE.relative_to(ROOT)), problems)
-    return {name: [Gate(**gate) for gate in each] for name, each in values.items()}
+    return load_yaml(path, dict[str, list[Gate]], _unknown_models)
+
+
+def _unknown_models(read: dict[str, list[Gate]]) -> list[str]:
+    known = [EVERY_MODEL, *MODELS]
+    return [f"{name}: unknown model{nearest(name, known)}" for name in read if name not in known]
 
 
 def failures(config: Config, means: Means, dataset: str, model: str) -> list[str]:
     """What entry `model` fails on a dataset; empty for a healthy one."""
-    asked = gates().get(EVERY_MODEL, []) + gates().get(config.architecture(model), [])
-    found = (gate.failure(means, dataset, model) for gate in asked)
-    return [failure for failure in found if failure]
+    gates = load_gates()
+    own = gates.get(EVERY_MODEL, []) + gates.get(config.architecture(model), [])
+    texts = (gate.failure(means, dataset, model) for gate in own)
+    return [text for text in texts if text]
 
 
 def first_reference(config: Config, dataset: str) -> str:

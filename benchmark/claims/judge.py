@@ -2,7 +2,7 @@
 
 A verdict follows from a 95% confidence interval of the effect: supported where the whole interval
 fulfils the claim, contradicted where none of it does, inconclusive otherwise, and wherever a rule
-of docs/claims.md says that the records cannot decide. Ratios are compared on a log scale.
+of docs/guide/claims.md says that the records cannot decide. Ratios are compared on a log scale.
 """
 
 import math
@@ -11,19 +11,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark.claims.claims import INCONCLUSIVE, SUPPORTED, TIMES, Claim, Verdict, claims
+from benchmark.claims.claims import INCONCLUSIVE, SUPPORTED, TIMES, Claim, Verdict
 from benchmark.claims.estimates import Estimate, log_latency, mean_estimate
 from benchmark.claims.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
 from benchmark.config.config import REAL, Config
-from benchmark.records.names import METRIC, metric_name
-from benchmark.records.results import Result
+from benchmark.records.measurements import Time
+from benchmark.records.names import metric_name
+from benchmark.records.record import Record, Subject
 
 # By how much a machine's speed may differ between two timings, our choices: in turns, or minutes or
 # days apart. On a shared machine the same work, minutes apart, mostly differed by up to 1.7.
 DRIFT, APART = 1.1, 2.0
 
-Records = dict[tuple, list[Result]]
-"""The results of a configuration's jobs, by (kind, dataset, model, device)."""
+Records = dict[Subject, list[Record]]
+"""The records of a configuration's jobs, one per seed."""
 
 
 @dataclass(frozen=True)
@@ -31,100 +32,101 @@ class Case:
     """A claim on a dataset, with the records that it rests on.
 
     Attributes:
-        used: entry -> its results, one per seed; a timing has one.
+        used: entry -> its records, one per seed; a timing has one.
         unhealthy: (dataset, entry) -> the gates that it fails, of all entries that were measured.
     """
 
     claim: Claim
     dataset: str
     config: Config
-    used: dict[str, list[Result]]
+    used: dict[str, list[Record]]
     unhealthy: dict[tuple[str, str], list[str]]
 
-    def value(self, result: Result) -> float | None:
-        """The claim's metric in a record (of a time, the median); None where it is not there."""
-        claim, metrics = self.claim, result.metrics
+    def value(self, record: Record) -> float | None:
+        """Return the claim's metric in a record (of a time, the median); None where it is not
+        there."""
+        claim, metrics = self.claim, record.metrics
         if claim.metric in TIMES:
-            row = self.row(result)
-            return row and row["latency_ms"]["median"]
+            time = self.time(record)
+            return time and time.latency_ms.median
         if claim.kind == "metrics":
             split = first_reference(self.config, self.dataset)
             count = self.config.resolved(self.dataset)["evaluation"]["references"][split]
             return metrics.get(metric_name(claim.metric, split, count))
-        return metrics.get(claim.metric, metrics.get("final", {}).get(claim.metric))
+        return metrics.final.get(claim.metric) if claim.kind == "training" else metrics.nfe
 
-    def row(self, result: Result) -> dict | None:
-        """The timing of an update, or of sampling with the claim's batch size."""
+    def time(self, record: Record) -> Time | None:
+        """Return the time of an update, or of sampling with the claim's batch size."""
         if self.claim.metric == "update":
-            return result.update()
-        return result.latencies().get(self.claim.batch_size)
+            return record.metrics.update_time()
+        return record.metrics.latencies().get(self.claim.batch_size)
 
     def side(self, side: str | float) -> Estimate | None:
-        """One side's estimate, its logarithm for a ratio; None where there is no logarithm."""
+        """Return one side's estimate, its logarithm for a ratio; None where there is none."""
         scale = math.log if self.claim.effect == "ratio" else float
         if not isinstance(side, str):
             return Estimate(scale(side), 0.0)
-        results = self.used[side]
+        records = self.used[side]
         if self.claim.metric in TIMES:
-            return log_latency(self.row(results[0]))
-        values = [self.value(result) for result in results]
+            return log_latency(self.time(records[0]))
+        values = [self.value(record) for record in records]
         if self.claim.effect == "ratio" and min(values) <= 0:
             return None
         scaled = [scale(value) for value in values]
         return Estimate(scaled[0], 0.0) if self.claim.kind == "timing" else mean_estimate(scaled)
 
     def interval(self, effect: Estimate) -> tuple[float, float]:
-        """Of the effect; of a ratio, its logarithm's. Wider for a time."""
+        """Return the interval of the effect (of a ratio, of its logarithm), wider for a time."""
         low, high = effect.interval()
-        drift = math.log(drift_of(self.results)) if self.claim.metric in TIMES else 0.0
+        drift = math.log(drift_of(self.records)) if self.claim.metric in TIMES else 0.0
         return low - drift, high + drift
 
     @property
-    def results(self) -> list[Result]:
+    def records(self) -> list[Record]:
         """All that the claim rests on."""
-        return [result for each in self.used.values() for result in each]
+        return [record for records in self.used.values() for record in records]
 
     def lacks(self) -> Iterator[str]:
-        """Why the claim cannot be judged at all."""
+        """Say why the claim cannot be judged at all."""
         if self.claim.not_measured:
             yield self.claim.not_measured
             return
         if self.dataset not in self.config.datasets:
             yield "not in this run"
             return
-        for entry, results in self.used.items():
+        for entry, records in self.used.items():
             if entry not in self.config.models:
                 yield f"{entry} is not in this run"
-            elif not results:
+            elif not records:
                 yield f"{entry}: no {self.claim.kind} record"
-            elif None in map(self.value, results):
+            elif None in map(self.value, records):
                 batch = f" of batch size {self.claim.batch_size}" if self.claim.batch_size else ""
                 yield f"{entry}: {self.claim.metric}{batch} was not measured"
 
     def forbids(self) -> Iterator[str]:
-        """Why the records cannot decide, whatever they say.
+        """Say why the records cannot decide, whatever they say.
 
         An ill rival decides nothing: a broken one flatters KAEM, and one that drops modes may win
         by a distance all the same.
         """
-        claim, results = self.claim, self.results
+        claim, records = self.claim, self.records
         if self.config.demo:
             yield "demo budget"
         seeds = min(map(len, self.used.values()))
         if claim.seeds and seeds < claim.seeds:
             yield "one seed" if seeds == 1 else f"{seeds} of {claim.seeds} seeds"
         if claim.metric in TIMES:
-            if len({result.machine for result in results}) > 1:
+            if len({record.provenance.machine for record in records}) > 1:
                 yield "timed on different machines"
-            if any(result.metrics["disturbed"] for result in results):
+            if any(record.metrics.disturbed for record in records):
                 yield "timed beside other work"
-            if len({self.row(result)["batch_size"] for result in results}) > 1:
+            if len({self.time(record).batch_size for record in records}) > 1:
                 yield "trained in batches of different sizes"
         if claim.shared and len(values := dict.fromkeys(self._setting(claim.shared))) > 1:
             yield f"{claim.shared} of {' and '.join(values)}"
         if is_distance(claim.metric):
-            real = f"reference_count_{first_reference(self.config, self.dataset)}"
-            fewest = min(min(r.record["sample_count"], r.metrics[real]) for r in results)
+            split = first_reference(self.config, self.dataset)
+            fewest = min(min(r.sample_count, r.metrics.reference_count(split)) for r in records)
             if fewest < FEWEST_IMAGES:
                 yield f"a distance from {fewest:,} images, fewer than {FEWEST_IMAGES:,}"
         for entry in self.used:
@@ -132,19 +134,20 @@ class Case:
                 yield from self._illness(entry)
 
     def forbids_support(self) -> Iterator[str]:
-        """Why the records cannot support the claim, though they may contradict it: what an ill
+        """Say why the records cannot support the claim, though they may contradict it: what an ill
         model wins is no merit, and its failure must not keep it from losing."""
         yield from self._illness(self.claim.model)
 
     def _illness(self, entry: str) -> Iterator[str]:
-        """That an entry failed a gate, if the claim is about samples and not about that gate."""
-        failed = self.unhealthy.get((self.dataset, entry)) or []
+        """Say that an entry failed a gate, if the claim is about samples and not about that
+        gate."""
+        failures = self.unhealthy.get((self.dataset, entry)) or []
         subject = tuple(f"{metric} " for metric in self.claim.despite)
-        if self.claim.kind == "metrics" and not all(each.startswith(subject) for each in failed):
+        if self.claim.kind == "metrics" and not all(text.startswith(subject) for text in failures):
             yield f"{entry} failed its health gate"
 
     def _setting(self, name: str) -> Iterator[str]:
-        """Both entries' values of a setting, such as "sampler.steps"."""
+        """Give both entries' values of a setting, such as "sampler.steps"."""
         for entry in self.used:
             value = self.config.model_settings(self.dataset, entry)
             for key in name.split("."):
@@ -152,9 +155,9 @@ class Case:
             yield "its default" if value == {} else str(value)
 
     def notes(self) -> Iterator[str]:
-        """What the verdict is to be read with."""
-        for entry, results in self.used.items():
-            missing = sorted(set(self.config.seeds) - {result.seed for result in results})
+        """Say what the verdict is to be read with."""
+        for entry, records in self.used.items():
+            missing = sorted(set(self.config.seeds) - {record.seed for record in records})
             if self.claim.kind != "timing" and missing:
                 yield f"{entry}: no record of seed {', '.join(map(str, missing))}"
             failed = self.unhealthy.get((self.dataset, entry))
@@ -163,52 +166,57 @@ class Case:
             elif failed:
                 yield f"{entry} failed its health gate: {'; '.join(failed)}"
         if self.claim.metric in TIMES:
-            if drift_of(self.results) == APART:
+            if drift_of(self.records) == APART:
                 yield "timed apart, not in turns"
-            origin = next(iter(self.used.values()))[0].record["provenance"]
-            threads = "1 thread" if origin["threads"] == 1 else f"{origin['threads']} threads"
-            yield f"times on {origin['gpu'] or origin['cpu']}, {threads}"
+            origin = self.records[0].provenance
+            yield f"times on {origin.gpu or origin.cpu}, {origin.threads_text}"
         if self.claim.metric == "update":
-            for entry, (result, *_) in self.used.items():
-                yield f"{entry}: timed after {self.row(result)['warmup']} updates"
+            for entry, (record, *_) in self.used.items():
+                yield f"{entry}: timed after {self.time(record).warmup} updates"
 
 
-def drift_of(results: list[Result]) -> float:
-    """By how much the machine's speed may have differed between these times. No two trainings take
-    turns."""
-    sessions = {r.metrics.get("session", r.path) for r in results}
+def drift_of(records: list[Record]) -> float:
+    """Return by how much the machine's speed may have differed between these times. No two
+    trainings take turns."""
+    sessions = {r.metrics.session if r.kind == "timing" else r.path for r in records}
     return APART if len(sessions) > 1 else DRIFT
 
 
-def judge_all(config: Config, records: Records) -> list[Verdict]:
-    """Every claim on each of its datasets, and on each device that it was timed on."""
+def judge_all(config: Config, records: Records, claims: list[Claim]) -> list[Verdict]:
+    """Judge every claim on each of its datasets, and on each device that it was timed on."""
     unhealthy = _unhealthy(config, records)
-    found = []
-    for claim in claims():
-        for dataset in claim.datasets:
-            for device in _devices(claim, dataset, records):
-                used = {
-                    entry: records.get(_job(config, claim, dataset, entry, device), [])
-                    for entry in claim.entries
-                }
-                case = Case(claim, dataset, config, used, unhealthy)
-                found.append(_judge(case, Verdict(claim, dataset, device), records))
-    return found
+    return [
+        _judge(Case(claim, dataset, config, used, unhealthy), device, records)
+        for claim in claims
+        for dataset in claim.datasets
+        for device in _devices(claim, dataset, records)
+        for used in [_used(config, claim, dataset, device, records)]
+    ]
 
 
 def _devices(claim: Claim, dataset: str, records: Records) -> list[str | None]:
     """The devices that a claim about timings has records of."""
-    jobs = [job for job in records if job[:2] == ("timing", dataset) and job[2] in claim.entries]
-    return sorted({job[3] for job in jobs}) if claim.kind == "timing" and jobs else [None]
+    devices = {
+        subject.device
+        for subject in records
+        if (subject.kind, subject.dataset) == ("timing", dataset) and subject.model in claim.entries
+    }
+    return sorted(devices) if claim.kind == "timing" and devices else [None]
 
 
-def _job(config: Config, claim: Claim, dataset: str, entry: str, device: str | None) -> tuple:
-    trained = claim.kind == "training" and entry in config.models
-    return (claim.kind, dataset, config.trained_entry(entry) if trained else entry, device)
+def _used(
+    config: Config, claim: Claim, dataset: str, device: str | None, records: Records
+) -> dict[str, list[Record]]:
+    used = {}
+    for entry in claim.entries:
+        trained = claim.kind == "training" and entry in config.models
+        model = config.trained_entry(entry) if trained else entry
+        used[entry] = records.get(Subject(claim.kind, dataset, model, device), [])
+    return used
 
 
-def _judge(case: Case, verdict: Verdict, records: Records) -> Verdict:
-    claim = case.claim
+def _judge(case: Case, device: str | None, records: Records) -> Verdict:
+    claim, verdict = case.claim, Verdict(case.claim, case.dataset, device)
     verdict.reasons = list(case.lacks())
     if verdict.reasons:
         return verdict
@@ -235,32 +243,31 @@ def _judge(case: Case, verdict: Verdict, records: Records) -> Verdict:
 
 
 def _cite(case: Case, verdict: Verdict, records: Records) -> None:
-    """Which files the verdict rests on, of which seeds, and what making them took."""
-    resting = {result.path: result for results in case.used.values() for result in results}
-    verdict.records = {str(path): r.record["digest"] for path, r in sorted(resting.items())}
+    """Say which files the verdict rests on, of which seeds, and what making them took."""
+    resting = {record.path: record for record in case.records}
+    verdict.records = {str(path): r.digest for path, r in sorted(resting.items())}
     known = True
-    for entry, results in case.used.items():
-        verdict.seeds[entry] = [result.seed for result in results]
-        verdict.values[entry] = [case.value(result) for result in results]
-        job = ("training", case.dataset, case.config.trained_entry(entry), None)
-        trained = {result.seed: result for result in records.get(job, [])}
-        resting |= {trained[r.seed].path: trained[r.seed] for r in results if r.seed in trained}
-        if any(result.seed not in trained for result in results):
+    for entry, used in case.used.items():
+        verdict.seeds[entry] = [record.seed for record in used]
+        verdict.values[entry] = [case.value(record) for record in used]
+        subject = Subject("training", case.dataset, case.config.trained_entry(entry))
+        trained = {record.seed: record for record in records.get(subject, [])}
+        resting |= {trained[r.seed].path: trained[r.seed] for r in used if r.seed in trained}
+        if any(record.seed not in trained for record in used):
             verdict.notes.append(f"{entry}: no training record, so the cost is not known")
             known = False
     if known:
-        verdict.seconds = round(sum(result.seconds for result in resting.values()), 1)
+        verdict.seconds = round(sum(record.wall_time_s for record in resting.values()), 1)
 
 
 def _unhealthy(config: Config, records: Records) -> dict[tuple[str, str], list[str]]:
     """(dataset, entry) -> the gates that it fails, of every entry whose samples were measured."""
     rows = [
-        {"dataset": job[1], "model": job[2], "metric": name, "value": value}
-        for job, results in records.items()
-        if job[0] == "metrics"
-        for result in results
-        for name, value in result.metrics.items()
-        if METRIC.fullmatch(name)
+        {"dataset": record.dataset, "model": record.model, "metric": m.key, "value": m.value}
+        for subject, of_seeds in records.items()
+        if subject.kind == "metrics"
+        for record in of_seeds
+        for m in record.metrics.values
     ]
     means = means_of(config, pd.DataFrame(rows))
     return {key: failures(config, means, *key) for key in means if key[1] != REAL}

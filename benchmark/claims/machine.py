@@ -15,6 +15,7 @@ import torch
 from benchmark.base.devices import use_device
 from benchmark.config.config import Config
 from benchmark.config.registry import build
+from benchmark.records.record import Record, Subject
 from benchmark.timing.series import image_call, step_call, synchronise
 
 SECONDS = 40.0  # of measuring, all models together
@@ -39,8 +40,8 @@ class Machine:
     def median(self) -> float:
         return statistics.median(self.slower.values()) if self.slower else 1.0
 
-    def said(self) -> str:
-        """What was measured, in a sentence."""
+    def text(self) -> str:
+        """Say in a sentence what was measured."""
         if not self.slower:
             return "No training is recorded to compare this machine with: costs are as recorded."
         low, high = min(self.slower.values()), max(self.slower.values())
@@ -50,16 +51,18 @@ class Machine:
         )
 
 
-def measure(config: Config, jobs: dict, seconds: float = SECONDS) -> Machine:
+def measure(
+    config: Config, records: dict[Subject, list[Record]], seconds: float = SECONDS
+) -> Machine:
     """Compare this machine with the records' by updates of their models, and time their sampling.
 
     Args:
-        jobs: the results by job, as `benchmark.records.results.by_job` gives them.
+        records: as `benchmark.records.folder.by_subject` groups them.
         seconds: for all models together; those that come too late are not measured.
     """
     device, machine = use_device(config.device, config.threads), Machine()
     pairs = [(d, m) for d in config.datasets for m in config.evaluated_models]
-    pairs = [(d, m) for d, m in pairs if ("metrics", d, m, None) in jobs]
+    pairs = [(d, m) for d, m in pairs if Subject("metrics", d, m) in records]
     end = time.perf_counter() + seconds
     for dataset, entry in pairs:
         if time.perf_counter() > end:
@@ -72,12 +75,12 @@ def measure(config: Config, jobs: dict, seconds: float = SECONDS) -> Machine:
             call = image_call(model, IMAGES, device)
             drawn = _mean_seconds(call, device, seconds / len(pairs) / 4, MOST_DRAWS)
             machine.image[dataset, entry] = drawn / IMAGES
-        trained = jobs.get(("training", dataset, entry, None))
+        trained = records.get(Subject("training", dataset, entry))
         if trained:
             images = torch.rand(job.settings["training"]["batch_size"], *shape, device=device)
             call = step_call(model, images)
             here = _mean_seconds(call, device, seconds / len(pairs) / 2, MOST_UPDATES)
-            recorded = statistics.mean(r.metrics["seconds_per_update"] for r in trained)
+            recorded = statistics.mean(r.metrics.seconds_per_update for r in trained)
             machine.slower[dataset, entry] = here / recorded
     return machine
 

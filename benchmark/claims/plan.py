@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from benchmark.base import paths
 from benchmark.base.progress import duration
-from benchmark.claims.claims import Claim, claims
-from benchmark.claims.machine import measure
-from benchmark.claims.report import own_results
+from benchmark.claims.claims import Claim, load_claims
+from benchmark.claims.machine import Machine, measure
+from benchmark.claims.report import judged_records, table
 from benchmark.config.config import CLASSIFIER, Config
-from benchmark.records.results import Result, by_job, place, read_results
+from benchmark.records.folder import by_subject, own_records
+from benchmark.records.record import Record, Subject
 
 LEVELS = ("L1", "L2", "L3", "L4")
 
@@ -29,32 +28,35 @@ Step = tuple[str, str, str, int | str]
 class Costs:
     """Seconds that each step takes on this machine, by the records of its kind."""
 
-    def __init__(self, config: Config, results: list):
-        self.config, self.jobs = config, by_job(results)
-        self.machine = measure(config, self.jobs)
+    def __init__(self, config: Config, records: list[Record], machine: Machine | None = None):
+        self.config, self.records = config, by_subject(records)
+        self.machine = machine or measure(config, self.records)
 
     def of(self, step: Step) -> float | None:
-        """The step's seconds; None where they are not recorded and were not measured."""
+        """Return the step's seconds; None where they are not recorded and were not measured."""
         command, dataset, entry, where = step
         if command == "sample":
-            each = self.machine.image.get((dataset, entry))
-            return each and each * self.config.sampling_job(dataset, entry).settings["samples"]
+            seconds = self.machine.image.get((dataset, entry))
+            return (
+                seconds and seconds * self.config.sampling_job(dataset, entry).settings["samples"]
+            )
         kinds = {"train": "training", "evaluate": "metrics", "time": "timing"}
         kind = CLASSIFIER if entry == CLASSIFIER else kinds[command]
-        found = self.jobs.get((kind, dataset, entry, where if command == "time" else None))
-        if not found:
+        device = where if command == "time" else None
+        records = self.records.get(Subject(kind, dataset, entry, device))
+        if not records:
             return None
         slower = self.machine.slower.get((dataset, entry)) if command == "train" else None
-        return statistics.mean(r.seconds for r in found) * (slower or self.machine.median)
+        return statistics.mean(r.wall_time_s for r in records) * (slower or self.machine.median)
 
     def total(self, steps: list[Step]) -> float | None:
-        """Of the steps one after the other; None where one is not known."""
-        each = [self.of(step) for step in steps]
-        return None if None in each else sum(each)
+        """Return the seconds of the steps one after the other; None where one is not known."""
+        seconds = [self.of(step) for step in steps]
+        return None if None in seconds else sum(seconds)
 
 
 def steps(config: Config, claim: Claim, dataset: str, level: str, devices: list[str]) -> list[Step]:
-    """What checks a claim at an evidence level; none where the level says nothing about it.
+    """Return what checks a claim at an evidence level; nothing where the level says nothing of it.
 
     Args:
         devices: of the timings.
@@ -79,25 +81,35 @@ def steps(config: Config, claim: Claim, dataset: str, level: str, devices: list[
     ]
 
 
-def plan(config: Config, words: list[str], budget: float, folder: str | None = None) -> str:
-    """The plan as Markdown.
+def plan(
+    config: Config,
+    words: list[str],
+    budget: float,
+    folder: str | None = None,
+    claims: list[Claim] | None = None,
+    machine: Machine | None = None,
+) -> str:
+    """Return the plan as Markdown.
 
     Args:
         words: the arguments that name the configuration, for the commands.
         budget: seconds.
         folder: the records whose costs are scaled; results/<run> by default.
+        claims: those of config/claims.yaml by default.
+        machine: how fast this one is; measured by default.
 
     Raises:
         RecordError: there are no records there, or one is not what it should be.
     """
     own = paths.fill(paths.RUN, config.run)
     recorded = Path(folder or own)
-    costs = Costs(config, own_results(config, recorded) + _classifiers(config, recorded))
+    classifiers = own_records(config, CLASSIFIER, folder=recorded)
+    costs = Costs(config, judged_records(config, recorded) + classifiers, machine)
     rows, recipes, turns = [], [], Turns()
-    for claim, dataset in _asked(config):
-        devices = sorted({job[3] for job in costs.jobs if job[0] == "timing"}) or ["cpu"]
+    for claim, dataset in _judgeable(config, claims or load_claims()):
+        devices = sorted({s.device for s in costs.records if s.kind == "timing"}) or ["cpu"]
         levels = {level: steps(config, claim, dataset, level, devices) for level in LEVELS}
-        known = {level: costs.total(each) for level, each in levels.items() if each}
+        known = {level: costs.total(work) for level, work in levels.items() if work}
         within = [level for level, cost in known.items() if cost is not None and cost <= budget]
         best = claim.evidence if claim.evidence in within else max(within, default="L0")
         rows.append(
@@ -125,29 +137,21 @@ def plan(config: Config, words: list[str], budget: float, folder: str | None = N
         end.append(shlex.join(["python", "-m", "benchmark", "compare", str(own), str(recorded)]))
     return "\n\n".join(
         [
-            costs.machine.said(),
+            costs.machine.text(),
             "Cost of checking each claim, one step after the other. L0, judging the records again, "
             "takes seconds; L1 measures shipped samples again; L2 draws from shipped weights or "
             "times models again; L3 trains one seed again; L4 all seeds. Empty: the level says "
             "nothing about the claim. Unknown: not recorded.",
-            pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
-            if rows
-            else "No claim is about the datasets and models of this configuration.",
+            table(rows) or "No claim is about the datasets and models of this configuration.",
             "```sh\n" + "\n\n".join([*recipes, "# L0, and the last step of all others"]) + "\n"
             + "\n".join(end) + "\n```",
         ]
     )  # fmt: skip
 
 
-def _classifiers(config: Config, folder: Path) -> list[Result]:
-    """Each dataset's classifier is trained once, and is no claim's own."""
-    files = {place(folder, CLASSIFIER, dataset=dataset) for dataset in config.datasets}
-    return read_results(folder, files) if any(file.is_file() for file in files) else []
-
-
-def _asked(config: Config) -> Iterator[tuple[Claim, str]]:
+def _judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str]]:
     """The claims that records of this configuration can judge."""
-    for claim in claims():
+    for claim in claims:
         models = config.evaluated_models if claim.kind == "metrics" else config.models
         if claim.not_measured or not set(claim.entries) <= set(models):
             continue

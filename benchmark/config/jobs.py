@@ -1,43 +1,121 @@
-"""Jobs: the things that a run computes, each with the settings that its result depends on."""
+"""The jobs of a run in one table: which there are, where their files lie, what each depends on.
 
+The workflow's rules, the steps, `status`, `publish`, `plan`, the claims, tables and figures all
+read `KINDS`.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
 
-from benchmark.base.files import settings_digest
-from benchmark.config.validation import CLASSIFIER
-
-# What looking into a trained KAEM takes (`benchmark.inspection.inspect`); the passes are the
-# generator's.
-INSPECTION = {
-    "images": 400,
-    "chains": 2,  # of the posterior of each image, from independent prior draws
-    "annealing": 300,  # passes from the prior to the posterior: to find the mode of each image
-    "burn_in": 100,
-    "kept": 400,
-    "sobol_draws": 1000,
-    "bases": 4,  # prior draws from which single latents depart
-    "positions": 15,  # of a latent that is moved
-    "moved": 8,  # latents at most: those that matter most
-    "decoded": 2048,  # training images whose posterior draws are decoded and measured
-}
+from benchmark.base import paths
+from benchmark.base.typed import Strict
+from benchmark.config import job_settings as s
+from benchmark.config.config import CLASSIFIER, REAL, Config
 
 
-# Comparing samplers on a posterior with two modes (`benchmark.inspection.two_modes`), the same in
-# every run.
-POWER_JOB = {
-    "dataset": "two_modes",
-    "model": "population",
-    "settings": {
-        "datum": 1.5,
-        "sigma": 0.2,
-        "chains": 500,
-        "temperatures": 6,
-        "power_start": 4.0,
-        "power_end": 2.0,
-        "steps": 5,
-        "sweeps": 80,
-        "step_size": 0.002,
-        "prior_step_size": 0.1,
-    },
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job.
+
+    Attributes:
+        step: the command of `python -m benchmark` that does it.
+        files: name -> pattern of `benchmark.base.paths`, of what it writes.
+        log: pattern of its log's name; jobs with one log are done by one command.
+        settings: what its result depends on, of a configuration, dataset and entry.
+        entries: of a configuration and dataset.
+        seeds: of a configuration and an entry.
+    """
+
+    step: str
+    files: dict[str, str]
+    log: str
+    settings: Callable[[Config, str, str], Strict]
+    entries: Callable[[Config, str], list[str]]
+    seeds: Callable[[Config, str], list[int]]
+
+
+def _first_seed(config: Config, _model: str) -> list[int]:
+    return config.seeds[:1]
+
+
+def _drawn(config: Config, _dataset: str) -> list[str]:
+    return [REAL, *config.evaluated_models]
+
+
+KINDS = {
+    "data": Kind(
+        step="preflight",
+        files={"record": paths.DATA},
+        log="data/{dataset}",
+        settings=s.data_settings,
+        entries=lambda _config, _dataset: ["data"],
+        seeds=lambda _config, _model: [0],
+    ),
+    "classifier": Kind(
+        step="train",
+        files={"record": paths.CLASSIFIER_RECORD, "weights": paths.CLASSIFIER},
+        log="classifier/{dataset}",
+        settings=s.classifier_settings,
+        entries=lambda config, dataset: [CLASSIFIER] if config.has_classifier(dataset) else [],
+        seeds=lambda _config, _model: [0],
+    ),
+    "training": Kind(
+        step="train",
+        files={
+            "record": paths.TRAINING_RECORD,
+            "weights": paths.WEIGHTS,
+            "history": paths.HISTORY,
+            "diagnostics": paths.DIAGNOSTICS,
+        },
+        log="train/{dataset}/{model}/{seed}",
+        settings=s.training_settings,
+        entries=lambda config, _dataset: config.trained_models,
+        seeds=lambda config, _model: config.seeds,
+    ),
+    "sampling": Kind(
+        step="sample",
+        files={"samples": paths.SAMPLES},
+        log="sample/{dataset}/{model}/{seed}",
+        settings=s.sampling_settings,
+        entries=_drawn,
+        seeds=Config.seeds_of,
+    ),
+    "metrics": Kind(
+        step="evaluate",
+        files={"record": paths.METRICS_RECORD},
+        log="evaluate/{dataset}/{model}/{seed}",
+        settings=s.metrics_settings,
+        entries=_drawn,
+        seeds=Config.seeds_of,
+    ),
+    "inspection": Kind(
+        step="inspect",
+        files={"record": paths.INSPECTION_RECORD, "arrays": paths.INSPECTION},
+        log="inspect/{dataset}/{model}/{seed}",
+        settings=s.inspection_settings,
+        entries=lambda config, _dataset: config.inspected_models,
+        seeds=_first_seed,
+    ),
+    "timing": Kind(
+        step="time",
+        files={"record": paths.TIMING_RECORD},
+        log="time/{device}/{dataset}",
+        settings=s.timing_settings,
+        entries=lambda config, _dataset: config.models,
+        seeds=_first_seed,
+    ),
+    "power": Kind(
+        step="power",
+        files={"record": paths.POWER_RECORD, "arrays": paths.POWER},
+        log="power",
+        settings=lambda _config, _dataset, _model: s.POWER,
+        entries=lambda _config, _dataset: ["population"],
+        seeds=lambda _config, _model: [0],
+    ),
 }
 
 
@@ -46,22 +124,135 @@ class Job:
     """One thing to compute and everything its result depends on.
 
     Attributes:
-        run, dataset, model: names; `model` is the entry's name in the configuration.
-        settings: plain values, resolved for this dataset and this entry.
+        run, kind, dataset, model: names; `model` is the entry's name in the configuration.
+        seed: of its random numbers.
+        settings: resolved for this dataset and this entry.
+        device: of a timing.
     """
 
     run: str
+    kind: str
     dataset: str
     model: str
-    settings: dict
+    seed: int
+    settings: Strict
+    device: str = ""
 
-    @property
+    @cached_property
     def config_hash(self) -> str:
         """16 hex digits that change when any setting does."""
-        identity = {"dataset": self.dataset, "entry": self.model, "settings": self.settings}
-        return settings_digest(identity)
+        return s.settings_hash(self.dataset, self.model, self.settings)
 
-    def title(self, seed: int) -> str:
+    @property
+    def title(self) -> str:
         """What progress and messages call it."""
         names = [self.dataset, self.model]
-        return " · ".join(names if self.model == CLASSIFIER else [*names, f"seed {seed}"])
+        return " · ".join(names if self.kind == "classifier" else [*names, f"seed {self.seed}"])
+
+    def path(self, name: str = "record") -> Path:
+        """Return where one of its files lies, relative to the working directory."""
+        return self._filled(KINDS[self.kind].files[name])
+
+    @property
+    def paths(self) -> list[Path]:
+        """All its files, the record first."""
+        return [self.path(name) for name in KINDS[self.kind].files]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of a training's checkpoints, which belongs to these settings alone."""
+        pattern = paths.CHECKPOINTS.replace("{config_hash}", self.config_hash)
+        return self._filled(pattern)
+
+    @property
+    def log(self) -> str:
+        """The name of its log, which jobs of one command share."""
+        return KINDS[self.kind].log.format(**self._names)
+
+    def _filled(self, pattern: str) -> Path:
+        return Path(pattern.format(run=self.run, **self._names))
+
+    @property
+    def _names(self) -> dict[str, str | int]:
+        names = ("dataset", "model", "seed", "device")
+        return {name: getattr(self, name) for name in names}
+
+
+def job_of(
+    config: Config,
+    kind: str,
+    dataset: str = "",
+    model: str = "",
+    seed: int | None = None,
+    device: str = "cpu",
+) -> Job:
+    """Return one job of a configuration.
+
+    Args:
+        model: the entry; the training of one that uses another's weights is that one's.
+        seed: the configuration's first by default.
+    """
+    row = KINDS[kind]
+    if kind == "power":
+        dataset = "two_modes"
+    model = config.trained_entry(model) if kind == "training" else model
+    model = model or next(iter(row.entries(config, dataset)))
+    seed = next(iter(row.seeds(config, model))) if seed is None else seed
+    device = device if kind == "timing" else ""
+    settings = _settings(config, kind, dataset, model)
+    return Job(config.run, kind, dataset, model, seed, settings, device)
+
+
+@cache
+def _settings(config: Config, kind: str, dataset: str, model: str) -> Strict:
+    """Return what jobs of all seeds have in common; made once, since a workflow asks often."""
+    return KINDS[kind].settings(config, dataset, model)
+
+
+def jobs(config: Config, kind: str, *, gpu: bool = False, **where: Any) -> list[Job]:
+    """Return the jobs of one kind that a run has.
+
+    Args:
+        gpu: whether there is one, for timings on "auto" devices.
+        where: values that the jobs shall have: dataset=, model=, seed=, device=.
+    """
+    return [
+        job_of(config, kind, *names)
+        for names in _names(config, kind, gpu)
+        if all(
+            dict(zip(("dataset", "model", "seed", "device"), names, strict=True))[key] == value
+            for key, value in where.items()
+        )
+    ]
+
+
+def _names(config: Config, kind: str, gpu: bool) -> Iterator[tuple[str, str, int, str]]:
+    row = KINDS[kind]
+    devices = config.timing_devices(gpu) if kind == "timing" else ["cpu"]
+    datasets = ["two_modes"] if kind == "power" else config.datasets
+    for device, dataset in product(devices, datasets):
+        for model in row.entries(config, dataset):
+            for seed in row.seeds(config, model):
+                yield dataset, model, seed, device
+
+
+def inputs(config: Config, of: Job) -> list[Path]:
+    """Return the files of other jobs that a job reads."""
+    if of.kind == "data":
+        return []
+    if of.kind == "power":  # it reads none; but a run that lacks some data is to end before it
+        return [job_of(config, "data", config.datasets[0]).path()]
+    data = job_of(config, "data", of.dataset).path()
+    if of.kind in ("classifier", "training") or (of.kind == "sampling" and of.model == REAL):
+        return [data]
+    if of.kind == "timing":
+        trained = jobs(config, "training", dataset=of.dataset, seed=of.seed)
+        return [*(each.path("weights") for each in trained), data]
+    needed = []
+    if of.model != REAL:
+        needed.append(job_of(config, "training", of.dataset, of.model, of.seed).path("weights"))
+    if of.kind == "metrics":
+        needed.append(job_of(config, "sampling", of.dataset, of.model, of.seed).path("samples"))
+    if getattr(of.settings, "classifier", None):
+        needed.append(job_of(config, "classifier", of.dataset).path("weights"))
+    return needed

@@ -1,18 +1,20 @@
 """Everything that is wrong with a configuration, each problem with its path and a way out.
 
-A JSON schema says most of it; what a schema cannot say is said here.
+The typed classes say most of it; what one class alone cannot know is said here.
 """
 
 import copy
-import difflib
-import math
-from functools import cache
+import json
+from collections.abc import Iterator
+from typing import Any
 
-import jsonschema
+from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
 
-from benchmark.base.schema import load_schema, strict_validator
+from benchmark.base.typed import Strict, nearest, problems
 from benchmark.config.facts import known_datasets
 from benchmark.config.registry import MODELS
+from benchmark.config.settings import DatasetOverride, Run
 
 # Entry names with a meaning of their own: real images, and the classifier behind FD-classifier.
 REAL = "real"
@@ -20,112 +22,58 @@ CLASSIFIER = "classifier"
 
 
 def find_problems(values: dict) -> list[str]:
-    """Every problem of a parsed configuration, each as "path: what, and what to do"."""
-    problems = _problems_at_once(values)
+    """Return every problem of a parsed configuration, as "path: what, and what to do"."""
+    wrong = list(dict.fromkeys(_problems_at_once(values)))
     overrides = values.get("per_dataset", {})
     if not isinstance(overrides, dict):
-        return problems
-    problems += _split_problems(values, overrides)
+        return wrong
+    wrong += _split_problems(values, overrides)
     for dataset, override in overrides.items():
         prefix = f"per_dataset.{dataset}"
         if dataset not in _datasets(values):
-            problems.append(f"{prefix}: unknown dataset{_nearest(dataset, _datasets(values))}")
+            wrong.append(f"{prefix}: unknown dataset{nearest(dataset, _datasets(values))}")
         elif isinstance(override, dict):
-            new = [p for p in _override_problems(values, override) if p not in problems]
-            problems += [f"{prefix}.{problem}" for problem in new]
-    return problems
+            new = [p for p in _override_problems(values, override) if p not in wrong]
+            wrong += [f"{prefix}.{problem}" for problem in new]
+    return wrong
 
 
 def _override_problems(values: dict, override: dict) -> list[str]:
-    """What is wrong with the configuration once a dataset's overrides are applied."""
+    """Return what is wrong with the configuration once a dataset's overrides are applied."""
     entries = values.get("models")
     models = override.get("models")
     if isinstance(entries, dict) and isinstance(models, dict):
         new = sorted(set(models) - set(entries))
         if new:
-            return [f"models.{n}: no such entry under models{_nearest(n, entries)}" for n in new]
-    # Keys that no override may have are reported where they stand.
-    known = _schema()["properties"]["per_dataset"]["additionalProperties"]["properties"]
-    override = {key: value for key, value in override.items() if key in known}
-    return _problems_at_once(apply_override(values, override))
+            return [f"models.{n}: no such entry under models{nearest(n, entries)}" for n in new]
+    # Keys that no override may have, and values of a wrong type, are reported where they stand.
+    known = {
+        key: value
+        for key, value in override.items()
+        if key in DatasetOverride.model_fields and isinstance(value, dict)
+    }
+    return _problems_at_once(apply_override(values, known))
 
 
-@cache
-def _schema() -> dict:
-    return load_schema("config")
-
-
-def _problems_at_once(values: dict) -> list[str]:
-    problems = _schema_problems(values, _schema(), "")
+def _problems_at_once(values: dict) -> Iterator[str]:
+    yield from _class_problems(Run, values)
     models = values.get("models")
     for name, entry in models.items() if isinstance(models, dict) else ():
-        problems += _model_problems(name, entry, models)
-    problems += _domain_problems({k: v for k, v in values.items() if k != "per_dataset"}, "")
+        yield from _entry_problems(name, entry, models)
     datasets = values.get("datasets")
     for index, name in enumerate(datasets if isinstance(datasets, list) else ()):
         if isinstance(name, str) and name not in _datasets(values):
-            problems.append(
-                f"datasets[{index}]: unknown dataset {name!r}{_nearest(name, _datasets(values))}"
+            hint = nearest(name, _datasets(values))
+            yield f"datasets[{index}]: unknown dataset {name!r}{hint}"
+    for name in _mapping(values.get("own_datasets")):
+        if name in known_datasets():
+            yield (
+                f"own_datasets.{name}: is the name of a dataset of config/datasets.yaml; "
+                "choose another"
             )
-    problems += [
-        f"own_datasets.{name}: is the name of a dataset of config/datasets.yaml; choose another"
-        for name in _own_datasets(values)
-        if name in known_datasets()
-    ]
-    return problems
 
 
-def _split_problems(values: dict, overrides: dict) -> list[str]:
-    """Splits that are asked for and that a dataset does not have."""
-    problems = []
-    names = values.get("datasets")
-    for name in names if isinstance(names, list) else ():
-        facts = _datasets(values).get(name) if isinstance(name, str) else None
-        splits = _mapping(_mapping(facts).get("splits"))
-        resolved = apply_override(values, _mapping(overrides.get(name))) if splits else {}
-        evaluation = _mapping(resolved.get("evaluation"))
-        asked = {f"references.{split}": split for split in _mapping(evaluation.get("references"))}
-        asked["likelihood.split"] = _mapping(evaluation.get("likelihood")).get("split")
-        problems += [
-            f"evaluation.{path}: {name} has no {split} split; known: {', '.join(splits)}"
-            for path, split in asked.items()
-            if split in _known_splits() and split not in splits
-        ]
-    return problems
-
-
-def _known_splits() -> list[str]:
-    return _schema()["$defs"]["split"]["enum"]
-
-
-def _mapping(value) -> dict:
-    return value if isinstance(value, dict) else {}
-
-
-def _own_datasets(values: dict) -> dict:
-    return _mapping(values.get("own_datasets"))
-
-
-def _datasets(values: dict) -> dict:
-    return known_datasets() | _own_datasets(values)
-
-
-def _domain_problems(values, path: str) -> list[str]:
-    """A schema cannot say that a domain [a, b] needs a < b."""
-    if not isinstance(values, dict):
-        return []
-    problems = []
-    for key, value in values.items():
-        here = _yaml_path(path, [key])
-        if key == "domain" and isinstance(value, list):
-            numbers = all(isinstance(end, int | float) for end in value)
-            if numbers and value != sorted(set(value)):
-                problems.append(f"{here}: must be [a, b] with a < b, not {value}")
-        problems += _domain_problems(value, here)
-    return problems
-
-
-def _model_problems(name: str, entry, models: dict) -> list[str]:
+def _entry_problems(name: str, entry: Any, models: dict) -> list[str]:
     path = f"models.{name}"
     if not isinstance(entry, dict):
         return [f"{path}: must be a mapping of settings, not {entry!r}"]
@@ -136,94 +84,71 @@ def _model_problems(name: str, entry, models: dict) -> list[str]:
     architecture = entry.get("model", name)
     if not isinstance(architecture, str) or architecture not in MODELS:
         hint = "" if "model" in entry else "; name a variant with `model: <registered name>`"
-        return [f"{path}: unknown model {architecture!r}{_nearest(architecture, MODELS)}{hint}"]
-    schema = {**_schema()["$defs"]["models"][architecture], "$defs": _schema()["$defs"]}
-    return _schema_problems(entry, schema, path)
+        return [f"{path}: unknown model {architecture!r}{nearest(architecture, MODELS)}{hint}"]
+    return _class_problems(MODELS[architecture].entry, entry, path)
 
 
 def _variant_problems(path: str, entry: dict, models: dict) -> list[str]:
-    """Of an entry that uses another's weights."""
+    """Return what is wrong with an entry that uses another's weights."""
     other = entry["weights_of"]
     trained = [n for n, e in models.items() if isinstance(e, dict) and "weights_of" not in e]
     if other not in trained:
-        return [f"{path}.weights_of: no trained entry {other!r}{_nearest(other, trained)}"]
+        return [f"{path}.weights_of: no trained entry {other!r}{nearest(other, trained)}"]
     architecture = models[other].get("model", other)
-    known = _schema()["$defs"]["variants"]
-    if not isinstance(architecture, str):
+    if not isinstance(architecture, str) or architecture not in MODELS:
         return []  # a problem of the other entry, reported there
-    if architecture not in known:
-        able = ", ".join(known)
+    if MODELS[architecture].variant is None:
+        able = ", ".join(name for name, spec in MODELS.items() if spec.variant)
         return [f"{path}.weights_of: {architecture!r} samples in one way only; others: {able}"]
-    return _schema_problems(entry, {**known[architecture], "$defs": _schema()["$defs"]}, path)
+    return _class_problems(MODELS[architecture].variant, entry, path)
 
 
-def _schema_problems(values, schema: dict, prefix: str) -> list[str]:
-    errors = strict_validator(schema).iter_errors(values)
-    errors = sorted(errors, key=lambda e: (list(map(str, e.path)), str(e)))
-    return [line for error in errors for line in _describe(error, prefix)]
-
-
-def _describe(error: jsonschema.ValidationError, prefix: str) -> list[str]:
-    """Readable lines for one schema error."""
-    path = _yaml_path(prefix, error.absolute_path)
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = error.schema.get("properties", {})
-        extra = [key for key in error.instance if key not in known]
-        return [
-            f"{_yaml_path(path, [key])}: unknown setting{_nearest(key, known)}" for key in extra
-        ]
-    if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        # jsonschema reports each missing key as an error of its own.
-        key = next(k for k in missing if error.message.startswith(repr(k)))
-        return [f"{_yaml_path(path, [key])}: missing"]
-    if error.validator == "not":
-        return [f"{path}: not a setting of this model"]
-    if error.validator == "type":
-        return [f"{path or 'configuration'}: {_describe_type(error)}"]
-    if error.validator == "enum":
-        known = ", ".join(map(str, error.validator_value))
-        hint = _nearest(error.instance, error.validator_value)
-        return [f"{path}: {error.instance!r} is not one of {known}{hint}"]
-    if error.validator == "pattern":
-        pattern = error.validator_value.replace(r"\Z", "$")
-        return [f"{path or prefix}: {error.instance!r} must match {pattern}"]
-    return [f"{path or 'configuration'}: {error.message}"]
-
-
-def _describe_type(error: jsonschema.ValidationError) -> str:
-    value, wanted = error.instance, error.validator_value
+def _class_problems(kind: type[Strict], values: dict, prefix: str = "") -> list[str]:
     try:
-        number = float(value) if isinstance(value, str) else None
-    except ValueError:
-        number = None
-    if number is None or not math.isfinite(number):
-        return f"must be {wanted}, not {value!r}"
-    # YAML 1.1 reads 1e-4 as text: a float needs a dot before the exponent.
-    if wanted == "integer" and number.is_integer():
-        return f"must be {wanted}, but {value!r} is text in YAML; write {int(number)}"
-    mantissa, _, exponent = f"{number:e}".partition("e")
-    plain = f"{float(mantissa)}e{int(exponent):+d}" if "e" in value.lower() else f"{number:g}"
-    return f"must be {wanted}, but {value!r} is text in YAML; write {plain}"
+        kind.model_validate(values)
+    except ValidationError as error:
+        return [f"{prefix}.{line}" if prefix else line for line in problems(error, values)]
+    return []
 
 
-def _yaml_path(prefix: str, parts) -> str:
-    path = prefix
-    for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path
+def _split_problems(values: dict, overrides: dict) -> Iterator[str]:
+    """Name the splits that are wanted and that a dataset does not have."""
+    names = values.get("datasets")
+    for name in names if isinstance(names, list) else ():
+        facts = _datasets(values).get(name) if isinstance(name, str) else None
+        splits = _mapping(_mapping(facts).get("splits"))
+        resolved = apply_override(values, _mapping(overrides.get(name))) if splits else {}
+        evaluation = _mapping(resolved.get("evaluation"))
+        wanted = {f"references.{split}": split for split in _mapping(evaluation.get("references"))}
+        wanted["likelihood.split"] = _mapping(evaluation.get("likelihood")).get("split")
+        for path, split in wanted.items():
+            if split in ("train", "validation", "test") and split not in splits:
+                known = ", ".join(splits)
+                yield f"evaluation.{path}: {name} has no {split} split; known: {known}"
 
 
-def _nearest(name, known) -> str:
-    """ "; did you mean ...?" when a known name is close, the list of names otherwise."""
-    close = difflib.get_close_matches(str(name), list(map(str, known)), n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(map(str, known))}" if known else ""
+def _mapping(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _datasets(values: dict) -> dict:
+    return known_datasets() | _mapping(values.get("own_datasets"))
+
+
+def schema() -> str:
+    """Return the JSON schema of configurations, for editors."""
+    kinds = [kind for spec in MODELS.values() for kind in (spec.entry, spec.variant) if kind]
+    modes = [(kind, "validation") for kind in (Run, *dict.fromkeys(kinds))]
+    names, whole = models_json_schema(modes)
+    run = whole["$defs"].pop(Run.__name__)
+    entries = run["properties"]["models"]["patternProperties"]
+    anyone = {"anyOf": [names[mode] for mode in modes[1:]]}
+    entries |= dict.fromkeys(entries, anyone)
+    return json.dumps(run | {"$defs": whole["$defs"]}, indent=2)
 
 
 def merge(base: dict, overrides: dict) -> dict:
-    """`base` with `overrides` laid over it, mapping by mapping; neither is changed."""
+    """Return `base` with `overrides` laid over it, mapping by mapping; neither is changed."""
     merged = copy.deepcopy(base)
     for key, value in overrides.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
@@ -234,7 +159,7 @@ def merge(base: dict, overrides: dict) -> dict:
 
 
 def apply_override(values: dict, override: dict) -> dict:
-    """The configuration with the overrides for one dataset laid over it."""
+    """Return the configuration with the overrides for one dataset laid over it."""
     merged = merge(values, override)
     if "decoder" in override:  # another kind has other settings: replaced, not merged
         merged["decoder"] = copy.deepcopy(override["decoder"])

@@ -1,112 +1,107 @@
 """CelebA: its files lie in a folder or in an archive, and have their part by list or by number."""
 
-import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmark.base.arrays import UNREADABLE, open_archive
 from benchmark.base.errors import DataError
+from benchmark.base.files import file_digest
 from benchmark.config.facts import Facts
-from benchmark.data.downloads import _fetch, _torchvision
+from benchmark.data.downloads import fetch_missing, torchvision_dataset
 from benchmark.data.image_files import folder_reader, image_files, list_images, zip_reader
 from benchmark.data.sources import Part, Parts, Source
 
-CELEBA_FOLDER, CELEBA_ZIP = "img_align_celeba", "img_align_celeba.zip"
+FOLDER, ARCHIVE = "img_align_celeba", "img_align_celeba.zip"
+PARTITION = "list_eval_partition.txt"
+# Of the official partition, which follows the numbers of the files: the last of each part.
+LAST_NUMBERS = {"train": 162770, "validation": 182637, "test": 202599}
 
 
-CELEBA_PARTITION = "list_eval_partition.txt"
-
-
-def _celeba(facts: Facts, root: Path, download: bool) -> Source:
-    """A folder of images, or the archive; under the root, or in torchvision's folder there."""
+def celeba_source(facts: Facts, root: Path, download: bool) -> Source:
+    """Find a folder of images, else the archive: in the root, or in torchvision's folder there."""
     places = (root, root / "celeba")
-    folder, archive = _celeba_images(places)
+    folder, archive = _images(places)
     if folder is None and archive is None:
-        _fetch(
-            facts,
-            root,
-            root / "celeba" / CELEBA_ZIP,
-            download,
-            ["celeba"],
-            lambda place: _torchvision("CelebA")(place, split="all", download=True),
-        )
-        folder, archive = _celeba_images(places)  # torchvision unpacks it: as a later run finds it
-    listed = (place / CELEBA_PARTITION for place in places)
-    partition = next((path for path in listed if path.is_file()), None)
+        fetch_missing(facts, root, [root / "celeba" / ARCHIVE], ["celeba"], _fetch, download)
+        folder, archive = _images(places)  # torchvision unpacks it: as a later run finds it
+    lists = (place / PARTITION for place in places)
+    partition = next(filter(Path.is_file, lists), None)
     listing = [] if partition is None else [partition]
-
-    def by_part(names: list[str], read: Callable[[str], bytes], place: Path) -> Parts:
-        try:
-            parts = celeba_parts(names, partition.read_text() if partition else None)
-        except (ValueError, IndexError, OSError) as error:
-            raise DataError(f"{facts.name}: the files of {place} have no part: {error}") from error
-        return {part: Part(image_files(facts, each, read)) for part, each in parts.items()}
-
-    if folder is not None:
-        names = list_images(folder)
-        files = [folder / name for name in names]
-        return Source(
-            str(folder), lambda: by_part(names, folder_reader(folder), folder), files + listing
-        )
-
-    def read_archive() -> Parts:
-        _check_md5(facts, archive)
-        try:
-            opened = open_archive(archive)
-        except UNREADABLE as error:
-            raise DataError(
-                f"{facts.name}: {archive} cannot be read: {error}\n"
-                "  It is truncated or no zip archive: fetch it again."
-            ) from error
-        names = sorted(name for name in opened.namelist() if name.lower().endswith(".jpg"))
-        return by_part(names, zip_reader(opened), archive)
-
-    return Source(str(archive), read_archive, [archive, *listing])
+    if folder is None:
+        read = partial(_read_archive, facts, archive, partition)
+        return Source(str(archive), read, [archive, *listing])
+    names = list_images(folder)
+    read = partial(_by_part, facts, folder, names, folder_reader(folder), partition)
+    return Source(str(folder), read, [folder / name for name in names] + listing)
 
 
-def _celeba_images(places: tuple[Path, ...]) -> tuple[Path | None, Path | None]:
-    """The folder of images and the archive, where there are any."""
-    folders, archives = ([p / name for p in places] for name in (CELEBA_FOLDER, CELEBA_ZIP))
+def _images(places: tuple[Path, ...]) -> tuple[Path | None, Path | None]:
+    """Return the folder of images and the archive, where there are any."""
+    folders, archives = ([place / name for place in places] for name in (FOLDER, ARCHIVE))
     return next(filter(Path.is_dir, folders), None), next(filter(Path.is_file, archives), None)
 
 
-def _check_md5(facts: Facts, archive: Path) -> None:
-    if facts.archive_md5 is None:
-        return
-    with archive.open("rb") as handle:
-        found = hashlib.file_digest(handle, "md5").hexdigest()
-    if found != facts.archive_md5:
+def _fetch(place: Path) -> None:
+    torchvision_dataset("CelebA")(place, split="all", download=True)
+
+
+def _read_archive(facts: Facts, archive: Path, partition: Path | None) -> Parts:
+    expected = facts.archive_md5
+    if expected is not None and (md5 := file_digest(archive, "md5")) != expected:
         raise DataError(
             f"{facts.name}: {archive} is not the official archive, or it is damaged\n"
-            f"  expected MD5 {facts.archive_md5}\n  found        {found}\n"
+            f"  expected MD5 {expected}\n  found        {md5}\n"
             f"  Fetch it again; or unpack it to {archive.with_suffix('')} to use it as it is."
         )
+    try:
+        opened = open_archive(archive)
+    except UNREADABLE as error:
+        raise DataError(
+            f"{facts.name}: {archive} cannot be read: {error}\n"
+            "  It is truncated or no zip archive: fetch it again."
+        ) from error
+    names = sorted(name for name in opened.namelist() if name.lower().endswith(".jpg"))
+    return _by_part(facts, archive, names, zip_reader(opened), partition)
 
 
-# Of CelebA's official partition, which follows the numbers of the files: the last of each part.
-CELEBA_PARTS = {"train": 162770, "validation": 182637, "test": 202599}
+def _by_part(
+    facts: Facts,
+    place: Path,
+    names: list[str],
+    read: Callable[[str], bytes],
+    partition: Path | None,
+) -> Parts:
+    try:
+        parts = celeba_parts(names, partition.read_text() if partition else None)
+    except (ValueError, IndexError, OSError) as error:
+        raise DataError(f"{facts.name}: the files of {place} have no part: {error}") from error
+    return {part: Part(image_files(facts, files, read)) for part, files in parts.items()}
 
 
 def celeba_parts(names: list[str], partition: str | None) -> dict[str, list[str]]:
-    """CelebA's files by part: by `list_eval_partition.txt` if its text is given, else by number.
+    """Sort CelebA's files by part: by the text of the official list if given, else by number.
 
     Raises:
         ValueError: a file has no part.
     """
-    by_name = {Path(name).name: name for name in names}
-    parts: dict[str, list[str]] = {part: [] for part in CELEBA_PARTS}
-    if partition is None:
-        for name in sorted(by_name):
-            number = int(Path(name).stem)
-            part = next((p for p, last in CELEBA_PARTS.items() if number <= last), None)
-            if part is None:
-                raise ValueError(f"{name} has a number beyond CelebA's 202599")
-            parts[part].append(by_name[name])
-        return parts
-    listed = dict(line.split() for line in partition.splitlines() if line.strip())
-    unlisted = [name for name in sorted(by_name) if name not in listed]
-    if unlisted:
-        raise ValueError(f"{unlisted[0]} is not in list_eval_partition.txt")
-    for name in sorted(by_name):
-        parts[list(CELEBA_PARTS)[int(listed[name])]].append(by_name[name])
+    numbers = None
+    if partition is not None:
+        numbers = dict(line.split() for line in partition.splitlines() if line.strip())
+    parts: dict[str, list[str]] = {part: [] for part in LAST_NUMBERS}
+    for name, path in sorted({Path(path).name: path for path in names}.items()):
+        if numbers is None:
+            parts[_part_by_number(name)].append(path)
+        elif name in numbers:
+            parts[list(LAST_NUMBERS)[int(numbers[name])]].append(path)
+        else:
+            raise ValueError(f"{name} is not in {PARTITION}")
     return parts
+
+
+def _part_by_number(name: str) -> str:
+    number = int(Path(name).stem)
+    for part, last in LAST_NUMBERS.items():
+        if number <= last:
+            return part
+    raise ValueError(f"{name} has a number beyond CelebA's 202599")

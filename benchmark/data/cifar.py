@@ -4,12 +4,12 @@ They are pickles, and unpickling does whatever a file says. A pickle is a list o
 they are looked through for the pixels and the labels, and none is carried out.
 """
 
-import hashlib
 import pickletools
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.base.files import file_digest
 from benchmark.base.foreign import MIB, check_size
 
 SHAPE = (3, 32, 32)
@@ -19,7 +19,7 @@ INTEGERS = ("BININT", "BININT1", "BININT2", "INT", "LONG1")
 
 
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images, uint8 (n, 32, 32, 3), and labels, (n,), of one file.
+    """Read the images, uint8 (n, 32, 32, 3), and labels, (n,), of one file.
 
     Raises:
         OSError: it cannot be read; ValueError: it is no such batch.
@@ -45,8 +45,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_md5(path: Path, expected: str) -> None:
-    """ValueError where a file is not the official one; OSError where it cannot be read."""
-    with path.open("rb") as handle:
-        found = hashlib.file_digest(handle, "md5").hexdigest()
-    if found != expected:
-        raise ValueError(f"{path.name} is corrupted: its MD5 is {found}, not {expected}")
+    """Raise ValueError where a file is not the official one, OSError where it cannot be read."""
+    md5 = file_digest(path, "md5")
+    if md5 != expected:
+        raise ValueError(f"{path.name} is corrupted: its MD5 is {md5}, not {expected}")

@@ -26,7 +26,7 @@ class Dataset:
         name: its name in `config/datasets.yaml`.
         images: split name -> uint8 (n, C, H, W).
         labels: split name -> int64 (n,); empty for a dataset without labels.
-        digests: part name -> content digest, as found.
+        digests: part name -> content digest of the images.
     """
 
     name: str
@@ -40,16 +40,13 @@ class Dataset:
 
 
 def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = False) -> Dataset:
-    """Open a dataset, which is read, checked, split and prepared at its first use.
+    """Open a dataset, which is read, checked, split and prepared in `cache` at its first use.
 
-    The prepared images lie in a folder below `cache`, whose name carries the dataset's and a digest
-    of its files and facts, and are mapped into memory: what is not looked at takes none.
+    The prepared images are mapped: what is not looked at takes no memory.
 
     Args:
-        facts: what it should be.
-        root: folder of the datasets, see `benchmark.data.distributions.find_source`.
+        facts, root, download: as for `benchmark.data.distributions.find_source`.
         cache: folder of the prepared images.
-        download: fetch what is missing.
 
     Raises:
         DataError: files are missing or damaged, the images are not the ones they should be, or the
@@ -77,6 +74,6 @@ def mend_cache(facts: Facts, root: Path, cache: Path) -> None:
 
 
 def load_data(config: Config, dataset: str) -> Dataset:
-    """The dataset, prepared if it is not yet."""
+    """Open a dataset of a configuration, in the folders that it or the environment names."""
     roots = paths.data_root(config.data_root), paths.cache_root(config.data_root)
     return load_dataset(config.facts(dataset), *roots)

@@ -1,7 +1,4 @@
-"""The datasets' own distributions: scikit-learn's digits, torchvision's sets, and CelebA's files.
-
-Nothing is downloaded unless it is asked for, and a download takes its place only when whole.
-"""
+"""Where a dataset's images are: in an npz file, in folders, or in its own distribution."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -10,15 +7,33 @@ import numpy as np
 
 from benchmark.base.errors import DataError
 from benchmark.config.facts import Facts
-from benchmark.data.celeba import _celeba
+from benchmark.data.celeba import celeba_source
 from benchmark.data.cifar import check_md5, read_batch
-from benchmark.data.downloads import _fetch, _reading, _torchvision, preflight_command
+from benchmark.data.downloads import (
+    damage_explained,
+    fetch_missing,
+    preflight_command,
+    torchvision_dataset,
+)
 from benchmark.data.sources import Part, Parts, Source, folder_source, npz_source
+
+# Bytes of the unpacked IDX files, the same for MNIST and Fashion-MNIST.
+IDX_FILES = {
+    "train-images-idx3-ubyte": 47040016,
+    "train-labels-idx1-ubyte": 60008,
+    "t10k-images-idx3-ubyte": 7840016,
+    "t10k-labels-idx1-ubyte": 10008,
+}
+SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")  # torchvision checks them by their MD5
 
 
 def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
-    """The source of a dataset: `<name>.npz`, else a folder `<name>`, else its own distribution,
-    which is fetched if it is missing and `download` is set.
+    """Find `<name>.npz`, else a folder `<name>`, else the dataset's own distribution.
+
+    Args:
+        facts: what is known of the dataset.
+        root: folder of the datasets.
+        download: fetch a distribution that is missing.
 
     Raises:
         DataError: files are missing, truncated, or cannot be fetched.
@@ -38,7 +53,7 @@ def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
     return READERS[facts.layout](facts, root, download)
 
 
-def _digits(facts: Facts, root: Path, download: bool) -> Source:  # noqa: ARG001
+def _digits(_facts: Facts, _root: Path, _download: bool) -> Source:
     def read() -> Parts:
         from sklearn.datasets import load_digits
 
@@ -48,26 +63,15 @@ def _digits(facts: Facts, root: Path, download: bool) -> Source:  # noqa: ARG001
     return Source("scikit-learn", read, version=version("scikit-learn"))
 
 
-# Bytes of the unpacked IDX files, the same for MNIST and Fashion-MNIST.
-IDX_FILES = {
-    "train-images-idx3-ubyte": 47040016,
-    "train-labels-idx1-ubyte": 60008,
-    "t10k-images-idx3-ubyte": 7840016,
-    "t10k-labels-idx1-ubyte": 10008,
-}
-
-
 def _idx(facts: Facts, root: Path, download: bool) -> Source:
     kind = facts.layout.removeprefix("torchvision.")
     folder = root / kind / "raw"
-    files = [folder / file for file in IDX_FILES]
+    files = [folder / name for name in IDX_FILES]
 
     def fetch(place: Path) -> None:
-        _torchvision(kind)(place, train=True, download=True)
+        torchvision_dataset(kind)(place, train=True, download=True)
 
-    missing = [path for path in files if not path.is_file()]
-    if missing:
-        _fetch(facts, root, missing[0], download, [kind], fetch)
+    fetch_missing(facts, root, files, [kind], fetch, download)
     for path in files:
         size, expected = path.stat().st_size, IDX_FILES[path.name]
         if size != expected:
@@ -78,32 +82,31 @@ def _idx(facts: Facts, root: Path, download: bool) -> Source:
             )
 
     def read() -> Parts:
-        with _reading(facts, folder):
-            parts = {flag: _torchvision(kind)(root, train=flag) for flag in (True, False)}
-        names = {True: "train", False: "test"}
-        return {names[f]: Part(p.data.numpy(), p.targets.numpy()) for f, p in parts.items()}
+        parts = {}
+        for part in ("train", "test"):
+            with damage_explained(facts, folder):
+                held = torchvision_dataset(kind)(root, train=part == "train")
+            parts[part] = Part(held.data.numpy(), held.targets.numpy())
+        return parts
 
     return Source(str(root), read, files)
 
 
 def _cifar10(facts: Facts, root: Path, download: bool) -> Source:
-    base = "cifar-10-batches-py"
-    folder = root / base
+    folder = root / "cifar-10-batches-py"
 
     def fetch(place: Path) -> None:
-        official = _torchvision("CIFAR10")  # whose own reader would unpickle the files
-        name, md5 = official.filename, official.tgz_md5
-        _torchvision("utils").download_and_extract_archive(
-            official.url, place, filename=name, md5=md5
+        official = torchvision_dataset("CIFAR10")  # whose own reader would unpickle the files
+        torchvision_dataset("utils").download_and_extract_archive(
+            official.url, place, filename=official.filename, md5=official.tgz_md5
         )
 
-    if not folder.is_dir():
-        _fetch(facts, root, folder, download, [base], fetch)
+    fetch_missing(facts, root, [folder], [folder.name], fetch, download)
 
     def read() -> Parts:
-        official, parts = _torchvision("CIFAR10"), {}
+        official, parts = torchvision_dataset("CIFAR10"), {}
         for part, files in (("train", official.train_list), ("test", official.test_list)):
-            with _reading(facts, folder):
+            with damage_explained(facts, folder):
                 for file, md5 in files:
                     check_md5(folder / file, md5)
                 batches = [read_batch(folder / file) for file, _ in files]
@@ -114,26 +117,20 @@ def _cifar10(facts: Facts, root: Path, download: bool) -> Source:
     return Source(str(root), read, sorted(path for path in folder.iterdir() if path.is_file()))
 
 
-# torchvision checks them by their MD5.
-SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
-
-
 def _svhn(facts: Facts, root: Path, download: bool) -> Source:
-    files = [root / file for file in SVHN_FILES]
+    files = [root / name for name in SVHN_FILES]
 
     def fetch(place: Path) -> None:
-        for split in ("train", "test"):
-            _torchvision("SVHN")(place, split, download=True)
+        for part in ("train", "test"):
+            torchvision_dataset("SVHN")(place, part, download=True)
 
-    missing = [path for path in files if not path.is_file()]
-    if missing:
-        _fetch(facts, root, missing[0], download, list(SVHN_FILES), fetch)
+    fetch_missing(facts, root, files, list(SVHN_FILES), fetch, download)
 
     def read() -> Parts:
         parts = {}
         for part, file in zip(("train", "test"), files, strict=True):
-            with _reading(facts, file):
-                held = _torchvision("SVHN")(root, part)
+            with damage_explained(facts, file):
+                held = torchvision_dataset("SVHN")(root, part)
             images = np.ascontiguousarray(held.data.transpose(0, 2, 3, 1))
             parts[part] = Part(images, held.labels)
         return parts
@@ -147,5 +144,5 @@ READERS = {
     "torchvision.FashionMNIST": _idx,
     "torchvision.CIFAR10": _cifar10,
     "torchvision.SVHN": _svhn,
-    "celeba": _celeba,
+    "celeba": celeba_source,
 }

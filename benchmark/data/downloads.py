@@ -1,7 +1,7 @@
-"""Fetching a dataset's own distribution: only when asked for, and whole or not at all."""
+"""Fetching a dataset's own distribution: only when a user wants it, and whole or not at all."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,15 +20,16 @@ DOWNLOADS = {
 }
 
 
-def _torchvision(kind: str):
-    import torchvision  # seconds: not for a mere look
+def torchvision_dataset(kind: str):
+    """Return what torchvision calls `kind`; imported late, since the import takes seconds."""
+    import torchvision
 
     return getattr(torchvision.datasets, kind)
 
 
 @contextmanager
-def _reading(facts: Facts, path: Path) -> Iterator[None]:
-    """Turns what torchvision raises for a damaged file into one message."""
+def damage_explained(facts: Facts, path: Path) -> Iterator[None]:
+    """Turn what readers raise for a damaged file into one message."""
     try:
         yield
     except (RuntimeError, ValueError, OSError, AssertionError, KeyError, EOFError) as error:
@@ -38,15 +39,28 @@ def _reading(facts: Facts, path: Path) -> Iterator[None]:
         ) from error
 
 
-def _fetch(
+def fetch_missing(
     facts: Facts,
     root: Path,
-    missing: Path,
-    download: bool,
-    wanted: list[str],
+    needed: Iterable[Path],
+    names: list[str],
     fetch: Callable[[Path], object],
+    download: bool,
 ) -> None:
-    """Fetch into a folder beside the final place and move what is wanted there when it is whole."""
+    """Fetch a distribution where one of its files is missing.
+
+    Args:
+        needed: the files that will be read.
+        names: the files and folders of the root that `fetch` downloads into a folder. They take
+            their places when all are whole.
+        download: whether it may be fetched.
+
+    Raises:
+        DataError: a file is missing and may not or cannot be fetched.
+    """
+    missing = next((path for path in needed if not path.exists()), None)
+    if missing is None:
+        return
     name, size = facts.name, DOWNLOADS[facts.layout]
     if not download:
         raise DataError(
@@ -56,44 +70,42 @@ def _fetch(
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        staging = root / f".{name}.fetching"
-        with FileLock(f"{staging}.lock"):
-            shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
-            staging.mkdir()
+        with _staging(root / f".{name}.fetching") as staging:
+            if missing.exists():
+                return  # another process fetched it meanwhile
             try:
-                _fetch_into(staging, facts, root, missing, wanted, fetch)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
-                Path(f"{staging}.lock").unlink()
+                fetch(staging)
+                _move(names, staging, root)
+            except Exception as error:  # of torchvision, of gdown, of a server
+                raise DataError(
+                    f"{name}: {missing} is missing and cannot be downloaded: {error}\n"
+                    f"  It is {size}. With no network, put {', '.join(names)} or {name}.npz into "
+                    f"{root} by hand,\n  or set KAEM_DATA_ROOT to a torchvision root that has it."
+                ) from error
     except OSError as error:
         raise DataError(f"{name}: cannot write to the data folder {root}: {error}") from error
 
 
-def _fetch_into(
-    staging: Path,
-    facts: Facts,
-    root: Path,
-    missing: Path,
-    wanted: list[str],
-    fetch: Callable[[Path], object],
-) -> None:
-    if missing.exists():
-        return  # another process fetched it meanwhile
-    try:
-        fetch(staging)
-        for each in wanted:
-            if (root / each).is_dir():
-                shutil.rmtree(root / each)
-            (staging / each).replace(root / each)
-    except Exception as error:  # of torchvision, of gdown, of a server
-        raise DataError(
-            f"{facts.name}: {missing} is missing and cannot be downloaded: {error}\n"
-            f"  It is {DOWNLOADS[facts.layout]}. With no network, put {', '.join(wanted)} or "
-            f"{facts.name}.npz into {root} by hand,\n  or set KAEM_DATA_ROOT to a torchvision root "
-            "that has it."
-        ) from error
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Make an empty folder for one process at a time, which is gone afterwards."""
+    with FileLock(f"{folder}.lock"):
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(f"{folder}.lock").unlink()
+
+
+def _move(names: list[str], source: Path, target: Path) -> None:
+    for name in names:
+        if (target / name).is_dir():
+            shutil.rmtree(target / name)
+        (source / name).replace(target / name)
 
 
 def preflight_command(name: str) -> str:
-    """What fetches and checks a dataset."""
+    """Return the command that fetches and checks a dataset."""
     return f"python -m benchmark preflight --dataset {name} --config FILE"

@@ -1,4 +1,4 @@
-"""Images from files: folders and zip archives of JPEG and PNG files, and CelebA's own layout.
+"""Images from files: folders and zip archives of JPEG, PNG and other files.
 
 One convention for all: the largest central square (for CelebA the central 140x140, which nearly
 all of the field cuts out), resized to the dataset's size with Pillow's bilinear filter, which
@@ -17,14 +17,14 @@ from PIL import Image, UnidentifiedImageError
 
 from benchmark.base.arrays import UNREADABLE
 from benchmark.base.errors import DataError
-from benchmark.base.foreign import check_size
+from benchmark.base.foreign import MIB, check_size
 from benchmark.config.facts import Facts
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")  # by content: Pillow has others run by a program
 
 # A bomb unpacks to far more than it seems; photographs stay far below either bound.
-LARGEST_FILE = 64 * 2**20  # bytes
+LARGEST_FILE = 64 * MIB
 LARGEST_IMAGE = 64_000_000  # pixels
 
 
@@ -34,7 +34,7 @@ class BrokenImageError(Exception):
 
 @dataclass(frozen=True)
 class ImageFiles(Sequence):
-    """Image files as a sequence of prepared uint8 arrays (H, W) or (H, W, 3), decoded when asked.
+    """A sequence of prepared uint8 arrays (H, W) or (H, W, 3), decoded from files when indexed.
 
     Attributes:
         names: of the files, in a fixed order.
@@ -80,13 +80,13 @@ class ImageFiles(Sequence):
 
 
 def image_files(facts: Facts, names: list[str], read: Callable[[str], bytes]) -> ImageFiles:
-    """The named files, prepared as the dataset's facts say."""
+    """Return the named files, prepared as the dataset's facts say."""
     channels, height, width = facts.image_shape
     return ImageFiles(names, read, (height, width), "L" if channels == 1 else "RGB", facts.crop)
 
 
 def folder_reader(folder: Path) -> Callable[[str], bytes]:
-    """Reads a file of a folder by its relative name."""
+    """Return what reads a file of a folder by its relative name."""
 
     def read(name: str) -> bytes:
         check_size(folder / name, LARGEST_FILE)
@@ -96,30 +96,33 @@ def folder_reader(folder: Path) -> Callable[[str], bytes]:
 
 
 def zip_reader(archive: zipfile.ZipFile) -> Callable[[str], bytes]:
-    """Reads a member of an archive by its name; nothing is unpacked to the disk."""
+    """Return what reads a member of an archive by its name; nothing is unpacked to the disk."""
 
     def read(name: str) -> bytes:
-        if archive.getinfo(name).file_size > LARGEST_FILE:
-            raise ValueError(f"{archive.getinfo(name).file_size} bytes unpacked")
+        size = archive.getinfo(name).file_size
+        if size > LARGEST_FILE:
+            raise ValueError(f"{size} bytes unpacked")
         return archive.read(name)
 
     return read
 
 
 def list_images(folder: Path) -> list[str]:
-    """Relative names of all images in and below a folder, sorted; hidden files are no images."""
-    below = ((Path(place).relative_to(folder), files) for place, _, files in os.walk(folder))
-    found = (place / file for place, files in below for file in files)
-    return sorted(
-        str(path)
-        for path in found
-        if path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
-    )
+    """List the relative names of all images in and below a folder, sorted, but for hidden ones."""
+    names = []
+    for place, _, files in os.walk(folder):
+        for path in (Path(place).relative_to(folder) / file for file in files):
+            hidden = any(part.startswith(".") for part in path.parts)
+            if path.suffix.lower() in SUFFIXES and not hidden:
+                names.append(str(path))
+    return sorted(names)
 
 
 def folder_labels(facts: Facts, parts: dict[Path, list[str]]) -> dict[Path, np.ndarray | None]:
-    """Labels of the images of each part's folder, by the sorted names of the folders that hold
-    them; None without classes.
+    """Number the images of each part's folder by the sorted names of the folders that hold them.
+
+    Returns:
+        Labels (n,) for each part's folder; None without classes.
 
     Raises:
         DataError: a part has not as many folders as classes, or others than another part.
@@ -127,17 +130,17 @@ def folder_labels(facts: Facts, parts: dict[Path, list[str]]) -> dict[Path, np.n
     if facts.classes is None:
         return dict.fromkeys(parts)
     classes = {folder: [_class_of(name) for name in names] for folder, names in parts.items()}
-    known = {name for each in classes.values() for name in each}
-    for folder, each in classes.items():
-        found = set(each)
-        if len(found) != facts.classes or "" in found or found != known:
+    known = set().union(*classes.values())
+    for folder, names in classes.items():
+        own = set(names)
+        if len(own) != facts.classes or "" in own or own != known:
             raise DataError(
                 f"{facts.name}: {folder} needs a folder of images for each of its {facts.classes} "
-                f"classes, found {len(found - {''})}; all parts need the same ones\n"
+                f"classes, found {len(own - {''})}; all parts need the same ones\n"
                 "  Leave `classes` out of the dataset's facts if its images have no labels."
             )
     numbers = {name: number for number, name in enumerate(sorted(known))}
-    return {folder: np.array([numbers[name] for name in each]) for folder, each in classes.items()}
+    return {folder: np.array([numbers[n] for n in names]) for folder, names in classes.items()}
 
 
 def _class_of(name: str) -> str:

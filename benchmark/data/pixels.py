@@ -5,15 +5,15 @@ from torch import Tensor
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images to float32 in [0, 1]."""
+    """Turn uint8 images into float32 in [0, 1]."""
     return images.float() / 255
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] to uint8, rounded to nearest (truncating would darken every image)."""
+    """Round images in [0, 1] to uint8 (truncating would darken every image)."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_rgb(images: Tensor) -> Tensor:
-    """(n, 1 or 3, H, W) to (n, 3, H, W): grey is repeated."""
+    """Repeat grey: (n, 1 or 3, H, W) to (n, 3, H, W)."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

@@ -18,7 +18,7 @@ from benchmark.base.devices import available_cores
 from benchmark.base.errors import DataError
 from benchmark.base.files import file_digest, settings_digest, write_json
 from benchmark.base.foreign import parse_json
-from benchmark.base.progress import training_progress
+from benchmark.base.progress import show_progress
 from benchmark.base.seeding import derive_seed
 from benchmark.config.facts import Facts
 from benchmark.data.downloads import preflight_command
@@ -33,12 +33,12 @@ LONG = 20000  # images from which on preparing them shows its progress
 
 
 def content_digest(digests: list[bytes]) -> str:
-    """sha256 over the concatenated, sorted digests of the images, so that order is no matter."""
+    """Return the sha256 over the sorted digests of the images, so that order is no matter."""
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def prepared_name(facts: Facts, source: Source) -> str:
-    """What the folder is called: by the dataset, and a digest of its files and facts."""
+    """Return the folder's name, with a digest of the dataset's files and facts."""
     content = [FORMAT, source.stamp(), facts.settings, facts.classes]
     return f"{facts.name}-{settings_digest(content)}"
 
@@ -55,12 +55,13 @@ def prepare(facts: Facts, source: Source, folder: Path) -> None:
                 f"{needed}; its parts are {', '.join(parts)}"
             )
         digests[part] = _write_part(facts, source.place, parts[part], folder / f"{part}.raw")
-    found = {part: content_digest(each) for part, each in digests.items()}
-    for part, expected in facts.digests.items():
-        if part in found and found[part] != expected:
+    contents = {part: content_digest(rows) for part, rows in digests.items()}
+    for part, digest in contents.items():
+        expected = facts.digests.get(part, digest)
+        if digest != expected:
             raise DataError(
                 f"{facts.name}: the {part} images in {source.place} are not the expected ones\n"
-                f"  expected digest {expected}\n  found           {found[part]}\n"
+                f"  expected digest {expected}\n  found           {digest}\n"
                 f"  Delete those files and run `{preflight_command(facts.name)}` to fetch them "
                 "again."
             )
@@ -72,18 +73,18 @@ def prepare(facts: Facts, source: Source, folder: Path) -> None:
             np.save(folder / f"{split}_labels.npy", parts[part].labels[rows].astype(np.int64))
     for part in digests:
         (folder / f"{part}.raw").unlink()
-    write_json(folder / ORIGIN, {"digests": found, "arrays": _array_digests(folder)})
+    write_json(folder / ORIGIN, {"digests": contents, "arrays": _array_digests(folder)})
 
 
 def _write_part(facts: Facts, place: str, part: Part, path: Path) -> list[bytes]:
-    """Write a part's prepared images in the order of the source; returns the images' digests.
+    """Write a part's prepared images in the order of the source and return their digests.
 
     Decoding runs in threads; what is broken is reported together, at the end.
     """
     digests, broken = [], []
     count = len(part.images)
 
-    def one(index: int) -> tuple[bytes, bytes] | BrokenImageError:
+    def decode(index: int) -> tuple[bytes, bytes] | BrokenImageError:
         try:
             image = part.images[index]
         except BrokenImageError as error:
@@ -92,10 +93,10 @@ def _write_part(facts: Facts, place: str, part: Part, path: Path) -> list[bytes]
 
     with path.open("wb") as handle, ThreadPoolExecutor(available_cores()) as pool:
         title = f"{facts.name} · {path.stem} images"
-        with training_progress(title, count, "none" if count < LONG else "auto") as report:
+        with show_progress(title, count, "none" if count < LONG else "auto") as report:
             for start in range(0, count, CHUNK):  # chunks bound what waits in memory
                 numbers = range(start, min(start + CHUNK, count))
-                for result in pool.map(one, numbers):
+                for result in pool.map(decode, numbers):
                     if isinstance(result, BrokenImageError):
                         broken.append(str(result))
                     else:
@@ -112,8 +113,7 @@ def _write_part(facts: Facts, place: str, part: Part, path: Path) -> list[bytes]
 
 
 def _write_rows(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
-    """Write images[rows] as an npy file, by plain writes: a full disk is an error there, and a
-    crash for a mapped file."""
+    """Write images[rows] as an npy file: a full disk would crash a mapped one."""
     with path.open("wb") as handle:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
         np.lib.format.write_array_header_1_0(handle, header)
@@ -126,7 +126,7 @@ def _array_digests(folder: Path) -> dict[str, str]:
 
 
 def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict] | None:
-    """(images, labels, digests) of a folder that `prepare` wrote; None when it is damaged."""
+    """Map what `prepare` wrote as (images, labels, digests); None where it is damaged."""
     images, labels = {}, {}
     try:
         origin = parse_json((folder / ORIGIN).read_text())
@@ -144,12 +144,12 @@ def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], d
 
 
 def _place(file: str) -> int:
-    """Splits in the order in which everybody names them."""
+    """Sort splits in the order in which everybody names them."""
     return next((i for i, s in enumerate(("train", "validation", "test")) if s in file), -1)
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether every array is still what `prepare` wrote; reads all of them."""
+    """Tell whether every array is still what `prepare` wrote; reads all of them."""
     try:
         origin = parse_json((folder / ORIGIN).read_text())
         return origin["arrays"] == _array_digests(folder)
@@ -158,16 +158,16 @@ def is_intact(folder: Path) -> bool:
 
 
 def split_rows(facts: Facts, digests: dict[str, list[bytes]]) -> dict[str, tuple[str, np.ndarray]]:
-    """Which rows of which source part make each split: split -> (part, row numbers).
+    """Choose the rows of a source part that make a split: split -> (part, row numbers).
 
     The rows of a part are sorted by their images' digests, so that the order of the files does
     not matter, then shuffled with a seed that only depends on the names, then cut in order.
     """
     orders, starts = {}, dict.fromkeys(digests, 0)
-    for part, each in digests.items():
-        canonical = np.array(sorted(range(len(each)), key=each.__getitem__))
+    for part, values in digests.items():
+        canonical = np.array(sorted(range(len(values)), key=values.__getitem__))
         shuffle = np.random.default_rng(derive_seed("split", facts.name, part))
-        orders[part] = canonical[shuffle.permutation(len(each))]
+        orders[part] = canonical[shuffle.permutation(len(values))]
     rows = {}
     for split, cut in facts.splits.items():
         part, start = cut["part"], starts[cut["part"]]
@@ -177,16 +177,16 @@ def split_rows(facts: Facts, digests: dict[str, list[bytes]]) -> dict[str, tuple
 
 
 def _fitted(facts: Facts, image: np.ndarray) -> np.ndarray:
-    """A source image (H, W) or (H, W, C) as uint8 (C, H, W) of the dataset's size."""
-    found = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-    if found.shape == facts.image_shape:
-        return found
+    """Turn a source image (H, W) or (H, W, C) into uint8 (C, H, W) of the dataset's size."""
+    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    if planes.shape == facts.image_shape:
+        return planes
     if facts.layout != "scikit-learn":
         raise DataError(
-            f"{facts.name}: its images have shape {found.shape} (channels, height, width), "
+            f"{facts.name}: its images have shape {planes.shape} (channels, height, width), "
             f"expected {facts.image_shape}"
         )
     # Only the 8x8 digits, whose grey levels run from 0 to 16.
-    tensor = torch.from_numpy(found).float()[None] / 16
+    tensor = torch.from_numpy(planes).float()[None] / 16
     resized = interpolate(tensor, facts.image_shape[1:], mode="bilinear")
     return to_uint8(resized)[0].numpy()

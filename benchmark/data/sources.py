@@ -1,6 +1,4 @@
-"""What a source of images is, and the two forms that any dataset may have: an npz file, or a folder
-of image files for each of its parts. `benchmark.data.distributions` knows the others.
-"""
+"""Sources of images, and the two that any dataset may have: an npz file, and folders of files."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from benchmark.data.image_files import folder_labels, folder_reader, image_files
 
 @dataclass(frozen=True)
 class Part:
-    """A source part: `images[i]` is uint8 (H, W) or (H, W, C); labels (n,) or None."""
+    """A part of a source: `images[i]` is uint8 (H, W) or (H, W, C); labels (n,) or None."""
 
     images: Sequence
     labels: np.ndarray | None = None
@@ -30,7 +28,7 @@ Parts = dict[str, Part]
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset's files, found but not yet read.
+    """A dataset's files before they are read.
 
     Attributes:
         place: what to call them in messages.
@@ -45,7 +43,7 @@ class Source:
     version: str = ""
 
     def stamp(self) -> str:
-        """Changes when a file's name, size or time of change does."""
+        """Return a digest that changes when a file's name, size or time of change does."""
         try:
             stats = [(path, path.stat()) for path in self.files]
         except OSError as error:  # a link to nowhere, a file that was just removed
@@ -55,18 +53,15 @@ class Source:
 
 
 def npz_source(facts: Facts, path: Path) -> Source:
-    """One npz file; its arrays are checked when they are read."""
+    """Return the source of one npz file, whose arrays are checked when they are read."""
     return Source(str(path), partial(_read_npz, facts, path), [path])
 
 
 def _read_npz(facts: Facts, path: Path) -> Parts:
-    parts = {}
+    kinds = ("images",) if facts.classes is None else ("images", "labels")
+    names = [f"{part}_{kind}" for part in facts.needed for kind in kinds]
     try:
-        kinds = ("images",) if facts.classes is None else ("images", "labels")
-        names = [f"{part}_{kind}" for part in facts.needed for kind in kinds]
         held = load_arrays(path, names, psutil.virtual_memory().available)
-        for part in facts.needed:
-            parts[part] = Part(held[f"{part}_images"], held.get(f"{part}_labels"))
     except KeyError as error:
         wanted = "" if facts.classes is None else ", and <part>_labels"
         raise DataError(
@@ -76,16 +71,18 @@ def _read_npz(facts: Facts, path: Path) -> Parts:
         ) from error
     except UNREADABLE as error:
         raise DataError(f"{facts.name}: {path} cannot be read: {error}") from error
-    for name, part in parts.items():
-        images, labels = part.images, part.labels
+    parts = {}
+    for part in facts.needed:
+        images, labels = held[f"{part}_images"], held.get(f"{part}_labels")
         fits = images.dtype == np.uint8 and images.ndim in (3, 4)
         if not fits or not (labels is None or _are_labels(labels, len(images), facts.classes)):
             wanted = "" if labels is None else f" with as many labels from 0 to {facts.classes - 1}"
-            found = "" if labels is None else f" and labels {labels.dtype} {labels.shape}"
+            got = "" if labels is None else f" and labels {labels.dtype} {labels.shape}"
             raise DataError(
-                f"{facts.name}: {path}: {name}_images must be uint8 (N, H, W) or (N, H, W, C)"
-                f"{wanted}, got {images.dtype} {images.shape}{found}"
+                f"{facts.name}: {path}: {part}_images must be uint8 (N, H, W) or (N, H, W, C)"
+                f"{wanted}, got {images.dtype} {images.shape}{got}"
             )
+        parts[part] = Part(images, labels)
     return parts
 
 
@@ -95,17 +92,17 @@ def _are_labels(labels: np.ndarray, count: int, classes: int) -> bool:
 
 
 def folder_source(facts: Facts, folder: Path) -> Source:
-    """A folder with a folder of images for each part; labels are the names of folders in there."""
-    names = {part: list_images(folder / part) for part in facts.needed}
+    """Return the source of a folder with a folder of images for each part.
+
+    Labels are the names of the folders in there.
+    """
+    names = {folder / part: list_images(folder / part) for part in facts.needed}
 
     def read() -> Parts:
-        labels = folder_labels(facts, {folder / part: each for part, each in names.items()})
+        labels = folder_labels(facts, names)
         return {
-            part: Part(
-                image_files(facts, each, folder_reader(folder / part)), labels[folder / part]
-            )
-            for part, each in names.items()
+            part: Part(image_files(facts, files, folder_reader(place)), labels[place])
+            for part, (place, files) in zip(facts.needed, names.items(), strict=True)
         }
 
-    files = [folder / part / name for part, each in names.items() for name in each]
-    return Source(str(folder), read, files)
+    return Source(str(folder), read, [place / file for place in names for file in names[place]])

@@ -1,4 +1,4 @@
-"""Measuring drawn images: which spaces of features, which references, which names."""
+"""Measuring drawn images: by which features, against which real images, under which names."""
 
 import tempfile
 from pathlib import Path
@@ -15,9 +15,9 @@ from benchmark.data.dataset import Dataset, load_data
 from benchmark.evaluation.features import (
     ClassifierFeatures,
     Extractor,
-    Reference,
+    RealFeatures,
     extract,
-    reference_features,
+    real_features,
 )
 from benchmark.evaluation.inception import InceptionFeatures, find_weights
 from benchmark.evaluation.likelihood import likelihood_metrics
@@ -33,44 +33,47 @@ from benchmark.training.classifier import build_classifier
 from benchmark.training.weights import load_model, load_weights
 
 
-def measure(
+def evaluate_samples(
     config: Config, dataset: str, model: str, seed: int, samples: Samples, device: torch.device
 ) -> dict:
-    """The metrics of one record, see `config/schema/record.schema.json`."""
+    """Return the metrics of one record, see `config/schema/record.schema.json`."""
     data = load_data(config, dataset)
     settings = config.resolved(dataset)["evaluation"]
-    spaces, metrics = _feature_spaces(config, dataset, device)
+    extractors, metrics = _extractors(config, dataset, device)
     for split in settings["references"]:
-        metrics[f"reference_count_{split}"] = sum(map(len, _reference_images(config, data, split)))
-    for space in spaces:
-        metrics |= _compare(config, data, samples, space)
+        splits = reference_splits(config.facts(dataset).splits, split)
+        metrics[f"reference_count_{split}"] = sum(len(data.images[name]) for name in splits)
+    for extractor in extractors:
+        metrics |= _compare(config, data, samples, extractor)
     if model != REAL and "likelihood" in settings:
         metrics |= _likelihood(config, data, model, seed, device)
     return metrics
 
 
-def _feature_spaces(
+def _extractors(
     config: Config, dataset: str, device: torch.device
 ) -> tuple[list[Extractor], dict[str, str]]:
-    """The spaces that samples are compared in, and what a record says of them: which classifier
-    it was, and that Inception is missing."""
-    spaces: list[Extractor] = []
-    said = {}
+    """Return what extracts the features, and what a record tells about it.
+
+    That is which classifier it was, and that Inception is missing.
+    """
+    extractors: list[Extractor] = []
+    origin = {}
     if config.has_classifier(dataset):
-        spaces.append(classifier_features(config, dataset, device))
-        said["classifier_sha256"] = spaces[0].digest
+        extractors.append(classifier_features(config, dataset, device))
+        origin["classifier_sha256"] = extractors[0].digest
     sha256 = config.inception_sha256(dataset)
-    if sha256 is None:
-        return spaces, said
-    weights = find_weights(paths.data_root(config.data_root), sha256)
-    if weights is None:
-        said["inception_missing"] = "no weights were there when this was measured"
-        return spaces, said
-    return [*spaces, InceptionFeatures(weights, device)], said
+    if sha256 is not None:
+        weights = find_weights(paths.data_root(config.data_root), sha256)
+        if weights is None:
+            origin["inception_missing"] = "no weights were there when this was measured"
+        else:
+            extractors.append(InceptionFeatures(weights, device))
+    return extractors, origin
 
 
 def classifier_features(config: Config, dataset: str, device: torch.device) -> ClassifierFeatures:
-    """The features of the dataset's trained classifier."""
+    """Load the dataset's trained classifier."""
     job = config.training_job(dataset, CLASSIFIER)
     path = paths.fill(paths.CLASSIFIER, config.run, dataset=dataset)
     fresh = build_classifier(job, config.facts(dataset).image_shape)
@@ -78,56 +81,51 @@ def classifier_features(config: Config, dataset: str, device: torch.device) -> C
     return ClassifierFeatures(classifier, file_digest(path), device)
 
 
-def reference_of(config: Config, data: Dataset, split: str, space: Extractor) -> Reference:
-    """A split's real images in a space of features."""
+def split_features(config: Config, data: Dataset, split: str, extractor: Extractor) -> RealFeatures:
+    """Return the features of a split's real images, "train" as `reference_splits` has it."""
     splits = reference_splits(config.facts(data.name).splits, split)
     batch_size = config.resolved(data.name)["evaluation"]["batch_size"]
-    cache = paths.cache_root(config.data_root)
-    return reference_features(data, splits, space, batch_size, cache)
+    return real_features(data, splits, extractor, batch_size, paths.cache_root(config.data_root))
 
 
-def _reference_images(config: Config, data: Dataset, split: str) -> list[Tensor]:
-    splits = reference_splits(config.facts(data.name).splits, split)
-    return [data.images[each] for each in splits]
-
-
-def _compare(config: Config, data: Dataset, samples: Samples, space: Extractor) -> dict[str, float]:
-    """The samples against every reference of the configuration, in one space of features."""
+def _compare(
+    config: Config, data: Dataset, samples: Samples, extractor: Extractor
+) -> dict[str, float]:
+    """Compare the samples with the real images of every split that the configuration names."""
     settings = config.resolved(data.name)["evaluation"]
-    batch_size = settings["batch_size"]
     metrics = {}
     with tempfile.TemporaryDirectory(prefix=".features-", dir=samples.path.parent) as scratch:
-        batches = samples.batches(batch_size)
-        drawn = extract(batches, len(samples), space, Path(scratch) / "features")
+        batches = samples.batches(settings["batch_size"])
+        drawn = extract(batches, len(samples), extractor, Path(scratch) / "features")
         for split, count in settings["references"].items():
-            reference = reference_of(config, data, split, space)
-            measured = _named(drawn[:count], reference, space)
-            metrics |= {metric_name(name, split, count): v for name, v in measured.items()}
+            real = split_features(config, data, split, extractor)
+            values = _named_metrics(drawn[:count], real, extractor)
+            metrics |= {metric_name(name, split, count): v for name, v in values.items()}
     return metrics
 
 
-def _named(samples: Tensor, reference: Reference, space: Extractor) -> dict[str, float]:
-    measured = feature_metrics(samples, reference)
-    if not isinstance(space, ClassifierFeatures):
-        return inception_names(measured, space.digest)
-    classes = [space.classes(each) for each in (samples, reference.features)]
-    coverage = class_coverage(*classes, space.classifier.head.out_features)
-    return classifier_names(measured) | {"class_coverage": coverage}
+def _named_metrics(drawn: Tensor, real: RealFeatures, extractor: Extractor) -> dict[str, float]:
+    metrics = feature_metrics(drawn, real)
+    if not isinstance(extractor, ClassifierFeatures):
+        return inception_names(metrics, extractor.digest)
+    classes = [extractor.classes(features) for features in (drawn, real.features)]
+    coverage = class_coverage(*classes, extractor.classifier.head.out_features)
+    return classifier_names(metrics) | {"class_coverage": coverage}
 
 
 def _likelihood(
     config: Config, data: Dataset, model: str, seed: int, device: torch.device
 ) -> dict[str, float]:
-    """The likelihood of some real images; empty for models without one."""
+    """Measure the likelihood of some real images; empty for models without one."""
     trained = load_model(config, data.name, model, seed, device)
     if not hasattr(trained, "log_evidence"):
         return {}
-    wanted = config.resolved(data.name)["evaluation"]["likelihood"]
+    settings = config.resolved(data.name)["evaluation"]["likelihood"]
     return likelihood_metrics(
         trained,
-        data.images[wanted["split"]][: wanted["images"]],
-        wanted["split"],
-        wanted["passes"],
+        data.images[settings["split"]][: settings["images"]],
+        settings["split"],
+        settings["passes"],
         generator("likelihood", data.name, model, seed, device=device),
         device,
     )

@@ -3,7 +3,7 @@
 No array of all images or all features lies in memory: the files are mapped.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +19,15 @@ from benchmark.base.files import settings_digest
 from benchmark.base.once import open_once
 from benchmark.data.dataset import Dataset
 from benchmark.data.pixels import to_float
-from benchmark.evaluation.frechet import Statistics, statistics
+from benchmark.evaluation.frechet import Gaussian, fit_gaussian
 from benchmark.training.classifier import Classifier
 
-KEPT = 50_000  # real images whose features are kept; their statistics are over all of them
+KEPT = 50_000  # real images whose features are kept; their Gaussian is fitted to all of them
 FORMAT = 1  # of the kept features
 
 
 class Extractor(Protocol):
-    """What turns uint8 images (n, C, H, W) into features (n, dimension), float32 on the CPU."""
+    """A function of uint8 images (n, C, H, W) to features (n, dimension), float32 on the CPU."""
 
     digest: str
     dimension: int
@@ -54,13 +54,13 @@ class ClassifierFeatures:
 
     @torch.no_grad()
     def classes(self, features: Tensor) -> Tensor:
-        """The most probable class by the features (n, d): (n,)."""
+        """Return the most probable class (n,) by features (n, d)."""
         batches = features.split(10_000)
         return torch.cat([self.classifier.head(b.to(self.device)).argmax(1).cpu() for b in batches])
 
 
 def extract(batches: Iterable[Tensor], count: int, extractor: Extractor, path: Path) -> Tensor:
-    """Features of `count` images, written to a file and mapped: float32 (count, dimension)."""
+    """Write the features of `count` images to a file and map it: float32 (count, dimension)."""
     with path.open("wb") as handle:
         for images in batches:
             handle.write(extractor(images).float().numpy().tobytes())
@@ -68,31 +68,31 @@ def extract(batches: Iterable[Tensor], count: int, extractor: Extractor, path: P
 
 
 @dataclass(frozen=True)
-class Reference:
+class RealFeatures:
     """Real images as the metrics see them.
 
     Attributes:
         features: (min(count, KEPT), d), the first ones, mapped.
-        statistics: mean and covariance of all of them.
+        gaussian: fitted to all of them.
     """
 
     features: Tensor
-    statistics: Statistics
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return self.statistics.count
+    gaussian: Gaussian
 
 
-def reference_features(
-    dataset: Dataset, splits: list[str], extractor: Extractor, batch_size: int, cache: Path
-) -> Reference:
-    """Features of real images, computed once for all models and runs.
+def real_features(
+    dataset: Dataset,
+    splits: list[str],
+    extractor: Extractor,
+    batch_size: int,
+    cache: Path,
+    kept: int = KEPT,
+) -> RealFeatures:
+    """Extract the features of real images once for all models and runs.
 
     They are kept under a name that carries a digest of the images, the splits, their number, the
     extractor's weights, the batch size, the version of torch-fidelity, and device and threads: what
-    a run finds here must be what it would have computed, to the last digit.
+    a run reads here must be what it would have computed, to the last digit.
 
     Raises:
         DataError: they cannot be written.
@@ -111,26 +111,25 @@ def reference_features(
         "torch-fidelity": version("torch-fidelity"),
     }
     name = f"features-{dataset.name}-{splits[0]}-{count}-{settings_digest(content)}"
-    folder, kept = cache / name, (min(count, KEPT), extractor.dimension)
+    shape = (min(count, kept), extractor.dimension)
 
-    def build(unfinished: Path) -> None:
-        features = extract(_batches(images, batch_size), count, extractor, unfinished / "all")
-        moments = statistics(features)
-        np.savez(unfinished / "statistics.npz", mean=moments.mean, covariance=moments.covariance)
-        with (unfinished / "all").open("r+b") as handle:
-            handle.truncate(kept[0] * kept[1] * 4)
-        (unfinished / "all").rename(unfinished / "features")
+    def build(folder: Path) -> None:
+        batches = (batch for part in images for batch in part.split(batch_size))
+        gaussian = fit_gaussian(extract(batches, count, extractor, folder / "features"))
+        np.savez(folder / "statistics.npz", mean=gaussian.mean, covariance=gaussian.covariance)
+        with (folder / "features").open("r+b") as handle:
+            handle.truncate(shape[0] * shape[1] * 4)
 
-    def open_built(built: Path) -> Reference | None:
+    def open_built(folder: Path) -> RealFeatures | None:
         try:
-            held = load_arrays(built / "statistics.npz", ("mean", "covariance"))
-            moments = Statistics(count, held["mean"], held["covariance"])
-            return Reference(_mapped(built / "features", kept), moments)
+            held = load_arrays(folder / "statistics.npz", ("mean", "covariance"))
+            gaussian = Gaussian(count, held["mean"], held["covariance"])
+            return RealFeatures(_mapped(folder / "features", shape), gaussian)
         except UNREADABLE:
             return None
 
     try:
-        return open_once(folder, build, open_built)
+        return open_once(cache / name, build, open_built)
     except OSError as error:
         raise DataError(
             f"{dataset.name}: cannot keep the features of the real images in {cache}: "
@@ -139,12 +138,8 @@ def reference_features(
         ) from error
 
 
-def _batches(images: list[Tensor], size: int) -> Iterator[Tensor]:
-    for each in images:
-        yield from each.split(size)
-
-
 def _mapped(path: Path, shape: tuple[int, int]) -> Tensor:
-    if path.stat().st_size != 4 * shape[0] * shape[1]:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {shape} floats")
+    size = path.stat().st_size
+    if size != 4 * shape[0] * shape[1]:
+        raise ValueError(f"{path} has {size} bytes, expected {shape} floats")
     return torch.from_numpy(np.memmap(path, np.float32, "c", shape=shape))

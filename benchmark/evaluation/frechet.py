@@ -15,16 +15,21 @@ FEWEST_PER_DIMENSION = 2  # samples of the smallest subset; with fewer the bias 
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Of n feature vectors: the mean (d,) and the covariance (d, d) with divisor n - 1, float64."""
+class Gaussian:
+    """A normal distribution fitted to `count` vectors.
+
+    Attributes:
+        mean: (d,), float64.
+        covariance: (d, d), float64, with divisor count - 1.
+    """
 
     count: int
     mean: np.ndarray
     covariance: np.ndarray
 
 
-def statistics(features: Tensor) -> Statistics:
-    """Mean and covariance of features (n, d) that may be mapped from a file, chunk by chunk.
+def fit_gaussian(features: Tensor, chunk: int = CHUNK) -> Gaussian:
+    """Fit mean and covariance to features (n, d) that may be mapped from a file, chunk by chunk.
 
     Raises:
         ValueError: fewer than two rows.
@@ -32,22 +37,25 @@ def statistics(features: Tensor) -> Statistics:
     count, dimension = features.shape
     if count < 2:
         raise ValueError(f"a covariance needs two rows or more, got {count}")
-    mean = sum(chunk.double().sum(0).numpy() for chunk in features.split(CHUNK)) / count
+    mean = sum(rows.double().sum(0).numpy() for rows in features.split(chunk)) / count
     covariance = np.zeros((dimension, dimension))
-    for chunk in features.split(CHUNK):
-        centred = chunk.double().numpy() - mean
+    for rows in features.split(chunk):
+        centred = rows.double().numpy() - mean
         covariance += centred.T @ centred
-    return Statistics(count, mean, covariance / (count - 1))
+    return Gaussian(count, mean, covariance / (count - 1))
 
 
-def frechet_distance(ours: Statistics, theirs: Statistics) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), Heusel et al. 2017, eq. 6; by torch-fidelity."""
-    pair = [{"mu": each.mean, "sigma": each.covariance} for each in (ours, theirs)]
+def frechet_distance(one: Gaussian, other: Gaussian) -> float:
+    """Return |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torch-fidelity.
+
+    Heusel et al. 2017, eq. 6.
+    """
+    pair = [{"mu": fit.mean, "sigma": fit.covariance} for fit in (one, other)]
     return float(fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID])
 
 
-def frechet_infinity(features: Tensor, reference: Statistics) -> tuple[float, float] | None:
-    """The Frechet distance of infinitely many samples and its standard error.
+def frechet_infinity(features: Tensor, real: Gaussian) -> tuple[float, float] | None:
+    """Estimate the Frechet distance of infinitely many samples, and its standard error.
 
     The distance of N samples exceeds its limit by about c/N. A line in 1/N is fitted, by weighted
     least squares with weights N, to the distances of disjoint subsets; Chong & Forsyth 2020, arXiv
@@ -57,16 +65,22 @@ def frechet_infinity(features: Tensor, reference: Statistics) -> tuple[float, fl
     Returns:
         (limit, standard error); None with too few samples for the smallest subset.
     """
-    sizes = [int(share * len(features)) for share in SHARES]
-    if min(sizes) < FEWEST_PER_DIMENSION * features.shape[1]:
+    subsets = disjoint_subsets(features)
+    sizes = np.array([len(subset) for subset in subsets], float)
+    if sizes.min() < FEWEST_PER_DIMENSION * features.shape[1]:
         return None
-    subsets = features[: sum(sizes)].split(sizes)
-    distances = [frechet_distance(statistics(subset), reference) for subset in subsets]
-    return extrapolate(np.array(sizes, float), np.array(distances))
+    distances = [frechet_distance(fit_gaussian(subset), real) for subset in subsets]
+    return extrapolate(sizes, np.array(distances))
+
+
+def disjoint_subsets(features: Tensor) -> tuple[Tensor, ...]:
+    """Cut features (n, d) in order into subsets with `SHARES` of them."""
+    sizes = [int(share * len(features)) for share in SHARES]
+    return features[: sum(sizes)].split(sizes)
 
 
 def extrapolate(sizes: np.ndarray, distances: np.ndarray) -> tuple[float, float]:
-    """The value at 1/N = 0 of a line in 1/N, fitted with weights N, and its standard error."""
+    """Fit a line in 1/N with weights N; return its value at 1/N = 0 and that one's error."""
     design = np.stack([np.ones_like(sizes), 1 / sizes], axis=1)
     weighted = design * sizes[:, None]
     inverse = np.linalg.inv(design.T @ weighted)

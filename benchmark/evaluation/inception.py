@@ -37,13 +37,23 @@ UNLOADABLE = (
 
 
 def find_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path | None:
-    """The weights' file, see `benchmark.base.paths.inception_weights`; None where there is none.
+    """Return the weights' file, see `benchmark.base.paths`; None where there is none.
 
     Raises:
         DataError: a file is there and is not the expected one.
     """
     path = inception_weights(root)
-    return _checked(path, sha256) if path.is_file() else None
+    if not path.is_file():
+        return None
+    digest = file_digest(path)
+    if digest != sha256:
+        raise DataError(
+            f"Inception weights: {path} is damaged or another network's\n"
+            f"  expected sha256 {sha256}\n  found           {digest}\n"
+            "  Delete it and run `python -m benchmark preflight`; for weights of your own, give "
+            "their digest as evaluation.inception_sha256."
+        )
+    return path
 
 
 def fetch_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path:
@@ -68,7 +78,7 @@ def fetch_weights(root: Path, sha256: str = OFFICIAL_SHA256) -> Path:
 
 
 def _missing(root: Path) -> str:
-    """What to say where there are no weights."""
+    """Write what to say where there are no weights."""
     return (
         f"Inception weights: {inception_weights(root)} is missing ({SIZE}): FID and KID cells "
         "will be empty\n  `python -m benchmark preflight` with network access fetches it; or name "
@@ -76,21 +86,9 @@ def _missing(root: Path) -> str:
     )
 
 
-def _checked(path: Path, sha256: str) -> Path:
-    found = file_digest(path)
-    if found != sha256:
-        raise DataError(
-            f"Inception weights: {path} is damaged or another network's\n"
-            f"  expected sha256 {sha256}\n  found           {found}\n"
-            "  Delete it and run `python -m benchmark preflight`; for weights of your own, give "
-            "their digest as evaluation.inception_sha256."
-        )
-    return path
-
-
 @contextmanager
 def _tensors_alone() -> Iterator[None]:
-    """torch.load with weights_only, for torch-fidelity, which would unpickle anything."""
+    """Load with weights_only: torch-fidelity would unpickle anything."""
     before = os.environ.get(FORCED)
     os.environ[FORCED] = "1"
     try:
@@ -129,5 +127,5 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (n, 1 or 3, H, W) -> (n, 2048), resized to 299x299 as the TensorFlow code did."""
+        """Map uint8 (n, 1 or 3, H, W) to (n, 2048), resized as the TensorFlow code did."""
         return self.network(to_rgb(images.to(self.device)).contiguous())[0].cpu()

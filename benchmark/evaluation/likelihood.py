@@ -1,4 +1,4 @@
-"""How probable held-out images are under a model that can say so: nats and bits per dimension."""
+"""The likelihood of held-out images under a model that has one: nats and bits per dimension."""
 
 import math
 
@@ -7,8 +7,7 @@ from torch import Tensor
 
 from benchmark.data.pixels import to_float
 from benchmark.records.names import count_name
-from kaem.estimators import bits_per_dimension
-from kaem.likelihood import Evidence
+from kaem.likelihood import Evidence, bits_per_dimension
 
 BATCH_SIZE = 100  # images whose evidence is estimated side by side
 LOW_ESS = 2.0
@@ -22,7 +21,7 @@ def likelihood_metrics(
     generator: torch.Generator,
     device: torch.device,
 ) -> dict[str, float]:
-    """Mean log p(x) of 8-bit images and its Monte Carlo standard error, under names of records.
+    """Average log p(x) of 8-bit images, with its Monte Carlo standard error, for a record.
 
     Beside them the share of images whose weights have an effective sample size under `LOW_ESS`:
     theirs is a lower bound with an unknown gap. Where no weight of some image counts at all, the

@@ -1,6 +1,6 @@
-"""Sample quality: distances between drawn and real images in a space of features.
+"""Sample quality: distances between drawn and real images by their features.
 
-Two spaces: the dataset's own classifier, and Inception. torch-fidelity computes the Frechet
+The features are the dataset's own classifier's, or Inception's. torch-fidelity computes the Frechet
 distance, KID, precision and recall. Only Inception's Frechet distance, with the standard weights,
 is called FID.
 """
@@ -15,8 +15,8 @@ from torch_fidelity.metric_prc import (
 )
 
 from benchmark.config.config import OFFICIAL_SHA256
-from benchmark.evaluation.features import Reference
-from benchmark.evaluation.frechet import frechet_distance, frechet_infinity, statistics
+from benchmark.evaluation.features import RealFeatures
+from benchmark.evaluation.frechet import fit_gaussian, frechet_distance, frechet_infinity
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # Binkowski et al. 2018 and torch-fidelity's defaults
 PRC_IMAGES = 10_000  # of each side at most: all distances between them are computed
@@ -24,8 +24,15 @@ PRC_NEIGHBOURS = 3
 DISTANCES = 1000  # images a side whose distances are in memory at once
 
 
-def feature_metrics(samples: Tensor, reference: Reference) -> dict[str, float]:
-    """Two sets of images compared by their features (n, d).
+def feature_metrics(
+    samples: Tensor,
+    real: RealFeatures,
+    *,
+    kid_subsets: int = KID_SUBSETS,
+    prc_images: int = PRC_IMAGES,
+    distances: int = DISTANCES,
+) -> dict[str, float]:
+    """Compare samples with real images by their features (n, d).
 
     Returns:
         "frechet", between Gaussians fitted to the features; "frechet_infinity" and its standard
@@ -36,62 +43,64 @@ def feature_metrics(samples: Tensor, reference: Reference) -> dict[str, float]:
         near samples (Kynkaanniemi et al. 2019, arXiv 1904.06991, 3 neighbours), of the first
         10,000 of each side.
     """
-    measured = {"frechet": frechet_distance(statistics(samples), reference.statistics)}
-    limit = frechet_infinity(samples, reference.statistics)
+    metrics = {"frechet": frechet_distance(fit_gaussian(samples), real.gaussian)}
+    limit = frechet_infinity(samples, real.gaussian)
     if limit is not None:
-        measured |= dict(zip(("frechet_infinity", "frechet_infinity_se"), limit, strict=True))
-    if min(len(samples), len(reference.features)) >= KID_SUBSET_SIZE:
+        metrics |= dict(zip(("frechet_infinity", "frechet_infinity_se"), limit, strict=True))
+    if min(len(samples), len(real.features)) >= KID_SUBSET_SIZE:
         kid = kid_features_to_metric(
             samples,
-            reference.features,
-            kid_subsets=KID_SUBSETS,
+            real.features,
+            kid_subsets=kid_subsets,
             kid_subset_size=KID_SUBSET_SIZE,
             verbose=False,
         )
-        measured["kid"] = kid[KEY_METRIC_KID_MEAN]
-    near = prc_features_to_metric(
-        samples[:PRC_IMAGES].double(),
-        reference.features[:PRC_IMAGES].double(),
+        metrics["kid"] = kid[KEY_METRIC_KID_MEAN]
+    shares = prc_features_to_metric(
+        samples[:prc_images].double(),
+        real.features[:prc_images].double(),
         prc_neighborhood=PRC_NEIGHBOURS,
-        prc_batch_size=DISTANCES,
+        prc_batch_size=distances,
         save_cpu_ram=True,
         verbose=False,
     )
-    return measured | {
-        "precision": near[KEY_METRIC_PRECISION],
-        "recall": near[KEY_METRIC_RECALL],
+    return metrics | {
+        "precision": shares[KEY_METRIC_PRECISION],
+        "recall": shares[KEY_METRIC_RECALL],
     }
 
 
-def class_coverage(ours: Tensor, theirs: Tensor, classes: int) -> float:
-    """How well the rarest class is covered: the smallest ratio of a class's share of the samples
-    to its share of the reference.
+def class_coverage(drawn: Tensor, real: Tensor, classes: int) -> float:
+    """Return the smallest ratio of a class's share of the samples to its share of the real images.
 
-    0 where a class is never drawn, about 1 for real images; never much more.
+    It is 0 where a class is never drawn, about 1 for real images, and never much more.
 
     Args:
-        ours, theirs: the classes of samples and real images, (n,), by the classifier.
+        drawn, real: the classes of samples and real images, (n,), by the classifier.
         classes: how many there are.
     """
-    ours, theirs = (torch.bincount(y, minlength=classes) / len(y) for y in (ours, theirs))
-    seen = theirs > 0
-    return (ours[seen] / theirs[seen]).min().item()
+    drawn, real = (torch.bincount(y, minlength=classes) / len(y) for y in (drawn, real))
+    seen = real > 0
+    return (drawn[seen] / real[seen]).min().item()
 
 
-def classifier_names(measured: dict[str, float]) -> dict[str, float]:
-    """The metrics of the classifier's features under their names: fd_classifier, ..."""
-    return {_name(key, "fd_classifier", "_classifier"): v for key, v in measured.items()}
+def classifier_names(metrics: dict[str, float]) -> dict[str, float]:
+    """Name the metrics of the classifier's features: fd_classifier, ..."""
+    return _named(metrics, "fd_classifier", "_classifier")
 
 
-def inception_names(measured: dict[str, float], sha256: str) -> dict[str, float]:
-    """The metrics of Inception's features under their names: fid, kid, ... With other weights
-    than the standard ones nothing is called FID: frechet_<digest>, kid_<digest>, ..."""
+def inception_names(metrics: dict[str, float], sha256: str) -> dict[str, float]:
+    """Name the metrics of Inception's features: fid, kid, ...
+
+    With other weights than the standard ones nothing is called FID: frechet_<digest>, ...
+    """
     if sha256 == OFFICIAL_SHA256:
-        return {_name(key, "fid", ""): v for key, v in measured.items()}
-    other = f"_{sha256[:8]}"
-    return {_name(key, f"frechet{other}", other): v for key, v in measured.items()}
+        return _named(metrics, "fid", "")
+    return _named(metrics, f"frechet_{sha256[:8]}", f"_{sha256[:8]}")
 
 
-def _name(key: str, frechet: str, suffix: str) -> str:
-    kind, _, rest = key.partition("_")
-    return "_".join(filter(None, [frechet, rest])) if kind == "frechet" else key + suffix
+def _named(metrics: dict[str, float], frechet: str, suffix: str) -> dict[str, float]:
+    def name(key: str) -> str:
+        return key.replace("frechet", frechet) if key.startswith("frechet") else key + suffix
+
+    return {name(key): value for key, value in metrics.items()}

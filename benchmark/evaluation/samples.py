@@ -29,29 +29,35 @@ LARGEST_IMAGE = 2**22  # bytes
 
 @torch.no_grad()
 def draw_images(
-    model: torch.nn.Module, job: Job, seed: int, device: torch.device
+    model: torch.nn.Module,
+    job: Job,
+    seed: int,
+    device: torch.device,
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[Tensor]:
-    """The job's number of images, in batches of uint8 (n, C, H, W): image i depends on names, seed
-    and i alone.
+    """Draw the job's number of images, in batches of uint8 (n, C, H, W).
 
-    The random numbers are drawn on the CPU, one generator per image, on every device.
+    Image i depends on names, seed and i alone: its random numbers come from a generator of its own,
+    on the CPU whatever the device.
     """
     model.to(device).eval()
-    for start in range(0, job.settings["samples"], BATCH_SIZE):
-        numbers = range(start, min(start + BATCH_SIZE, job.settings["samples"]))
+    for start in range(0, job.settings["samples"], batch_size):
+        numbers = range(start, min(start + batch_size, job.settings["samples"]))
         generators = [generator("sample", job.dataset, job.model, seed, i) for i in numbers]
         yield to_uint8(model.sample(len(generators), generators)).cpu()
 
 
-def real_images(images: Tensor, job: Job, seed: int) -> Iterator[Tensor]:
-    """As many real images as a model's samples, drawn without replacement where they suffice."""
+def real_images(
+    images: Tensor, job: Job, seed: int, batch_size: int = BATCH_SIZE
+) -> Iterator[Tensor]:
+    """Draw as many real images as a model's samples, without replacement where they suffice."""
     count = job.settings["samples"]
     draws = generator("sample", job.dataset, job.model, seed)
     if count <= len(images):
         rows = torch.randperm(len(images), generator=draws)[:count]
     else:
         rows = torch.randint(len(images), (count,), generator=draws)
-    return (images[each] for each in rows.split(BATCH_SIZE))
+    return (images[batch] for batch in rows.split(batch_size))
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Samples:
         return self.shape[0]
 
     def batches(self, size: int, count: int | None = None) -> Iterator[Tensor]:
-        """The first `count` images (all by default), uint8, `size` at a time.
+        """Read the first `count` images (all by default), uint8, `size` at a time.
 
         Raises:
             RecordError: the file is damaged.
@@ -83,14 +89,15 @@ class Samples:
                     number = min(size, left)
                     left -= number
                     shape = (number, *self.shape[1:])
-                    yield torch.frombuffer(
-                        bytearray(_read_exactly(member, int(np.prod(shape)))), dtype=torch.uint8
-                    ).view(shape)
+                    data = bytearray(member.read(math.prod(shape)))
+                    if len(data) != math.prod(shape):
+                        raise EOFError("it ends early")
+                    yield torch.frombuffer(data, dtype=torch.uint8).view(shape)
         except UNREADABLE as error:
             raise _unreadable(self.path, error) from error
 
     def first(self, count: int) -> Tensor:
-        """The first `count` images, or all where there are fewer."""
+        """Read the first `count` images, or all where there are fewer."""
         return next(self.batches(count))
 
 
@@ -119,7 +126,7 @@ def save_samples(path: str | Path, batches: Iterable[Tensor], shape: tuple, job:
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """Without the time of day, so that the same images make the same file."""
+    """Describe a member without the time of day: the same images make the same file."""
     member = zipfile.ZipInfo(name)
     member.compress_type = zipfile.ZIP_DEFLATED
     return member
@@ -142,14 +149,14 @@ def open_samples(
             with archive.open(IMAGES) as member:
                 shape = _read_header(archive, member)
         name = HASH.removesuffix(".npy")
-        found = str(load_arrays(path, [name], LARGEST_HASH)[name])
+        config_hash = str(load_arrays(path, [name], LARGEST_HASH)[name])
         if image_shape is not None and shape[1:] != tuple(image_shape):
             raise ValueError(f"its images are {shape[1:]}, the dataset's {tuple(image_shape)}")
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
-    if job is not None and found != job.config_hash:
+    if job is not None and config_hash != job.config_hash:
         raise RecordError(
-            f"{path}: was drawn with other settings (hash {found}, now {job.config_hash})\n"
+            f"{path}: was drawn with other settings (hash {config_hash}, now {job.config_hash})\n"
             f"  Run the sampling of {job.model} on {job.dataset} again."
         )
     return Samples(path, shape)
@@ -162,13 +169,6 @@ def _read_header(archive: zipfile.ZipFile, member) -> tuple:
     if math.prod(shape[1:]) > LARGEST_IMAGE:
         raise ValueError(f"images of {shape[1:]} take more than {LARGEST_IMAGE} bytes each")
     return shape
-
-
-def _read_exactly(member, count: int) -> bytes:
-    data = member.read(count)
-    if len(data) != count:
-        raise EOFError("it ends early")
-    return data
 
 
 def _unreadable(path: Path, error: Exception) -> RecordError:

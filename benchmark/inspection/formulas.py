@@ -49,7 +49,7 @@ def _polynomial(coefficients) -> str:
 
 
 def _sum(*terms: str) -> str:
-    """Terms that begin with their sign, if it is a minus."""
+    """Join terms that begin with their sign, if it is a minus."""
     return terms[0] + "".join(f" - {t[1:]}" if t[0] == "-" else f" + {t}" for t in terms[1:])
 
 
@@ -116,7 +116,7 @@ class Fit:
 
 
 def fit_formula(z: np.ndarray, values: np.ndarray, weights: np.ndarray) -> Fit:
-    """The form of `FORMS` with the least Bayesian information criterion, at its best parameters.
+    """Choose the form of `FORMS` with the least Bayesian information criterion, at its best.
 
     Args:
         z, values: (n,), the curve.
@@ -153,11 +153,11 @@ def _inner_parameters(form: Form, grids: list, z, values, weights) -> np.ndarray
     points = [np.array(point) for point in product(*grids)]
     points.sort(key=lambda point: float(np.square(left(point)).sum()))
     tries = [least_squares(left, point, bounds=(low, high)) for point in points[:STARTS]]
-    return min(tries, key=lambda found: found.cost).x
+    return min(tries, key=lambda fit: fit.cost).x
 
 
 def _project(form: Form, inner, z, values, weights) -> tuple[np.ndarray, np.ndarray]:
-    """The best coefficients for these inner parameters, and the curve that they make."""
+    """Fit the coefficients for these inner parameters; return them and their curve."""
     design = np.stack([np.ones_like(z), *form.features(z, *inner)], axis=1)
     root = np.sqrt(weights)
     coefficients, *_ = np.linalg.lstsq(root[:, None] * design, root * values, rcond=None)

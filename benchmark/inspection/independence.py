@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmark.data.pixels import to_float, to_uint8
-from benchmark.evaluation.features import Extractor, Reference
-from benchmark.evaluation.frechet import frechet_distance, statistics
+from benchmark.evaluation.features import Extractor, RealFeatures
+from benchmark.evaluation.frechet import fit_gaussian, frechet_distance
 from benchmark.inspection.inspect import BATCH_SIZE
 from benchmark.inspection.posterior_draws import draw_posterior
 from kaem.model import KAEM
@@ -23,11 +23,11 @@ def independence(
     model: KAEM,
     images: Tensor,
     extractor: Extractor,
-    reference: Reference,
+    real: RealFeatures,
     passes: dict[str, int],
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Frechet distances to the reference of four sets of as many images.
+    """Compare four sets of as many images with real ones, by Frechet distance.
 
     Args:
         images: uint8 (n, C, H, W), of the training split.
@@ -53,11 +53,11 @@ def independence(
     draws["shuffled"] = shuffled(draws["posterior"], generator)
     draws["prior"] = model.prior.feature_density().sample(len(images), generator)
     decoded = {"images": images} | {name: _decode(model, z) for name, z in draws.items()}
-    return {f"fd_{name}": _distance(each, extractor, reference) for name, each in decoded.items()}
+    return {f"fd_{name}": _distance(x, extractor, real) for name, x in decoded.items()}
 
 
 def shuffled(draws: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws (n, q) with each column in an order of its own."""
+    """Put each column of draws (n, q) into an order of its own."""
     n, q = draws.shape
     orders = [torch.randperm(n, generator=generator, device=generator.device) for _ in range(q)]
     return draws.gather(0, torch.stack(orders, dim=1))
@@ -65,9 +65,9 @@ def shuffled(draws: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _decode(model: KAEM, z: Tensor) -> Tensor:
-    return torch.cat([to_uint8(model.generator(part)).cpu() for part in z.split(BATCH_SIZE)])
+    return torch.cat([to_uint8(model.decoder(part)).cpu() for part in z.split(BATCH_SIZE)])
 
 
-def _distance(images: Tensor, extractor: Extractor, reference: Reference) -> float:
+def _distance(images: Tensor, extractor: Extractor, real: RealFeatures) -> float:
     features = torch.cat([extractor(part) for part in images.split(BATCH_SIZE)])
-    return frechet_distance(statistics(features), reference.statistics)
+    return frechet_distance(fit_gaussian(features), real.gaussian)

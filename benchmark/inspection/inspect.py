@@ -1,6 +1,6 @@
 """What a trained KAEM has learned, as arrays and numbers that figures are drawn from.
 
-A latent is here an entry of what the generator sees: z_q with the mixture prior, h_q = sum_p z_qp
+A latent is here an entry of what the decoder sees: z_q with the mixture prior, h_q = sum_p z_qp
 with the univariate one. Its density is one-dimensional and can be looked at, moved along and
 compared with where the data lie.
 """
@@ -29,11 +29,13 @@ TAIL = 5e-4  # of the prior, that a picture of it may leave out
 LOWEST, HIGHEST = 0.02, 0.98  # quantiles between which a latent is moved
 MIXED = 1.1  # R-hat below which chains are usually said to agree
 
-Found = tuple[dict[str, np.ndarray], dict]  # arrays, and numbers of the record
+Findings = tuple[dict[str, np.ndarray], dict]  # arrays, and numbers of the record
 
 
-def inspect_model(model: KAEM, data: Dataset, job: Job, seed: int, device: torch.device) -> Found:
-    """All that there is to see of one trained model, on the first images of the job's split.
+def inspect_model(
+    model: KAEM, data: Dataset, job: Job, seed: int, device: torch.device
+) -> Findings:
+    """Look into one trained model, on the first images of the job's split.
 
     Returns:
         Arrays, and the "metrics" of a record of the kind "inspection".
@@ -53,7 +55,7 @@ def inspect_model(model: KAEM, data: Dataset, job: Job, seed: int, device: torch
     density = model.prior.feature_density()
     draws, mixing = _posterior(model, images.to(device), settings, random("posterior"))
     one, other = (density.sample(settings["sobol_draws"], random(name)) for name in ("one", "two"))
-    sobol = total_sobol_indices(model.generator, one, other)
+    sobol = total_sobol_indices(model.decoder, one, other)
     order = torch.argsort(sobol.total, descending=True)[: settings["moved"]]
     arrays, agreement = _against_prior(density, draws)
     classes, by_class = _classes(draws, labels)
@@ -65,10 +67,10 @@ def inspect_model(model: KAEM, data: Dataset, job: Job, seed: int, device: torch
 
 
 def _posterior(model: KAEM, images: Tensor, settings: dict, random) -> tuple[Tensor, dict]:
-    """Draws (steps, chains, b, q), and how well the chains of each image agree."""
-    wanted = {name: settings[name] for name in ("chains", "annealing", "burn_in", "kept")}
+    """Return draws (steps, chains, b, q), and how well the chains of each image agree."""
+    passes = {name: settings[name] for name in ("chains", "annealing", "burn_in", "kept")}
     parts = [
-        draw_posterior(FeaturePosterior(model, to_float(batch)), **wanted, generator=random)
+        draw_posterior(FeaturePosterior(model, to_float(batch)), **passes, generator=random)
         for batch in images.split(BATCH_SIZE)
     ]
     draws = torch.cat([part.z for part in parts], dim=2).cpu()
@@ -85,16 +87,16 @@ def _posterior(model: KAEM, images: Tensor, settings: dict, random) -> tuple[Ten
     }
 
 
-def _against_prior(density: PiecewiseLinearDensity, draws: Tensor) -> Found:
-    """The prior's curves, some draws of the aggregated posterior, and how far they are apart."""
+def _against_prior(density: PiecewiseLinearDensity, draws: Tensor) -> Findings:
+    """Compare the prior's curves with some draws of the aggregated posterior."""
     stored = draws[:: -(-len(draws) // STORED)]
     flat = stored.flatten(0, 2)
     count = draws.shape[-1]
     ends = density.icdf(torch.tensor([TAIL, 1 - TAIL]).to(density.nodes)[:, None].expand(-1, count))
     ends = ends.cpu()
     low, high = torch.minimum(ends[0], flat.amin(0)), torch.maximum(ends[1], flat.amax(0))
-    steps = torch.linspace(0, 1, CURVE_POINTS)[:, None]
-    points = (low + (high - low) * steps).clamp(*density.nodes[[0, -1]].tolist())
+    shares = torch.linspace(0, 1, CURVE_POINTS)[:, None]
+    points = (low + (high - low) * shares).clamp(*density.nodes[[0, -1]].tolist())
     curves = density.log_prob(points.to(density.nodes)).exp().detach().cpu()
     with_prior, between_chains = [], []
     for q in range(count):
@@ -115,21 +117,23 @@ def _against_prior(density: PiecewiseLinearDensity, draws: Tensor) -> Found:
     return arrays, {"ks_prior": with_prior, "ks_chains": between_chains}
 
 
-def _classes(draws: Tensor, labels: np.ndarray) -> Found:
-    """Labels of the images, and the share of the posterior means' variance between classes."""
+def _classes(draws: Tensor, labels: np.ndarray) -> Findings:
+    """Return the labels, and the share of the posterior means' variance between classes."""
     if not len(labels):
         return {}, {}
     means = draws.double().mean(dim=(0, 1)).numpy()
     count = len(np.unique(labels))
     chance = (count - 1) / (len(labels) - 1)
-    found = {"eta_squared": eta_squared(means, labels).tolist(), "eta_squared_chance": chance}
-    return {"labels": labels}, found
+    numbers = {"eta_squared": eta_squared(means, labels).tolist(), "eta_squared_chance": chance}
+    return {"labels": labels}, numbers
 
 
 @torch.no_grad()
-def _formulas(model: KAEM) -> Found:
-    """log pi/pi_0 of each latent of the prior, which is f_qp up to a constant with the univariate
-    prior, and a formula for it; weighted by the density pi."""
+def _formulas(model: KAEM) -> Findings:
+    """Fit a formula to log pi/pi_0 of each latent of the prior, weighted by the density pi.
+
+    With the univariate prior that is f_qp up to a constant.
+    """
     prior = model.prior
     marginals = prior.marginals()
     reference = prior.reference(prior.nodes)
@@ -160,7 +164,7 @@ def _formulas(model: KAEM) -> Found:
 def _traversals(
     model: KAEM, density: PiecewiseLinearDensity, order: Tensor, settings: dict, random
 ) -> dict[str, np.ndarray]:
-    """Images along icdf(u) of the latents `order`, all others held at a prior draw.
+    """Decode images along icdf(u) of the latents `order`, all others held at a prior draw.
 
     Returns:
         "moved": (m,), the latents; "quantiles": (k,), "positions": (m, k), where they are moved
@@ -172,13 +176,13 @@ def _traversals(
     rows = bases[:, None, None].repeat(1, len(order), len(u), 1)
     for place, q in enumerate(order.tolist()):
         rows[:, place, :, q] = positions[:, place]
-    images = torch.cat([model.generator(part) for part in rows.flatten(0, 2).split(BATCH_SIZE)])
-    found = {
+    images = torch.cat([model.decoder(part) for part in rows.flatten(0, 2).split(BATCH_SIZE)])
+    arrays = {
         "moved": order,
         "bases": bases,
-        "base_images": to_uint8(model.generator(bases)),
+        "base_images": to_uint8(model.decoder(bases)),
         "quantiles": u,
         "positions": positions.T,
         "images": to_uint8(images).unflatten(0, rows.shape[:3]),
     }
-    return {name: value.cpu().numpy() for name, value in found.items()}
+    return {name: value.cpu().numpy() for name, value in arrays.items()}

@@ -42,11 +42,11 @@ def draw_posterior(
     kept: int,
     generator: torch.Generator | None = None,
 ) -> Draws:
-    """`kept` draws of each chain, for latents of one dimension (d,).
+    """Draw `kept` times from each chain, for latents of one dimension (d,).
 
     Args:
         chains: per image.
-        annealing, burn_in, kept: passes of the generator with a gradient for each chain; the
+        annealing, burn_in, kept: passes of the decoder with a gradient for each chain; the
             curvature takes 2 d without.
     """
     z = posterior.prior_draws(chains * len(posterior.x), generator)
@@ -54,7 +54,7 @@ def draw_posterior(
     whitened = _Whitened(posterior, start)
     state = whitened.evaluate(torch.zeros_like(start))
     size = torch.full_like(start[:, 0], FIRST_WHITENED_STEP_SIZE)
-    found, acceptance = [], []
+    draws, acceptance = [], []
     for step in range(burn_in + kept):
         state, info = mala_step(
             state, whitened.evaluate, (-math.inf, math.inf), size, generator=generator
@@ -62,13 +62,13 @@ def draw_posterior(
         if step < burn_in:
             size = adapted(size, info.acceptance, GAIN)
         else:
-            found.append(whitened.latents(state.z).unflatten(0, (chains, -1)))
+            draws.append(whitened.latents(state.z).unflatten(0, (chains, -1)))
             acceptance.append(info.acceptance.mean())
-    return Draws(torch.stack(found), torch.stack(acceptance).mean())
+    return Draws(torch.stack(draws), torch.stack(acceptance).mean())
 
 
 def split_r_hat(z: Tensor) -> Tensor:
-    """Split R-hat over the chains of each image and latent, (steps, chains, b, d) -> (b, d).
+    """Compute split R-hat, (steps, chains, b, d) -> (b, d), of each image's chains and latent.
 
     One where the halves of all chains agree; a latent on which they say nothing has NaN.
     """
@@ -94,7 +94,7 @@ class _Whitened:
         return self.start + (self.map @ y.unsqueeze(-1)).squeeze(-1)
 
     def evaluate(self, y: Tensor) -> PosteriorState:
-        """Beyond the walls the prior's density is zero, and MALA does not go there."""
+        """Evaluate at y; beyond the walls the prior is zero, and MALA does not go there."""
         z = self.latents(y)
         a, b = self.posterior.domain
         inside = ((z >= a) & (z <= b)).all(dim=1)

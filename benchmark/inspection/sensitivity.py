@@ -24,7 +24,7 @@ class TotalIndices(NamedTuple):
 def total_sobol_indices(
     decode: Callable[[Tensor], Tensor], one: Tensor, other: Tensor
 ) -> TotalIndices:
-    """The share of the variance that would be left if all other latents were known.
+    """Estimate the share of the variance that would be left if all other latents were known.
 
     Jansen's estimator (Saltelli et al. 2010, Comput. Phys. Commun. 181, table 2f):
     E|g(a) - g(a')|^2 / 2 Var g, where a' differs from a in one latent alone. The variances of the
@@ -49,7 +49,7 @@ def total_sobol_indices(
 
 
 def eta_squared(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The share of each latent's variance that lies between classes, (n, d), (n,) -> (d,).
+    """Compute the share of each latent's variance between classes: (n, d), (n,) to (d,).
 
     With k classes and labels that have nothing to do with the values it is (k - 1)/(n - 1) on
     average.

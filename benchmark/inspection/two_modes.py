@@ -22,14 +22,14 @@ GRID_POINTS, BINS, SHOWN_CHAINS, SHOWN_PROGRESS = 8001, 80, 4, 101
 
 
 class _TwoModes(nn.Module):
-    """(n, 1) -> (n, 1, 1, 1)."""
+    """The decoder (n, 1) -> (n, 1, 1, 1)."""
 
     def forward(self, h: Tensor) -> Tensor:
         return ((h.square() + 0.01).sqrt() + 0.3 * h)[:, :, None, None]
 
 
 def two_mode_posterior(chains: int, settings: dict) -> Posterior:
-    """The posterior of as many copies of the settings' datum, in float64."""
+    """Build the posterior of as many copies of the settings' datum, in float64."""
     prior = MixturePrior(1, 1, grid_size=4, reference="gaussian", domain=DOMAIN, n_nodes=400)
     with torch.no_grad():
         prior.functions.coefficients.zero_()
@@ -40,7 +40,7 @@ def two_mode_posterior(chains: int, settings: dict) -> Posterior:
 
 @torch.no_grad()
 def power_densities(temperatures: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
-    """A grid (m,) on the domain and p_t(z|x) there, (k, m), for temperatures (k,)."""
+    """Tabulate p_t(z|x) (k, m) on a grid (m,) of the domain, for temperatures (k,)."""
     posterior = two_mode_posterior(1, settings)
     grid = torch.linspace(*DOMAIN, GRID_POINTS, dtype=torch.float64)
     likelihood = posterior.log_likelihood(grid[:, None])
@@ -59,8 +59,8 @@ def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
     temperatures = power_schedule(settings["temperatures"], settings["power_end"])
     start = posterior.prior_draws(settings["chains"], generator("power", "start"))
     # A sweep moves every chain `steps` times and scores each temperature once for the exchange.
-    each = settings["temperatures"] * settings["steps"] + len(temperatures)
-    alone = _langevin(posterior, start, settings, each)
+    passes = settings["temperatures"] * settings["steps"] + len(temperatures)
+    alone = _langevin(posterior, start, settings, passes)
     population, swap_rates = _population(posterior, start, settings, temperatures)
     grid, densities = power_densities(temperatures, settings)
     right = grid >= 0
@@ -78,10 +78,10 @@ def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
         "densities": densities.numpy(),
         "bin_edges": edges,
         "histograms": np.stack(shares),
-        "passes": each * np.arange(len(alone)),
+        "passes": passes * np.arange(len(alone)),
     }
     metrics = {
-        "passes": each * settings["sweeps"],
+        "passes": passes * settings["sweeps"],
         "mass_true": masses[1],
         "mass_prior_basin": masses[0],
         "swap_rates": swap_rates,
@@ -100,7 +100,7 @@ def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def autocorrelation(centred: Tensor) -> Tensor:
-    """Over chains (steps, n) of known mean zero, at the lags 0 to steps/2: (lags,).
+    """Average z_t z_(t+lag) / z_t^2 over chains (steps, n) of mean zero, at lags 0 to steps/2.
 
     The mean is the truth's and not the chain's own: a chain that never leaves its mode does not
     look as if it mixed.
@@ -110,25 +110,25 @@ def autocorrelation(centred: Tensor) -> Tensor:
     return torch.stack(products) / products[0]
 
 
-def _langevin(posterior: Posterior, z: Tensor, settings: dict, each: int) -> Tensor:
-    """z at the start and after every `each` steps, (sweeps + 1, n, 1)."""
-    random, found = generator("power", "ula"), [z]
+def _langevin(posterior: Posterior, z: Tensor, settings: dict, passes: int) -> Tensor:
+    """Run ULA; return z at the start and after every `passes` steps, (sweeps + 1, n, 1)."""
+    random, states = generator("power", "ula"), [z]
     for _ in range(settings["sweeps"]):
         z, _ = run_chains(
-            posterior, z, steps=each, step_size=settings["step_size"], generator=random
+            posterior, z, steps=passes, step_size=settings["step_size"], generator=random
         )
-        found.append(z)
-    return torch.stack(found)
+        states.append(z)
+    return torch.stack(states)
 
 
 def _population(
     posterior: Posterior, start: Tensor, settings: dict, temperatures: Tensor
 ) -> tuple[Tensor, list[float]]:
-    """Chains at t_1..t_N, (sweeps + 1, N, n, 1), and the mean acceptance across each gap."""
+    """Run chains at t_1..t_N, (sweeps + 1, N, n, 1), with the mean acceptance across each gap."""
     random = generator("power", "population")
     sizes = step_sizes(temperatures[1:], settings["step_size"], settings["prior_step_size"])
     z = start.expand(settings["temperatures"], -1, -1)
-    found, rates = [z], []
+    states, rates = [z], []
     for number in range(settings["sweeps"]):
         z, info = sweep(
             posterior,
@@ -139,13 +139,13 @@ def _population(
             parity=number,
             generator=random,
         )
-        found.append(z)
+        states.append(z)
         rates.append(info.swap_acceptance)
-    return torch.stack(found), torch.stack(rates).mean(dim=0).tolist()
+    return torch.stack(states), torch.stack(rates).mean(dim=0).tolist()
 
 
 def _schedules(settings: dict) -> np.ndarray:
-    """The temperatures over a training that anneals the power, (m, N + 1)."""
+    """Tabulate the temperatures of a training that anneals the power, (m, N + 1)."""
     start, end = settings["power_start"], settings["power_end"]
     powers = [annealed_power(start, end, s) for s in np.linspace(0, 1, SHOWN_PROGRESS)]
     return np.stack([power_schedule(settings["temperatures"], p).numpy() for p in powers])

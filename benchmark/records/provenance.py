@@ -6,10 +6,13 @@ import platform
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from benchmark.base.devices import available_cores, cpu_name
 from benchmark.base.paths import ROOT
+from benchmark.base.typed import Count, Strict
 
 if TYPE_CHECKING:  # importing it takes seconds, which who only reads records need not wait
     import torch
@@ -26,8 +29,42 @@ PACKAGES = (
 SOURCE_FOLDERS = ("kaem", "baselines", "benchmark")
 
 
+class Provenance(Strict):
+    """The origin of a result."""
+
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{40,64}$")] | None
+    dirty: bool | None
+    source_digest: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    created: str
+    python: str
+    packages: dict[str, str | None]
+    platform: str
+    cpu: str
+    cpu_cores: Count
+    threads: Count
+    device: Literal["cpu", "cuda"]
+    gpu: str | None
+    cuda: str | None
+
+    @property
+    def hardware(self) -> str:
+        """What computed: the GPU, or the CPU and how many threads."""
+        return self.gpu or f"{self.cpu}, {self.threads_text}"
+
+    @property
+    def threads_text(self) -> str:
+        """How many threads, in words."""
+        return "1 thread" if self.threads == 1 else f"{self.threads} threads"
+
+    @property
+    def machine(self) -> tuple:
+        """What a time depends on beside the model: hardware, threads, version of torch."""
+        hardware = (self.platform, self.cpu, self.cpu_cores, self.threads, self.gpu, self.cuda)
+        return (*hardware, self.packages.get("torch"))
+
+
 def provenance(device: "torch.device") -> dict:
-    """The origin of a result computed on `device`, as a record stores it."""
+    """Return the origin of a result computed on `device`, as a record stores it."""
     import torch
 
     return {

@@ -15,6 +15,7 @@ from benchmark.base.devices import use_device
 from benchmark.base.errors import BenchmarkError, DataError
 from benchmark.base.files import write_json
 from benchmark.config.config import Config
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.data.dataset import Dataset, load_dataset, mend_cache
 from benchmark.data.distributions import find_source
@@ -23,6 +24,11 @@ from benchmark.evaluation.inception import fetch_weights, find_weights
 from benchmark.training.memory import training_bytes
 
 GPU_RESERVE = 2**30  # bytes: the CUDA context, cuDNN's workspace, fragments
+
+
+def preflight(config: Config, dataset: str | None = None) -> list[str]:
+    """Fetch and check what a run needs, or one dataset; returns lines of what is ready."""
+    return [check_dataset(config, dataset)] if dataset else check_all(config)
 
 
 def check_all(config: Config) -> list[str]:
@@ -150,7 +156,7 @@ def _result_bytes(config: Config) -> int:
     total = 0
     for dataset in config.datasets:
         channels, height, width = config.facts(dataset).image_shape
-        images = max(config.resolved(dataset)["evaluation"]["references"].values())
+        images = max(config.evaluation(dataset).references.values())
         drawn = images * channels * height * width * (len(config.evaluated_models) + 1)
         weights = sum(
             value.numel() * value.element_size()
@@ -166,17 +172,17 @@ def _model_problems(config: Config) -> list[str]:
     whose likelihood takes more passes than the configuration has for it."""
     problems = []
     for dataset in config.datasets:
-        wanted = config.resolved(dataset)["evaluation"].get("likelihood", {}).get("passes")
+        likelihood = config.evaluation(dataset).likelihood
         for model in config.trained_models:
             try:
                 fewest = getattr(_fresh(config, dataset, model), "fewest_passes", 0)
             except ValueError as error:
                 problems.append(f"{dataset} · {model}: {error}")
                 continue
-            if wanted is not None and wanted < fewest:
+            if likelihood and likelihood.passes < fewest:
                 problems.append(
-                    f"{dataset} · {model}: evaluation.likelihood.passes is {wanted}; an estimate "
-                    f"of its likelihood takes at least {fewest}"
+                    f"{dataset} · {model}: evaluation.likelihood.passes is {likelihood.passes}; an "
+                    f"estimate of its likelihood takes at least {fewest}"
                 )
     return problems
 
@@ -189,9 +195,8 @@ def _fresh_models(config: Config, dataset: str) -> Iterator[tuple[str, torch.nn.
 
 
 def _fresh(config: Config, dataset: str, model: str) -> torch.nn.Module:
-    job = config.training_job(dataset, model)
-    shape = config.facts(dataset).image_shape
-    return build(job.settings["architecture"], job.settings["model"], shape)
+    settings, shape = config.model_settings(dataset, model), config.facts(dataset).image_shape
+    return build(config.architecture(model), settings, shape)
 
 
 def _gpu_problems(config: Config) -> list[str]:
@@ -206,8 +211,7 @@ def _gpu_problems(config: Config) -> list[str]:
     problems = []
     for dataset in config.datasets:
         for model, fresh in _fresh_models(config, dataset):
-            job = config.training_job(dataset, model)
-            size = job.settings["training"]["batch_size"]
+            size = job_of(config, "training", dataset, model).settings.training.batch_size
             shape = config.facts(dataset).image_shape
             needed = GPU_RESERVE + training_bytes(fresh, shape, size)
             if needed > total:

@@ -18,7 +18,8 @@ from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.base.files import atomic
 from benchmark.base.paths import REPEAT
-from benchmark.config.config import REAL, Config
+from benchmark.config.config import Config
+from benchmark.config.jobs import jobs
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import read_record
 
@@ -92,26 +93,25 @@ def restore(config: Config) -> str:
     for path in missing:
         with atomic(target / path) as temporary:
             shutil.copyfile(source / path, temporary)
-    return f"restored {len(missing)} files of {source} in {target}"
+    trained = [f"{d}/{m}" for d in config.datasets for m in config.trained_models]
+    absent = [name for name in trained if not (source / "weights" / name).exists()]
+    note = f"\n  No weights are published of {', '.join(absent)}: train them." if absent else ""
+    return f"restored {len(missing)} files of {source} in {target}{note}"
 
 
 def _small_weights(config: Config) -> list[Path]:
-    """The classifiers, without which nothing can be measured again, and the first seed's weights,
-    where they are small."""
-    names = [{"dataset": d, "model": m} for d in config.datasets for m in config.trained_models]
-    found = [paths.fill(paths.CLASSIFIER, config.run, dataset=each) for each in config.datasets]
-    weights = [paths.fill(paths.WEIGHTS, config.run, seed=config.seeds[0], **n) for n in names]
-    found += [w for w in weights if w.is_file() and w.stat().st_size <= LARGEST_WEIGHTS]
-    return [each for each in found if each.is_file()]
+    """Return the classifiers, without which nothing can be measured again, and the first seed's
+    weights, where they are small."""
+    classifiers = [job.path("weights") for job in jobs(config, "classifier")]
+    trained = [job.path("weights") for job in jobs(config, "training", seed=config.seeds[0])]
+    small = [p for p in trained if p.is_file() and p.stat().st_size <= LARGEST_WEIGHTS]
+    return [path for path in classifiers if path.is_file()] + small
 
 
 def _copy_samples(config: Config, source: Path, target: Path) -> None:
-    """The first images of the first seed, which the figures show."""
-    for dataset in config.datasets:
-        for model in (REAL, *config.evaluated_models):
-            names = {"dataset": dataset, "model": model, "seed": config.seeds[0]}
-            path = paths.fill(paths.SAMPLES, config.run, **names)
-            if path.exists():
-                job = config.sampling_job(dataset, model)
-                images = open_samples(path, job).first(SHOWN)
-                save_samples(target / path.relative_to(source), [images], images.shape, job)
+    """Copy the first images of the first seed, which the figures show."""
+    for job in jobs(config, "sampling", seed=config.seeds[0]):
+        path = job.path("samples")
+        if path.exists():
+            images = open_samples(path, job).first(SHOWN)
+            save_samples(target / path.relative_to(source), [images], images.shape, job)

@@ -6,7 +6,6 @@ Nothing of the workflow needs to run, and nothing is changed. This module import
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from rich.text import Text
 from benchmark.base import paths
 from benchmark.base.arrays import UNREADABLE
 from benchmark.base.errors import RecordError
-from benchmark.config.config import CLASSIFIER, REAL, Config
-from benchmark.config.jobs import Job
+from benchmark.config.config import Config
+from benchmark.config.jobs import KINDS, Job, jobs
 from benchmark.records.record import read_record
 from benchmark.training.progress_file import PROGRESS, Progress, is_alive, read_progress
 
@@ -82,117 +81,71 @@ class Status:
 
 
 def status(config: Config) -> Status:
-    """How far the run of a configuration is at this moment."""
+    """Tell how far the run of a configuration is at this moment."""
     now, logs = time.time(), _logs(config.run)
-    trainings = [_training(config, *names, logs, now) for names in _trainings(config)]
+    gpu = shutil.which("nvidia-smi") is not None
+    trainings = [
+        _training(job, logs, now)
+        for dataset in config.datasets
+        for kind in ("classifier", "training")
+        for job in jobs(config, kind, dataset=dataset)
+    ]
     failures = [training.failure for training in trainings if training.failure]
-    steps, known = {}, {"train", CLASSIFIER}
-    for kind, jobs in _other_steps(config).items():
-        undone = [step for step, is_done in jobs.items() if not is_done()]
-        steps[kind] = len(jobs) - len(undone), len(jobs)
-        failures += filter(None, (_failure(logs.get(step)) for step in undone))
-        known.add(kind)
-    rendering = [log for step, log in logs.items() if step.split("/")[0] not in known]
+    steps, known = {}, {"train", "classifier"}
+    for kind in ("data", "sampling", "metrics", "inspection", "timing"):
+        by_log: dict[str, list[Job]] = {}
+        for job in jobs(config, kind, gpu=gpu):
+            by_log.setdefault(job.log, []).append(job)
+        undone = [log for log, same in by_log.items() if not all(map(_is_done, same))]
+        step = KINDS[kind].log.partition("/")[0]
+        steps[step] = len(by_log) - len(undone), len(by_log)
+        failures += filter(None, (_failure(logs.get(log)) for log in undone))
+        known.add(step)
+    rendering = [log for name, log in logs.items() if name.partition("/")[0] not in known]
     failures += filter(None, map(_failure, rendering))
     return Status(config.run, now, trainings, steps, failures)
 
 
-# Trainings --------------------------------------------------------------------------------------
-
-
-def _trainings(config: Config) -> Iterator[tuple[str, str, int]]:
-    for dataset in config.datasets:
-        if config.has_classifier(dataset):
-            yield dataset, CLASSIFIER, 0
-        for model in config.trained_models:
-            for seed in config.seeds:
-                yield dataset, model, seed
-
-
-def _training(
-    config: Config, dataset: str, model: str, seed: int, logs: dict[str, Path], now: float
-) -> Training:
-    names = {"dataset": dataset, "model": model, "seed": seed}
-    job = config.training_job(dataset, model)
-    folder = paths.fill(paths.CHECKPOINTS, config.run, **names, config_hash=job.config_hash)
-    progress = read_progress(folder)
-    if is_alive(folder, progress, now):
+def _training(job: Job, logs: dict[str, Path], now: float) -> Training:
+    names = {"dataset": job.dataset, "model": job.model, "seed": job.seed}
+    progress = read_progress(job.checkpoints)
+    if is_alive(job.checkpoints, progress, now):
         return Training(**names, state=RUNNING, progress=progress)
 
-    classifier = model == CLASSIFIER
-    step = f"{CLASSIFIER}/{dataset}" if classifier else f"train/{dataset}/{model}/{seed}"
-    pattern = paths.CLASSIFIER_RECORD if classifier else paths.TRAINING_RECORD
-    path = paths.fill(pattern, config.run, **names)
+    path = job.path()
     try:
         record = read_record(path) if path.is_file() else None
     except RecordError as error:
         failure = Failure(path, str(error).splitlines())
         return Training(**names, state=FAILED, failure=failure)
-    if record and record["config_hash"] == job.config_hash:
-        return Training(**names, state=DONE, seconds=record["wall_time_s"])
+    if record and record.config_hash == job.config_hash:
+        return Training(**names, state=DONE, seconds=record.wall_time_s)
 
-    log = logs.get(step)
+    log = logs.get(job.log)
     failure = _failure(log)
     # A training that was begun by hand after one of the workflow failed leaves that one's log.
-    if failure and (progress is None or _changed(log) > _changed(folder / PROGRESS) - LATER):
+    spoke = _changed(job.checkpoints / PROGRESS)
+    if failure and (progress is None or _changed(log) > spoke - LATER):
         return Training(**names, state=FAILED, progress=progress, failure=failure)
     if log is not None and not _lines(log) and abs(now - _changed(log)) < STARTING:
         return Training(**names, state=STARTS, progress=progress)
     if progress is None and record:
-        return Training(**names, state=OUTDATED, seconds=record["wall_time_s"])
+        return Training(**names, state=OUTDATED, seconds=record.wall_time_s)
     state = WAITING if log is None and progress is None else STOPPED
     return Training(**names, state=state, progress=progress)
 
 
-# The other steps --------------------------------------------------------------------------------
-
-
-def _other_steps(config: Config) -> dict[str, dict[str, Callable[[], bool]]]:
-    """Kind -> {the name of its log: whether it is done}."""
-    steps: dict[str, dict] = {
-        kind: {} for kind in ("data", "sample", "evaluate", "inspect", "time")
-    }
-    first = config.seeds[0]
-
-    def add(kind: str, names: tuple, pattern: str, *jobs: Job, **named) -> None:
-        files = [
-            (paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **named), job)
-            for job in jobs
-        ]
-        steps[kind]["/".join(map(str, (kind, *names)))] = lambda: all(
-            _has_settings(path, job) for path, job in files
-        )
-
-    for dataset in config.datasets:
-        checked = paths.fill(paths.DATA, config.run, dataset=dataset)
-        steps["data"][f"data/{dataset}"] = checked.is_file
-        for model in (REAL, *config.evaluated_models):
-            drawing = config.sampling_job(dataset, model)
-            measuring = config.evaluation_job(dataset, model)
-            for seed in config.seeds_of(model):
-                names = dataset, model, seed
-                add("sample", names, paths.SAMPLES, drawing, seed=seed)
-                add("evaluate", names, paths.METRICS_RECORD, measuring, seed=seed)
-        for model in config.inspected_models:
-            job = config.inspection_job(dataset, model)
-            add("inspect", (dataset, model, first), paths.INSPECTION_RECORD, job, seed=first)
-        for device in config.timing_devices(shutil.which("nvidia-smi") is not None):
-            jobs = [config.timing_job(dataset, model) for model in config.models]
-            add("time", (device, dataset), paths.TIMING_RECORD, *jobs, device=device)
-    return steps
-
-
-def _has_settings(path: Path, job: Job) -> bool:
-    """Whether a file is there, is whole as far as a glance tells, and was made by this job."""
-    if path.suffix == ".json":
-        try:
-            return path.is_file() and read_record(path)["config_hash"] == job.config_hash
-        except RecordError:
-            return False
+def _is_done(job: Job) -> bool:
+    """Say whether a job's file is there, is whole as far as a glance tells, and is of this job."""
+    if job.kind == "data":
+        return job.path().is_file()
     try:
-        with np.load(path, allow_pickle=False) as samples:
+        if job.kind != "sampling":
+            path = job.path()
+            return path.is_file() and read_record(path).config_hash == job.config_hash
+        with np.load(job.path("samples"), allow_pickle=False) as samples:
             return str(samples["config_hash"]) == job.config_hash
-    except UNREADABLE:
+    except (RecordError, *UNREADABLE):
         return False
 
 

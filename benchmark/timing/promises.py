@@ -150,7 +150,7 @@ def _is_step(device: torch.device) -> tuple[Call, Call]:
 def _ula_step(device: torch.device) -> tuple[Call, Call]:
     model = kaem_model("kaem_ula", device, sampler=LANGEVIN | {"steps": 20})
     vae_step = step_call(_vae(device), noise(device))
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(BATCH, *GREY, device=device)
 
     def bare() -> None:
@@ -167,7 +167,7 @@ def _steps(first: tuple[int, int], second: tuple[int, int]) -> Sides:
 
 
 def _step_and_gradient(device: torch.device) -> tuple[Call, Call]:
-    decoder = kaem_model("kaem_ula", device).generator.requires_grad_(False)
+    decoder = kaem_model("kaem_ula", device).decoder.requires_grad_(False)
     x = torch.rand(20 * BATCH, *GREY, device=device)
 
     def gradient() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from benchmark.base.errors import TimingError
-from benchmark.base.progress import training_progress
+from benchmark.base.progress import show_progress
 from benchmark.timing.alone import Watch, is_disturbed, reserved
 from benchmark.timing.gpu import gpu_state
 from benchmark.timing.sampling import PARTS, flops_per_image, set_mode, time_sampling, time_updates
@@ -77,7 +77,7 @@ def measure_speed(
     sizes, longest = settings["batch_sizes"], settings["longest_call"]
     total, done = len(groups) * len(PARTS) * len(sizes) + 1, 0
     # Plain lines, printed between timed calls: a live bar would be drawn during them.
-    with reserved(device), training_progress(title, total, "lines") as report:
+    with reserved(device), show_progress(title, total, "lines") as report:
         speeds = {entry: Speed() for entry in entries}
         watch = Watch(device, refuse=settings["disturbed"] == "refuse")
         for mode, group in groups:

@@ -6,11 +6,11 @@ from torch import Tensor
 from benchmark.base.errors import TrainingError
 from benchmark.base.seeding import generator
 
-NAMED = 5  # images of a batch that a message names
+NAMED_IMAGES = 5  # of a batch, in a message
 
 
 class Batches:
-    """Endless batches (images, labels, their rows in `images`).
+    """An endless iterator over batches (images, labels, their rows in `images`).
 
     Each epoch is a new permutation, its remainder dropped. The order depends on the dataset's name
     and the seed alone, so that every model sees the same batches.
@@ -37,7 +37,7 @@ class Batches:
             )
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.per_epoch = len(images) // batch_size
-        self.taken = 0  # of the batches, since the beginning
+        self.count = 0  # of batches taken since the beginning
         self._order = generator("order", dataset, seed)
         self._shuffle()
 
@@ -49,31 +49,31 @@ class Batches:
         return self
 
     def __next__(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        if self.taken and self.taken % self.per_epoch == 0:
+        if self.count and self.count % self.per_epoch == 0:
             self._shuffle()
-        self.taken += 1
+        self.count += 1
         rows = self._rows()
         return self.images[rows], None if self.labels is None else self.labels[rows], rows
 
     def _rows(self) -> Tensor:
-        """Of the batch that was taken last."""
-        place = (self.taken - 1) % self.per_epoch
+        """Return the rows of the batch that was taken last."""
+        place = (self.count - 1) % self.per_epoch
         return self._permutation.split(self.batch_size)[place]
 
     def __str__(self) -> str:
-        """The batch that was taken last, in words."""
-        epoch, place = divmod(self.taken - 1, self.per_epoch)
-        rows = ", ".join(str(row) for row in self._rows()[:NAMED].tolist())
-        more = ", ..." if self.batch_size > NAMED else ""
+        """Name the batch that was taken last."""
+        epoch, place = divmod(self.count - 1, self.per_epoch)
+        rows = ", ".join(str(row) for row in self._rows()[:NAMED_IMAGES].tolist())
+        more = ", ..." if self.batch_size > NAMED_IMAGES else ""
         return f"batch {place + 1} of epoch {epoch + 1}, training images {rows}{more}"
 
     def get_state(self) -> Tensor:
-        """All that the coming batches depend on beside the data, as a uint8 tensor: the state of
-        the generator before this epoch, and how many batches were taken."""
-        return torch.cat([self._before, torch.tensor([self.taken]).view(torch.uint8)])
+        """Return all that the coming batches depend on beside the data, as a uint8 tensor: the
+        state of the generator before this epoch, and the number of batches taken."""
+        return torch.cat([self._before, torch.tensor([self.count]).view(torch.uint8)])
 
     def set_state(self, state: Tensor) -> None:
         """Go on where `get_state` was called."""
-        self.taken = int(state[-8:].clone().view(torch.int64))
+        self.count = int(state[-8:].clone().view(torch.int64))
         self._order.set_state(state[:-8].clone())
         self._shuffle()

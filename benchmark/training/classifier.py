@@ -13,11 +13,12 @@ from benchmark.config.jobs import Job
 from benchmark.data.dataset import Dataset
 from benchmark.data.pixels import to_float
 from benchmark.training.batches import Batches
-from benchmark.training.loop import Keeper, Training
+from benchmark.training.checkpoint import Checkpoints
+from benchmark.training.loop import Training
 
 
 class Classifier(nn.Module):
-    """Two convolutions of stride 2 and two linear layers; `features` feeds the last one."""
+    """A network of two convolutions and two linear layers; `features` feeds the last one."""
 
     def __init__(self, image_shape: tuple[int, int, int], features: int, classes: int):
         super().__init__()
@@ -39,8 +40,8 @@ class Classifier(nn.Module):
 
 
 def build_classifier(job: Job, image_shape: tuple[int, int, int]) -> Classifier:
-    """The classifier that the job describes, initialised from torch's global generator."""
-    return Classifier(image_shape, job.settings["features"], job.settings["classes"])
+    """Build the classifier that the job describes, initialised from torch's global generator."""
+    return Classifier(image_shape, job.settings.features, job.settings.classes)
 
 
 def train_classifier(
@@ -48,7 +49,7 @@ def train_classifier(
     dataset: Dataset,
     device: torch.device,
     progress: str = "auto",
-    keeper: Keeper | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Classifier, float]:
     """Train on the training split with Adam; one seed per dataset, the same in every run.
 
@@ -59,7 +60,7 @@ def train_classifier(
     model = build_classifier(job, dataset.image_shape).to(device)
     batches = Batches(
         dataset.images["train"],
-        job.settings["batch_size"],
+        job.settings.batch_size,
         job.dataset,
         seed=0,
         labels=dataset.labels["train"],
@@ -75,23 +76,18 @@ def train_classifier(
     training = Training(
         model,
         loss,
-        updates=job.settings["updates"],
-        learning_rate=job.settings["learning_rate"],
-        title=job.title(seed=0),
+        updates=job.settings.updates,
+        learning_rate=job.settings.learning_rate,
+        title=job.title,
         streams={"order": batches},
     )
-    training.run(progress, keeper)
+    training.run(progress, checkpoints)
     return model, training.seconds
 
 
-def accuracy(model: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Fraction of uint8 images (n, C, H, W) that the model labels correctly."""
-    return (predictions(model, images) == labels).double().mean().item()
-
-
 @torch.no_grad()
-def predictions(model: Classifier, images: Tensor, batch_size: int = 500) -> Tensor:
-    """The most probable class of each uint8 image (n, C, H, W): (n,), on the CPU."""
+def accuracy(model: Classifier, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+    """Return the fraction of uint8 images (n, C, H, W) whose most probable class is the label."""
     device = next(model.parameters()).device
     logits = [model(to_float(batch.to(device))) for batch in images.split(batch_size)]
-    return torch.cat(logits).argmax(1).cpu()
+    return (torch.cat(logits).argmax(1).cpu() == labels).double().mean().item()

@@ -1,51 +1,64 @@
-"""The loop that trains every model, and the state from which it goes on."""
+"""The loop that trains every model: its loss, step, schedule and history, and how it goes on."""
 
+import csv
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark.base.errors import TrainingError
-from benchmark.base.progress import training_progress
-from benchmark.training.history import History
+from benchmark.base.files import atomic
+from benchmark.base.progress import show_progress
+from benchmark.training.batches import Batches
+from benchmark.training.checkpoint import Checkpoints, State
 from kaem.errors import KAEMError
 
 HISTORY_ROWS = 200
+FINAL_FRACTION = 0.05  # of the updates, over which the record's final values are averaged
 SNAPSHOTS = (1, 10, 30)  # per cent of the updates, after which diagnostics are taken
 
 
-class Stream(Protocol):
-    """Something whose coming values follow from a state, as `torch.Generator` is."""
-
-    def get_state(self) -> Tensor: ...
-    def set_state(self, state: Tensor) -> None: ...
-
-
-@dataclass(frozen=True)
-class State:
-    """All that the updates to come depend on, beside the data and the settings.
+@dataclass
+class History:
+    """Logged values, averaged over stretches of updates.
 
     Attributes:
-        update: how many were made.
-        tensors: by name.
-        values: the plain rest, fit for JSON.
+        rows: {"update", "seconds", "loss", ...}, one per stretch.
+        stretch: {"loss", ...} of each update since the last row.
     """
 
-    update: int
-    tensors: dict[str, Tensor]
-    values: dict
+    rows: list[dict] = field(default_factory=list)
+    stretch: list[dict] = field(default_factory=list)
+
+    def close_stretch(self, update: int, seconds: float) -> dict[str, float]:
+        """End the stretch with a row of its own; return the means."""
+        means = _means(self.stretch, list(self.stretch[0]))
+        self.rows.append({"update": update, "seconds": round(seconds, 3), **means})
+        self.stretch.clear()
+        return means
+
+    def final(self) -> dict[str, float]:
+        """Return the values averaged over the last 5% of the updates."""
+        first = self.rows[-1]["update"] * (1 - FINAL_FRACTION)
+        tail = [row for row in self.rows if row["update"] > first]
+        return _means(tail, [key for key in tail[0] if key not in ("update", "seconds")])
+
+    def write(self, path: str | Path) -> None:
+        """Write the rows as CSV, atomically."""
+        with atomic(path) as temporary, temporary.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, fieldnames=list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
 
 
-class Keeper(Protocol):
-    """Keeps states for a training that is interrupted (`benchmark.training.checkpoint`)."""
-
-    def latest(self) -> State | None: ...
-    def after_update(self, training: "Training") -> None: ...
+def _means(rows: list[dict], keys: list[str]) -> dict[str, float]:
+    return {key: float(np.mean([row[key] for row in rows])) for key in keys}
 
 
 class Training:
@@ -59,11 +72,11 @@ class Training:
     Args:
         loss: () -> a scalar of the next batch, and floats to log.
         title: for progress and messages.
-        streams: the sources of randomness that `loss` uses, by name; a message about a bad update
-            quotes the one called "order" for its batch.
+        streams: the sources of randomness that `loss` uses, by name; "order" for its batches.
 
     Attributes:
-        update: updates made; seconds: what they took, in this process and those before it.
+        update: number of updates made.
+        seconds: that they took, in this process and those before it.
         history, diagnostics: as far as it has come.
     """
 
@@ -77,34 +90,35 @@ class Training:
         betas: tuple[float, float] = (0.9, 0.999),
         schedule: str = "cosine",
         title: str,
-        streams: Mapping[str, Stream] | None = None,
+        streams: Mapping[str, torch.Generator | Batches] | None = None,
     ):
-        self.model, self.loss, self.title = model, loss, title
+        self.model, self.loss, self.title = model.train(), loss, title
         self.updates, self.schedule = updates, schedule
-        self.streams = dict(streams or {}) | {"global": _GlobalStream(torch)}
-        if next(model.parameters()).is_cuda:
-            self.streams["global_cuda"] = _GlobalStream(torch.cuda)
+        # Nothing here should draw from the global generators; a library may.
+        self.streams = {**(streams or {}), "global": torch.default_generator}
+        device = next(model.parameters()).device
+        if device.type == "cuda":
+            self.streams["global_cuda"] = torch.cuda.default_generators[device.index]
         self.optimiser = torch.optim.Adam(_groups(model, learning_rate), betas=tuple(betas))
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         self.update, self.seconds = 0, 0.0
         self.history = History()
         self.diagnostics: dict[str, np.ndarray] = {}
 
-    def run(self, progress: str = "auto", keeper: Keeper | None = None) -> None:
-        """Make the updates that are left; the keeper's latest state is where it begins.
+    def run(self, progress: str = "auto", checkpoints: Checkpoints | None = None) -> None:
+        """Make the updates that are left after the latest checkpoint.
 
         Raises:
             TrainingError: the loss or a gradient is no longer finite, the model could not compute
                 its loss, or the GPU failed.
         """
-        state = keeper.latest() if keeper else None
+        state = checkpoints.latest() if checkpoints else None
         if state is None:
             self._take_diagnostics("before")
         else:
             self.load(state)
         started = time.perf_counter() - self.seconds
-        self.model.train()
-        with training_progress(self.title, self.updates, progress, self.update) as report:
+        with show_progress(self.title, self.updates, progress, self.update) as report:
             while self.update < self.updates:
                 try:
                     self.make_update()
@@ -117,70 +131,62 @@ class Training:
                 self.seconds = time.perf_counter() - started
                 if self._ends_stretch():
                     report(self.update, self.history.close_stretch(self.update, self.seconds))
-                if keeper:
-                    keeper.after_update(self)
+                if checkpoints:
+                    loss = (self.history.stretch or self.history.rows)[-1]["loss"]
+                    checkpoints.after_update(self.update, self.updates, loss, self.state)
         self._take_diagnostics("after")
 
     def make_update(self) -> None:
-        """One update, checked and noted, as `run` makes them all."""
-        number = self.update + 1
+        """Make one update, checked and logged."""
+        # The loss and its gradient, refused before they do harm.
         try:
-            value, info = self.loss()
+            loss, info = self.loss()
         except KAEMError as error:
             raise TrainingError(f"{self.title}: {error}\n  {self._batch()}") from error
-        self.optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        self._check(number, value.detach())
-        self.history.stretch.append({"loss": value.item(), **info})
-        self._set_rates()
-        self.optimiser.step()
-        self.update = number
-        if hasattr(self.model, "after_update"):
-            self.model.after_update(number, self.updates)
-        for percent in SNAPSHOTS:
-            if number == -(-percent * self.updates // 100):
-                self._take_diagnostics(f"{percent}_percent")
-
-    def _set_rates(self) -> None:
+        self.optimiser.zero_grad()
+        loss.backward()
+        self._check(loss.detach())
+        self.history.stretch.append({"loss": loss.item(), **info})
+        # The step, at the schedule's rate.
         done = self.update / self.updates
         factor = 1.0 if self.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
+        self.optimiser.step()
+        self.update += 1
+        # What a model does after it, and shows of itself.
+        if hasattr(self.model, "after_update"):
+            self.model.after_update(self.update, self.updates)
+        for percent in SNAPSHOTS:
+            if self.update == -(-percent * self.updates // 100):
+                self._take_diagnostics(f"{percent}_percent")
+
+    @torch.no_grad()
+    def _check(self, loss: Tensor) -> None:
+        """Refuse an update before it is made: parameters that are no numbers are beyond repair."""
+        named = dict(self.model.named_parameters())
+        gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
+        norm = nn.utils.get_total_norm(list(gradients.values()))
+        if (norm * 0 + loss).isfinite():  # one wait for the GPU
+            return
+        tensors = {f"parameter {name}": p for name, p in named.items()}
+        tensors |= {f"the gradient of {name}": gradient for name, gradient in gradients.items()}
+        bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+        if not bad and loss.isfinite():  # the norm alone overflowed
+            return
+        what = "a gradient is not finite" if loss.isfinite() else f"the loss is {loss.item()}"
+        first = f"\n  The first that is not finite: {bad[0]}." if bad else ""
+        raise TrainingError(
+            f"{self.title}: {what} at update {self.update + 1} of {self.updates}\n"
+            f"  {self._batch()}{first}\n  Lower learning_rate or raise sigma and run it again."
+        )
+
+    def _batch(self) -> str:
+        return f"It was {self.streams['order']}." if "order" in self.streams else ""
 
     def _ends_stretch(self) -> bool:
         now, before = (k * HISTORY_ROWS // self.updates for k in (self.update, self.update - 1))
         return now > before
-
-    @torch.no_grad()
-    def _check(self, number: int, value: Tensor) -> None:
-        """Refuse an update before it is made: parameters that are no numbers are beyond repair."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if (norm * 0 + value).isfinite():  # one wait for the GPU
-            return
-        ill = self._ill_tensor()
-        if ill is None and value.isfinite():  # the norm alone overflowed
-            return
-        which = (
-            f"the loss is {value.item()}" if not value.isfinite() else "a gradient is not finite"
-        )
-        first = f"\n  The first that is not finite: {ill}." if ill else ""
-        raise TrainingError(
-            f"{self.title}: {which} at update {number} of {self.updates}\n  {self._batch()}{first}"
-            "\n  Lower learning_rate or raise sigma and run it again."
-        )
-
-    def _ill_tensor(self) -> str | None:
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                return f"parameter {name}"
-        for name, parameter in self.model.named_parameters():
-            if parameter.grad is not None and not parameter.grad.isfinite().all():
-                return f"the gradient of {name}"
-        return None
-
-    def _batch(self) -> str:
-        return f"It was {self.streams['order']}." if "order" in self.streams else ""
 
     def _take_diagnostics(self, stage: str) -> None:
         if hasattr(self.model, "diagnostics"):
@@ -189,12 +195,12 @@ class Training:
                 self.diagnostics[f"{key}_{stage}"] = value.cpu().numpy().copy()
 
     def state(self) -> State:
-        """All that the coming updates depend on. The tensors are the training's own, not copies."""
+        """Return all that the coming updates depend on. Its tensors are no copies."""
         model, adam = self.model, self.optimiser.state_dict()["state"]
         parts = {
             "model": model.state_dict(),
             "training": model.training_state() if hasattr(model, "training_state") else {},
-            "adam": {f"{i}.{key}": v for i, each in adam.items() for key, v in each.items()},
+            "adam": {f"{i}.{key}": v for i, moments in adam.items() for key, v in moments.items()},
             "stream": {name: stream.get_state() for name, stream in self.streams.items()},
             "diagnostic": {name: torch.from_numpy(a) for name, a in self.diagnostics.items()},
         }
@@ -206,17 +212,11 @@ class Training:
 
     def load(self, state: State) -> None:
         """Go on where `state` was called, in a training that was made alike."""
-        parts: dict[str, dict[str, Tensor]] = {"training": {}, "adam": {}, "diagnostic": {}}
-        for name, tensor in state.tensors.items():
-            part, _, name = name.partition(".")
-            parts.setdefault(part, {})[name] = tensor
+        parts = _by_first_name(state.tensors)
         self.model.load_state_dict(parts["model"])
         if hasattr(self.model, "load_training_state"):
             self.model.load_training_state(parts["training"])
-        adam: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["adam"].items():
-            index, _, key = name.partition(".")
-            adam.setdefault(int(index), {})[key] = tensor
+        adam = {int(i): moments for i, moments in _by_first_name(parts["adam"]).items()}
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": adam})
         for name, stream in self.streams.items():
             stream.set_state(parts["stream"][name])
@@ -225,25 +225,20 @@ class Training:
         self.history = History(**state.values["history"])
 
 
-class _GlobalStream:
-    """A global generator, torch's or torch.cuda's. Nothing here should draw from it; a library
-    may."""
-
-    def __init__(self, owner):
-        self._owner = owner
-
-    def get_state(self) -> Tensor:
-        return self._owner.get_rng_state()
-
-    def set_state(self, state: Tensor) -> None:
-        self._owner.set_rng_state(state)
+def _by_first_name(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return {"adam.0.step": value} as {"adam": {"0.step": value}}."""
+    parts = defaultdict(dict)
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    return parts
 
 
 def _groups(model: nn.Module, learning_rate: float) -> list[dict]:
-    """The trained parameters; those of a child that asks for it at a rate of its own."""
+    """Return the trained parameters; those of a child that asks for it at a rate of its own."""
     factors = getattr(model, "learning_rate_factors", {})
-    groups: dict[float, list] = {}
+    groups = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(factors.get(name.split(".")[0], 1.0), []).append(parameter)
+            groups[factors.get(name.split(".")[0], 1.0)].append(parameter)
     return [{"params": group, "lr": learning_rate * f} for f, group in groups.items()]

@@ -7,24 +7,20 @@ import math
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
-import jsonschema
 from filelock import FileLock, Timeout
 
 from benchmark.base.files import write_json
 from benchmark.base.foreign import parse_json, read_text
-from benchmark.base.schema import load_schema, strict_validator
+from benchmark.base.typed import Count, Natural, NotNegative, Number, Strict
 
 PROGRESS, LOCK = "progress.json", "lock"
 SILENT = 60.0  # seconds without a word, which mean death where the lock tells nothing
 LARGEST = 1 << 16  # bytes; what is larger is not what `write_progress` wrote
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Strict):
     """A checkpoint on disk.
 
     Attributes:
@@ -32,12 +28,11 @@ class Checkpoint:
         written: Unix time in seconds.
     """
 
-    update: int
-    written: float
+    update: Natural
+    written: Number
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Strict):
     """How far a training is.
 
     Attributes:
@@ -49,14 +44,14 @@ class Progress:
         values: the latest of the loss and whatever else is logged.
     """
 
-    update: int
-    updates: int
-    rate: float | None
-    pid: int
+    update: Natural
+    updates: Count
+    rate: NotNegative | None
+    pid: Count
     host: str
-    written: float
+    written: Number
     checkpoint: Checkpoint | None
-    values: dict[str, float]
+    values: dict[str, Number]
 
     @property
     def seconds_left(self) -> float | None:
@@ -89,7 +84,7 @@ def write_progress(
             "pid": os.getpid(),
             "host": platform.node(),
             "written": time.time(),
-            "checkpoint": checkpoint and asdict(checkpoint),
+            "checkpoint": checkpoint and checkpoint.model_dump(),
             "values": {name: value for name, value in values.items() if math.isfinite(value)},
         },
     )
@@ -98,18 +93,16 @@ def write_progress(
 def read_progress(folder: str | Path) -> Progress | None:
     """What `write_progress` wrote there; None where nothing did, and for a damaged file."""
     try:
-        found = parse_json(read_text(Path(folder) / PROGRESS, LARGEST))
-    except (OSError, ValueError):
+        content = parse_json(read_text(Path(folder) / PROGRESS, LARGEST))
+        progress = Progress.model_validate(content)
+    except (OSError, ValueError):  # pydantic's errors are ValueErrors
         return None
-    if not _validator().is_valid(found) or found["update"] > found["updates"]:
-        return None
-    checkpoint = found.pop("checkpoint")
-    return Progress(checkpoint=checkpoint and Checkpoint(**checkpoint), **found)
+    return progress if progress.update <= progress.updates else None
 
 
 def is_alive(folder: str | Path, progress: Progress | None, now: float) -> bool:
-    """Whether a process trains there: it holds the lock, or, where that cannot be told from here,
-    it has written within the last minute.
+    """Tell whether a process trains there: it holds the lock or, where that cannot be told from
+    here, has written within the last minute.
 
     A free lock is taken for an instant: a training that begins should try for a second before it
     believes that another one holds it.
@@ -126,7 +119,7 @@ def is_alive(folder: str | Path, progress: Progress | None, now: float) -> bool:
 
 
 def _is_locked(path: Path) -> bool | None:
-    """None where this user may not lock it."""
+    """Tell whether another process holds the lock; None where this user may not lock it."""
     if not path.is_file():
         return False
     try:
@@ -136,8 +129,3 @@ def _is_locked(path: Path) -> bool | None:
         return True
     except OSError:
         return None
-
-
-@cache
-def _validator() -> jsonschema.protocols.Validator:
-    return strict_validator(load_schema("progress"))

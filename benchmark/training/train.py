@@ -1,11 +1,9 @@
 """Training: one model on one dataset with one seed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.base.seeding import derive_seed, generator
 from benchmark.config.jobs import Job
@@ -13,65 +11,63 @@ from benchmark.config.registry import build
 from benchmark.data.dataset import Dataset
 from benchmark.data.pixels import to_float
 from benchmark.training.batches import Batches
-from benchmark.training.history import History
-from benchmark.training.loop import Keeper, Training
-from benchmark.training.microbatches import split_rows, with_less_memory
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A finished training: the model, its history, its diagnostics and its time."""
-
-    model: torch.nn.Module
-    history: History
-    diagnostics: dict[str, np.ndarray]
-    seconds: float
+from benchmark.training.checkpoint import Checkpoints
+from benchmark.training.loop import Training
+from benchmark.training.memory import split_rows, with_less_memory
 
 
 def train_model(
     job: Job,
     dataset: Dataset,
-    seed: int,
     device: torch.device,
     progress: str = "auto",
-    keeper: Keeper | None = None,
-) -> TrainingRun:
-    """Train the job's model with Adam.
-
-    The initial weights, the order of the data and the model's own noise have a stream each.
+    checkpoints: Checkpoints | None = None,
+    *,
+    build: Callable[..., nn.Module] = build,
+) -> Training:
+    """Train the job's model with Adam; return the finished training.
 
     Args:
-        keeper: who keeps the state of a training that may be interrupted.
+        checkpoints: the states of a training that may be interrupted.
+        build: (architecture, settings, image shape) -> the model with its initial weights.
 
     Raises:
         TrainingError: the loss is no longer finite, or one image at a time needs too much memory.
     """
 
-    def run(parts: int) -> TrainingRun:
-        training = _training(job, dataset, seed, device, parts)
-        training.run(progress, keeper)
-        return TrainingRun(training.model, training.history, training.diagnostics, training.seconds)
+    def run(parts: int) -> Training:
+        training = _prepare(job, dataset, device, parts, build)
+        training.run(progress, checkpoints)
+        return training
 
-    return with_less_memory(run, job.settings["training"]["batch_size"], job.title(seed))
-
-
-def update_call(job: Job, dataset: Dataset, seed: int, device: torch.device) -> Callable[[], None]:
-    """What makes one update of a training, from the first on: those of `train_model`."""
-    training = _training(job, dataset, seed, device, parts=1)
-    training.model.train()
-    return training.make_update
+    return with_less_memory(run, job.settings.training.batch_size, job.title)
 
 
-def _training(job: Job, dataset: Dataset, seed: int, device: torch.device, parts: int) -> Training:
-    settings = dict(job.settings["training"])
-    torch.manual_seed(derive_seed("weights", job.dataset, job.model, seed))
-    model = build(job.settings["architecture"], job.settings["model"], dataset.image_shape)
+def update_call(job: Job, dataset: Dataset, device: torch.device) -> Callable[[], None]:
+    """Return a function that makes one update of `train_model`, from the first on."""
+    return _prepare(job, dataset, device).make_update
+
+
+def _prepare(
+    job: Job,
+    dataset: Dataset,
+    device: torch.device,
+    parts: int = 1,
+    build: Callable[..., nn.Module] = build,
+) -> Training:
+    """Return the training before its first update.
+
+    The initial weights, the order of the data and the model's own noise have a stream each.
+    """
+    settings = job.settings.training.plain()
+    torch.manual_seed(derive_seed("weights", job.dataset, job.model, job.seed))
+    model = build(job.settings.architecture, job.settings.model, dataset.image_shape)
     if parts > 1:
         split_rows(model, parts)
     model.to(device)
-    noise = generator("noise", job.dataset, job.model, seed, device=device)
+    noise = generator("noise", job.dataset, job.model, job.seed, device=device)
     images = dataset.images["train"]
-    batches = Batches(images, settings.pop("batch_size"), job.dataset, seed)
+    batches = Batches(images, settings.pop("batch_size"), job.dataset, job.seed)
 
     def loss() -> tuple[Tensor, dict]:
         images, _, rows = next(batches)
@@ -82,12 +78,12 @@ def _training(job: Job, dataset: Dataset, seed: int, device: torch.device, parts
     return Training(
         model,
         loss,
-        title=job.title(seed),
+        title=job.title,
         streams={"noise": noise, "order": batches},
         **settings,
     )
 
 
-def parameter_count(model: torch.nn.Module) -> int:
-    """The trained ones: a moving average of them is no parameter."""
+def parameter_count(model: nn.Module) -> int:
+    """Count the trained parameters: a moving average of them is none."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

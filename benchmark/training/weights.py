@@ -5,21 +5,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.base.tensors import read_tensors, write_tensors
 from benchmark.config.config import Config
-from benchmark.config.jobs import Job
+from benchmark.config.jobs import Job, job_of
 from benchmark.config.registry import build
 
 
 def save_weights(path: str | Path, module: nn.Module, job: Job) -> None:
     """Write the module's state, atomically; the same state gives the same bytes."""
-    write_tensors(path, module.state_dict(), {"settings": job.settings, "hash": job.config_hash})
+    write_tensors(
+        path, module.state_dict(), {"settings": job.settings.plain(), "hash": job.config_hash}
+    )
 
 
 def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.device) -> nn.Module:
-    """Load a state that `save_weights` wrote for the same job; returns the module, for inference.
+    """Load a state that `save_weights` wrote for the same job; return the module, for inference.
 
     Raises:
         RecordError: the file is missing, damaged, or belongs to other settings.
@@ -29,10 +30,10 @@ def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.de
         state, origin = read_tensors(path, "weights")
     except RecordError as error:
         raise RecordError(f"{error}{again}") from error
-    found = origin.get("hash")
-    if found != job.config_hash:
+    digest = origin.get("hash")
+    if digest != job.config_hash:
         raise RecordError(
-            f"{path}: was trained with other settings (hash {found}, now {job.config_hash}){again}"
+            f"{path}: was trained with other settings (hash {digest}, now {job.config_hash}){again}"
         )
     try:
         module.load_state_dict(state)
@@ -50,11 +51,10 @@ def load_model(
     *,
     trained: bool = True,
 ) -> torch.nn.Module:
-    """The model of one seed, ready for inference: trained, or as it was built."""
-    job = config.training_job(dataset, model)
-    shape = tuple(job.settings["data"]["image_shape"])
-    fresh = build(job.settings["architecture"], config.model_settings(dataset, model), shape)
+    """Return the model of one seed, ready for inference: trained, or as it was built."""
+    shape = config.facts(dataset).image_shape
+    fresh = build(config.architecture(model), config.model_settings(dataset, model), shape)
     if not trained:
         return fresh.to(device).eval()
-    path = paths.fill(paths.WEIGHTS, config.run, dataset=dataset, model=job.model, seed=seed)
-    return load_weights(path, fresh, job, device)
+    job = job_of(config, "training", dataset, model, seed)
+    return load_weights(job.path("weights"), fresh, job, device)

@@ -6,7 +6,7 @@ from benchmark.base import paths
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.errors import RecordError
 from benchmark.base.foreign import parse_json, read_text
-from paper_figures.base.frames import hardware
+from benchmark.records.provenance import Provenance
 
 
 def read_by_device(run: str) -> dict[str, dict]:
@@ -32,4 +32,7 @@ def read_by_device(run: str) -> dict[str, dict]:
 
 def machine_notes(records: dict[str, dict]) -> list[str]:
     """A line about the machine of each device's record."""
-    return [f"{DEVICE_LABELS[device]}: {hardware(record)}." for device, record in records.items()]
+    return [
+        f"{DEVICE_LABELS[device]}: {Provenance(**record['provenance']).hardware}."
+        for device, record in records.items()
+    ]

@@ -1,5 +1,6 @@
 """What the records of a run say, as data frames."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,85 +13,81 @@ from benchmark.base.errors import MissingError, RecordError
 from benchmark.base.files import file_digest
 from benchmark.base.foreign import LARGEST_TEXT, check_size
 from benchmark.config.config import REAL, Config
-from benchmark.config.jobs import POWER_JOB, Job
-from benchmark.records.names import METRIC, count_of
-from benchmark.records.record import read_record
+from benchmark.config.jobs import Job, job_of
+from benchmark.records.folder import own_record, own_records, record_path
+from benchmark.records.measurements import LeftOut, Time
+from benchmark.records.names import METRIC
+from benchmark.records.record import Record, Subject
 
-DEVICES = ("cpu", "cuda")
+DEVICES = tuple(DEVICE_LABELS)
+# What a timing record says of a model, whatever the batch.
+OF_A_MODEL = ("nfe", "parameters", "flops_per_image", "trained", "disturbed", "session")
 
 
 def training_records(config: Config) -> pd.DataFrame:
     """One row per finished training: dataset, model, seed, updates, seconds, hardware, parameters,
     source, file, and what was logged over its last updates, as final_<name>."""
+    records = {(r.dataset, r.model, r.seed): r for r in own_records(config, "training")}
     rows = []
     for dataset, model, seed in _jobs(config, config.models):
         # An entry that uses the weights of another shows that one's training.
-        job = config.training_job(dataset, model)
-        record = _read(paths.TRAINING_RECORD, config, job, seed=seed)
+        record = records.get((dataset, config.trained_entry(model), seed))
         if record:
-            metrics = record["metrics"]
-            rows.append(
-                _names(record)
-                | {
-                    "model": model,
-                    "updates": metrics["updates"],
-                    "parameters": metrics["parameters"],
-                    "seconds": record["wall_time_s"],
-                    "hardware": hardware(record),
-                }
-                | {f"final_{name}": value for name, value in metrics["final"].items()}
-            )
+            metrics = record.metrics
+            row = {
+                "model": model,
+                "updates": metrics.updates,
+                "parameters": metrics.parameters,
+                "seconds": record.wall_time_s,
+                "hardware": record.provenance.hardware,
+            }
+            final = {f"final_{name}": value for name, value in metrics.final.items()}
+            rows.append(_names(record) | row | final)
     return pd.DataFrame(rows)
 
 
 def quality_records(config: Config) -> pd.DataFrame:
     """One row per metric value: dataset, model, seed, metric, value, source, file, images (the
     smaller number of drawn and real ones), and classifier, the digest of its weights."""
+    records = own_records(config, "metrics", "training", "classifier")
+    records = {(r.dataset, r.model, r.seed): r for r in records if r.kind == "metrics"}
     rows = []
-    for dataset, model, seed in _jobs(config, [REAL, *config.evaluated_models]):
-        job = config.evaluation_job(dataset, model)
-        record = _read(paths.METRICS_RECORD, config, job, seed=seed)
-        if record:
-            values = record["metrics"]
-            for name, value in values.items():
-                found = METRIC.fullmatch(name)
-                if found:
-                    drawn = count_of(found["count"])
-                    # A likelihood may be of a split that nothing is compared with.
-                    images = min(drawn, values.get(f"reference_count_{found['split']}", drawn))
-                    found_with = {"images": images, "classifier": values.get("classifier_sha256")}
-                    rows.append(_names(record) | {"metric": name, "value": value} | found_with)
+    for job in _jobs(config, [REAL, *config.evaluated_models]):
+        record = records.get(job)
+        for measured in record.metrics.values if record else ():
+            # A likelihood may be of a split that nothing is compared with.
+            real = record.metrics.reference_count(measured.split)
+            row = {
+                "metric": measured.key,
+                "value": measured.value,
+                "images": min(measured.count, real or measured.count),
+                "classifier": record.metrics.classifier_sha256,
+            }
+            rows.append(_names(record) | row)
     return pd.DataFrame(rows)
 
 
 def timing_records(config: Config) -> pd.DataFrame:
     """One row per time: dataset, model, device, hardware, nfe, ..., mode, part ("images",
     "latents", "update"), batch_size, median, ...; those left out say why in `left_out`."""
+    records = {r.subject: r for r in own_records(config, "timing", "training")}
     rows = []
-    for device in DEVICES:
-        for dataset in config.datasets:
-            for model in config.models:
-                job = config.timing_job(dataset, model)
-                record = _read(paths.TIMING_RECORD, config, job, device=device)
-                if not record:
-                    continue
-                metrics = record["metrics"]
-                shared = _names(record) | {"device": device, "hardware": hardware(record)}
-                for name in (
-                    "nfe",
-                    "parameters",
-                    "flops_per_image",
-                    "trained",
-                    "disturbed",
-                    "session",
-                ):
-                    shared[name] = metrics[name]
-                update = metrics.get("update")
-                updates = [{"mode": "eager", "part": "update"} | update] if update else []
-                for row in metrics["sampling"] + updates:
-                    flat = {key: value for key, value in row.items() if key != "latency_ms"}
-                    rows.append(shared | {"left_out": ""} | flat | row.get("latency_ms", {}))
+    for device, dataset, model in product(DEVICES, config.datasets, config.models):
+        record = records.get(Subject("timing", dataset, model, device))
+        if not record:
+            continue
+        metrics = record.metrics
+        shared = _names(record) | {"device": device, "hardware": record.provenance.hardware}
+        shared |= {name: getattr(metrics, name) for name in OF_A_MODEL} | {"left_out": ""}
+        rows += [shared | _flat(time) for time in metrics.sampling]
+        if metrics.update:
+            rows.append(shared | {"mode": "eager", "part": "update"} | _flat(metrics.update))
     return pd.DataFrame(rows)
+
+
+def _flat(time: Time | LeftOut) -> dict:
+    values = dict(time)
+    return values | dict(values.pop("latency_ms", {}))
 
 
 DISTURBED = "! timed beside other work on the machine: too slow by an unknown amount."
@@ -189,9 +186,8 @@ def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str
     Raises:
         MissingError: nobody has looked yet; RecordError: at another model.
     """
-    command, job = _inspect(config, dataset, model), config.inspection_job(dataset, model)
-    patterns = paths.INSPECTION_RECORD, paths.INSPECTION
-    return _with_arrays(*patterns, config, job, command, seed=config.seeds[0])
+    job = config.inspection_job(dataset, model)
+    return _with_arrays(job, _inspect(config, dataset, model), "inspection", seed=config.seeds[0])
 
 
 def independence_records(config: Config) -> pd.DataFrame:
@@ -201,9 +197,9 @@ def independence_records(config: Config) -> pd.DataFrame:
     for dataset in filter(config.measures_independence, config.datasets):
         for model in config.inspected_models:
             job = config.inspection_job(dataset, model)
-            record = _read(paths.INSPECTION_RECORD, config, job, seed=config.seeds[0])
+            record = own_record(job, "inspection", seed=config.seeds[0])
             if record:
-                rows.append(_names(record) | record["metrics"]["independence"])
+                rows.append(_names(record) | dict(record.metrics.independence))
     return pd.DataFrame(rows)
 
 
@@ -212,13 +208,12 @@ def _inspect(config: Config, dataset: str, model: str) -> str:
 
 
 def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
-    """How the population and ULA sampled two modes: the record, and the arrays.
+    """How the population and ULA sampled two modes: the record's metrics, and the arrays.
 
     Raises:
         MissingError: they were not compared yet.
     """
-    job = Job(config.run, **POWER_JOB)
-    return _with_arrays(paths.POWER_RECORD, paths.POWER, config, job, "power")
+    return _with_arrays(job_of(config, "power"), "power", "power")
 
 
 def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:
@@ -241,55 +236,20 @@ def _jobs(config: Config, models: list[str], datasets: list[str] | None = None):
                 yield dataset, model, seed
 
 
-def hardware(record: dict) -> str:
-    """What a record was made on: the GPU, or the CPU and how many threads."""
-    origin = record["provenance"]
-    if origin["gpu"]:
-        return origin["gpu"]
-    threads = "1 thread" if origin["threads"] == 1 else f"{origin['threads']} threads"
-    return f"{origin['cpu']}, {threads}"
-
-
-def _names(record: dict) -> dict:
-    names = {key: record[key] for key in ("dataset", "model", "seed")}
-    return names | {"source": record["provenance"]["source_digest"], "file": record["file"]}
+def _names(record: Record) -> dict:
+    names = {"dataset": record.dataset, "model": record.model, "seed": record.seed}
+    return names | {"source": record.provenance.source_digest, "file": str(record.path)}
 
 
 def _with_arrays(
-    record_pattern: str, pattern: str, config: Config, job: Job, command: str, **names
+    job: Job, command: str, kind: str, **names: int
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    record = _read(record_pattern, config, job, **names)
+    """The metrics of a record and the arrays beside it."""
+    record = own_record(job, kind, **names)
     advice = f"\n  Run `python -m benchmark {command}` with this configuration."
     if record is None:
-        path = paths.fill(record_pattern, config.run, dataset=job.dataset, model=job.model, **names)
-        raise MissingError(f"{path}: is not there{advice}")
-    path = paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **names)
-    if not path.exists() or file_digest(path) != record["metrics"]["arrays_sha256"]:
+        raise MissingError(f"{record_path(job, kind, **names)}: is not there{advice}")
+    path = record.path.with_suffix(".npz")
+    if not path.exists() or file_digest(path) != record.metrics.arrays_sha256:
         raise RecordError(f"{path}: is missing or not what its record describes{advice}")
-    return record["metrics"], read_arrays(path, "arrays of a figure")
-
-
-def _read(pattern: str, config: Config, job: Job, **names) -> dict | None:
-    """The job's record with its "file"; None when it was not measured, RecordError when it is of
-    another job."""
-    path = paths.fill(pattern, config.run, dataset=job.dataset, model=job.model, **names)
-    if not path.exists():
-        return None
-    record = read_record(path)
-    found = {key: record[key] for key in ("run", "dataset", "model", "config_hash")}
-    wanted = {
-        "run": job.run,
-        "dataset": job.dataset,
-        "model": job.model,
-        "config_hash": job.config_hash,
-    }
-    if "seed" in names:
-        found["seed"], wanted["seed"] = record["seed"], names["seed"]
-    if found != wanted:
-        differing = ", ".join(
-            f"{k} {found[k]} (now {wanted[k]})" for k in wanted if found[k] != wanted[k]
-        )
-        raise RecordError(
-            f"{path}: belongs to another job: {differing}\n  Run the workflow again to replace it."
-        )
-    return record | {"file": str(path)}
+    return record.metrics.model_dump(exclude_unset=True), read_arrays(path, "arrays of a figure")

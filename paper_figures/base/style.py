@@ -1,7 +1,8 @@
-"""One look for everything: names, order and colours of models, figure style, and files."""
+"""One look for everything: names and colours of models, figure style, and files."""
 
 import json
 from itertools import cycle
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -11,80 +12,63 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from benchmark.base import paths
 from benchmark.base.files import atomic
 from benchmark.config.config import REAL, Config
+from benchmark.config.registry import MODELS, VARIANTS
 
-LABELS = {
-    REAL: "real images",
-    "kaem_is": "KAEM-IS",
-    "kaem_ula": "KAEM-ULA",
-    "kaem_thermo": "KAEM-thermo",
-    "kaem_is_univariate": "KAEM-IS, univariate",
-    "kaem_ula_univariate": "KAEM-ULA, univariate",
-    "kaem_thermo_univariate": "KAEM-thermo, univariate",
-    "vae": "VAE",
-    "sigma_vae": "sigma-VAE",
-    "two_stage_vae": "two-stage VAE",
-    "latent_ebm": "latent EBM",
-    "latent_ebm_gaussian": "latent EBM, without prior steps",
-    "pixel_ebm": "pixel EBM",
-    "ddpm": "DDPM",
-    "ddpm_1000": "DDPM-1000",
-    **{f"ddim_{steps}": f"DDIM-{steps}" for steps in (10, 20, 50, 100)},
-}
+LOOKS = MODELS | VARIANTS
 
 FULL = 7.0  # inches, both columns of a two-column paper
 
 PRIOR_BEFORE = "0.6"
 MOST_PANELS, PANEL_COLUMNS = 16, 4
 
-
-def use_style() -> None:
-    """Set seaborn's and matplotlib's defaults for every figure."""
-    sns.set_theme(
-        context="paper",
-        style="ticks",
-        palette="colorblind",
-        rc={
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "legend.frameon": False,
-            "pdf.fonttype": 42,  # text stays text
-            "savefig.dpi": 200,
-        },
-    )
+sns.set_theme(
+    context="paper",
+    style="ticks",
+    palette="colorblind",
+    rc={
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "pdf.fonttype": 42,  # text stays text
+        "savefig.dpi": 200,
+    },
+)
 
 
 def model_label(config: Config, model: str) -> str:
-    """What entry `model` is called in tables and figures."""
-    return config.label(model) or LABELS.get(model, model)
+    """Return what entry `model` is called in tables and figures."""
+    if model == REAL:
+        return "real images"
+    return config.label(model) or (LOOKS[model].label if model in LOOKS else model)
 
 
 def dataset_label(config: Config, dataset: str) -> str:
-    """What a dataset is called in tables and figures."""
+    """Return what a dataset is called in tables and figures."""
     return config.facts(dataset).title
 
 
 def model_colours(config: Config) -> dict[str, tuple]:
-    """A colour per entry; registered models keep theirs in every run, variants take the rest."""
-    fixed = [model for model in LABELS if model != REAL]
-    names = fixed + [model for model in config.models if model not in fixed]
-    palettes = ("colorblind", "dark", "bright")
-    colours = [colour for name in palettes for colour in sns.color_palette(name, 10)]
-    return dict(zip(names, cycle(colours), strict=False))
+    """Return a colour per entry; those with a look of their own have the same in every run."""
+    fixed = {name: to_rgb(look.colour) for name, look in LOOKS.items()}
+    palettes = [sns.color_palette(name, 10) for name in ("colorblind", "dark", "bright")]
+    rest = [colour for palette in palettes for colour in palette if colour not in fixed.values()]
+    others = [model for model in config.models if model not in fixed]
+    return fixed | dict(zip(others, cycle([*rest, *fixed.values()]), strict=False))
 
 
 def latent_symbol(config: Config, model: str) -> str:
-    """What stands for one entry of the generator's input: a sum, with the univariate prior."""
-    return "$h_q$" if config.architecture(model).endswith("univariate") else "$z_q$"
+    """Return what stands for an entry of the decoder's input: a sum, with the univariate prior."""
+    return "h" if config.spec(model).prior == "univariate" else "z"
 
 
 def latent_panels(count: int, height: float = 1.15) -> tuple[Figure, list]:
-    """A figure with a small panel for each of the first latents, `MOST_PANELS` at most."""
+    """Make a figure with a small panel for each of the first latents, `MOST_PANELS` at most."""
     shown = min(count, MOST_PANELS)
     rows = -(-shown // PANEL_COLUMNS)
     figure, axes = plt.subplots(
@@ -97,76 +81,64 @@ def latent_panels(count: int, height: float = 1.15) -> tuple[Figure, list]:
     return figure, list(axes.flat[:shown])
 
 
-def save_figure(figure: Figure, config: Config, name: str) -> None:
-    """Write a figure of the configuration's run, see `write_figure`."""
-    write_figure(figure, config.run, name)
-
-
 def fix_layout(figure: Figure) -> None:
     """Lay a figure out, and keep it so: finding a layout takes longer than drawing."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
-def write_figure(figure: Figure, run: str, name: str) -> None:
-    """Write a figure as PDF and PNG; the same figure gives the same bytes."""
+def save_figure(figure: Figure, paths: list[Path]) -> None:
+    """Write a figure as PDF and PNG, and close it; the same figure gives the same bytes."""
     fix_layout(figure)
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        path = paths.fill(paths.FIGURE, run, figure=name, format=kind)
+    metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    for path in paths:
         with atomic(path) as temporary:
-            figure.savefig(temporary, format=kind, metadata=metadata)
+            figure.savefig(temporary, format=path.suffix[1:], metadata=metadata[path.suffix])
+    plt.close(figure)
 
 
 def save_table(
     values: pd.DataFrame,
     cells: pd.DataFrame,
-    config: Config,
-    name: str,
     notes: list[str],
+    paths: list[Path],
     files: list[dict[str, list[str]]] | None = None,
 ) -> None:
-    """Write a table of the configuration's run, see `write_table`, and where each cell is from.
+    """Write a table in the formats that the paths end in.
 
     Args:
-        files: for each row of `cells`, column -> the records that the cell rests on; written to
-            tables/<name>.files.json with the row's own texts.
-    """
-    write_table(values, cells, config.run, name, notes)
-    if files is not None:
-        rows = [
-            {"row": row, "files": {column: sorted(set(names)) for column, names in each.items()}}
-            for row, each in zip(cells.to_dict("records"), files, strict=True)
-        ]
-        path = paths.fill(paths.TABLE, config.run, table=name, format="files.json")
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_table(
-    values: pd.DataFrame, cells: pd.DataFrame, run: str, name: str, notes: list[str]
-) -> None:
-    """Write a table three times.
-
-    Args:
-        values: the numbers, for the csv.
+        values: the numbers, for csv.
         cells: the same as formatted text, for md and tex.
         notes: lines below the table.
+        files: for each row of `cells`, column -> the records that the cell rests on; for
+            files.json, with the row's own texts.
     """
-    texts = {
-        "csv": values.to_csv(index=False),
-        "md": cells.to_markdown(index=False, disable_numparse=True)
-        + "\n"
-        + "".join(f"\n{note}\n" for note in notes),
-        "tex": _latex(cells, notes),
+    writers = {
+        "csv": lambda: values.to_csv(index=False),
+        "md": lambda: _markdown(cells, notes),
+        "tex": lambda: _latex(cells, notes),
+        "files.json": lambda: _origins(cells, files),
     }
-    for kind, text in texts.items():
-        path = paths.fill(paths.TABLE, run, table=name, format=kind)
+    for path in paths:
         with atomic(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(writers[path.name.partition(".")[2]]())
+
+
+def _markdown(cells: pd.DataFrame, notes: list[str]) -> str:
+    table = cells.to_markdown(index=False, disable_numparse=True)
+    return table + "\n" + "".join(f"\n{note}\n" for note in notes)
+
+
+def _origins(cells: pd.DataFrame, files: list[dict[str, list[str]]]) -> str:
+    rows = [
+        {"row": row, "files": {column: sorted(set(names)) for column, names in origins.items()}}
+        for row, origins in zip(cells.to_dict("records"), files, strict=True)
+    ]
+    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
 
 def _latex(cells: pd.DataFrame, notes: list[str]) -> str:
-    """A booktabs table; plus-minus and dagger as LaTeX writes them."""
+    """Write a booktabs table, with plus-minus and dagger as LaTeX has them."""
     table = cells.to_latex(index=False, escape=True, column_format="l" * len(cells.columns))
     symbols = {"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "✗": r"$\times$"}
     lines = (line for note in notes for line in note.splitlines())
@@ -180,7 +152,7 @@ GAP = 2  # pixels between images
 
 
 def tiled(images: np.ndarray, gap: int = GAP) -> np.ndarray:
-    """uint8 (rows, columns, C, H, W) as one picture, (height, width) or (height, width, 3)."""
+    """Lay uint8 (rows, columns, C, H, W) out as one picture, (height, width) or with 3 channels."""
     rows, columns, channels, height, width = images.shape
     picture = np.full((rows, height + gap, columns, width + gap, channels), 255, np.uint8)
     picture[:, :height, :, :width] = images.transpose(0, 3, 1, 4, 2)

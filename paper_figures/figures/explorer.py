@@ -12,12 +12,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.base import paths
 from benchmark.base.errors import BenchmarkError, MissingError
 from benchmark.base.files import atomic
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Need, Page
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import dataset_label, model_colours, model_label, tiled
+from paper_figures.base.style import dataset_label, latent_symbol, model_colours, model_label, tiled
+
+PAGE = Page(
+    "explorer",
+    needs=(Need("inspection", ("record", "arrays")),),
+    caption="Drag along the learned densities and watch the decoded image change.",
+    category="Latents",
+    sources=("paper_figures/figures/explorer.html",),
+)
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 PLACEHOLDER = "{{ data }}"
@@ -53,7 +61,8 @@ def render(config: Config) -> None:
             f"{config.run}: the explorer would be larger than {LARGEST / 1e6:.0f} MB with a single "
             "prior draw\n  Choose fewer datasets: --set datasets=[NAME]"
         )
-    with atomic(paths.fill(paths.EXPLORER, config.run)) as temporary:
+    (path,) = PAGE.paths(config.run)
+    with atomic(path) as temporary:
         temporary.write_bytes(page)
 
 
@@ -75,11 +84,10 @@ def _page(config: Config, found: dict, bases: int) -> bytes:
 def _model(config: Config, model: str, metrics: dict, arrays: dict, bases: int) -> dict:
     moved = arrays["moved"]
     height, width = arrays["images"].shape[-2:]
-    univariate = config.architecture(model).endswith("univariate")
     return {
         "label": model_label(config, model),
         "colour": "#" + "".join(f"{round(255 * c):02x}" for c in model_colours(config)[model]),
-        "symbol": "h" if univariate else "z",
+        "symbol": latent_symbol(config, model),
         "latents": [_latent(metrics, arrays, m, int(q)) for m, q in enumerate(moved)],
         "bases": _rounded(arrays["bases"][:bases, moved]),
         "size": [width, height],

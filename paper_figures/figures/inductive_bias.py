@@ -5,8 +5,18 @@ import pandas as pd
 import seaborn as sns
 
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import quality_records, values_of
-from paper_figures.base.style import FULL, dataset_label, save_figure, use_style
+from paper_figures.base.style import FULL, dataset_label, save_figure
+
+FIGURE = Figure(
+    "inductive_bias",
+    needs=(Need("metrics"),),
+    caption="Sample quality by basis of KAEM's edge functions and reference density: FD-classifier "
+    "(lower is better) and recall (higher is better), means over the seeds.",
+    category="Quality",
+    applies=lambda config: any(map(config.prior_grid, config.datasets)),
+)
 
 # A distance alone hides a model that draws few of the modes well.
 METRICS = {
@@ -23,7 +33,6 @@ def render(config: Config) -> None:
     grids = {dataset: entries for dataset, entries in grids.items() if entries}
     if not grids:
         return
-    use_style()
     quality = quality_records(config)
     size = (len(METRICS), len(grids))
     figure, axes = plt.subplots(*size, figsize=(FULL, 2.1 * len(METRICS)), squeeze=False)
@@ -40,8 +49,7 @@ def render(config: Config) -> None:
         axis.set_xlabel("reference density")
     for axis in axes[:, 0]:
         axis.set_ylabel("basis")
-    save_figure(figure, config, "inductive_bias")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run))
 
 
 def _cells(quality: pd.DataFrame, metric: str, dataset: str, entries: dict) -> pd.DataFrame:

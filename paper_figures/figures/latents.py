@@ -7,6 +7,7 @@ import numpy as np
 import seaborn as sns
 
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
 from paper_figures.base.style import (
     FULL,
@@ -15,7 +16,15 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
-    use_style,
+)
+
+FIGURE = Figure(
+    "latents_{dataset}_{model}",
+    needs=(Need("inspection", ("record", "arrays")),),
+    caption="Latents on {dataset}: share of the decoded images' variance, share of the posterior "
+    "means' variance between classes, posterior draws by class, and a formula for the log density "
+    "ratio.",
+    category="Latents",
 )
 
 FORMULAS = 4  # panels
@@ -25,7 +34,6 @@ SEEN = 1e-3  # of the largest density: below, a curve is drawn in grey
 
 def render(config: Config, dataset: str) -> None:
     """One figure for each KAEM entry that was inspected, first seed."""
-    use_style()
     for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
@@ -40,7 +48,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     _sobol(sobol, found, order, colour)
     if "eta_squared" in found:
         _classes(classes, found, order, colour)
-        _class_densities(densities, found, arrays, latent_symbol(config, model))
+        _class_densities(densities, found, arrays, f"${latent_symbol(config, model)}_q$")
     else:
         for axis in (classes, densities):
             axis.set_axis_off()
@@ -52,8 +60,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         axis.set_axis_off()
     axes[0].set_ylabel(r"$\log\, \pi / \pi_0$, nats")
     figure.suptitle(f"{dataset_label(config, dataset)}, {model_label(config, model)}: latents")
-    save_figure(figure, config, f"latents_{dataset}_{model}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
 
 
 def _sobol(axis, found: dict, order: np.ndarray, colour) -> None:

@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
 from paper_figures.base.style import (
     FULL,
@@ -16,7 +17,13 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
-    use_style,
+)
+
+FIGURE = Figure(
+    "loss_{dataset}",
+    needs=(Need("training", ("history",)),),
+    caption="Training losses on {dataset}; mean over seeds, their range as a band.",
+    category="Training",
 )
 
 COLUMNS = 3
@@ -56,7 +63,6 @@ PANELS = [
 
 def render(config: Config, dataset: str) -> None:
     """Mean over seeds, with the range of the seeds as a band; panels without data are left out."""
-    use_style()
     history = histories(config, dataset)
     panels = [(panel, panel.models(config, history)) for panel in PANELS]
     panels = [(panel, models) for panel, models in panels if models]
@@ -74,8 +80,7 @@ def render(config: Config, dataset: str) -> None:
     # One legend for all, below: inside it would lie on the curves of some run.
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{dataset_label(config, dataset)}: training")
-    save_figure(figure, config, f"loss_{dataset}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 
 def _draw(axis, panel: Panel, models: list[str], history: pd.DataFrame, config: Config) -> None:

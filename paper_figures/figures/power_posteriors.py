@@ -5,8 +5,18 @@ import numpy as np
 import seaborn as sns
 
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import power_comparison
-from paper_figures.base.style import FULL, model_colours, save_figure, use_style
+from paper_figures.base.style import FULL, model_colours, save_figure
+
+FIGURE = Figure(
+    "power_posteriors",
+    needs=(Need("power", ("record", "arrays")),),
+    caption="A posterior with two modes: power posteriors, temperature schedule, and a population "
+    "against ULA at equal numbers of decoder passes.",
+    category="Latents",
+    applies=lambda config: bool(config.inspected_models),
+)
 
 NAMES = {"ula": "ULA alone", "population": "population"}
 OVERLAP = 1.6  # of the rows of densities
@@ -14,7 +24,6 @@ OVERLAP = 1.6  # of the rows of densities
 
 def render(config: Config) -> None:
     """The power posteriors, the schedule, and both samplers at equal decoder passes."""
-    use_style()
     found, arrays = power_comparison(config)
     palette = model_colours(config)
     colours = {"ula": palette["kaem_ula"], "population": palette["kaem_thermo"]}
@@ -29,8 +38,7 @@ def render(config: Config) -> None:
     handles = [plt.Line2D([], [], color=colours[name]) for name in NAMES]
     figure.legend(handles, NAMES.values(), loc="outside lower center", ncols=2)
     figure.suptitle("A posterior with two modes")
-    save_figure(figure, config, "power_posteriors")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run))
 
 
 def _densities(axis, arrays: dict, shades: list) -> None:

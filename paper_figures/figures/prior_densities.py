@@ -7,6 +7,7 @@ import seaborn as sns
 from benchmark.base.errors import MissingError
 from benchmark.config.config import Config
 from paper_figures.base import style
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import diagnostics
 from paper_figures.base.style import (
     PRIOR_BEFORE,
@@ -15,7 +16,19 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
-    use_style,
+)
+
+FIGURE = Figure(
+    "prior_{dataset}_{model}",
+    needs=(
+        Need(
+            "training",
+            ("diagnostics",),
+            only=lambda config, job: config.is_kaem(job.model) and job.seed == config.seeds[0],
+        ),
+    ),
+    caption="The one-dimensional prior densities on {dataset} before, during and after training.",
+    category="Latents",
 )
 
 STAGES = {
@@ -27,16 +40,28 @@ STAGES = {
 }
 
 
-def render(config: Config, dataset: str, model: str) -> None:
-    """One panel per latent z_q: its density before, during and after training, first seed.
+def render(config: Config, dataset: str) -> None:
+    """Draw a figure for each KAEM entry whose densities are stored, first seed.
+
+    Raises:
+        MissingError: none are.
+    """
+    arrays = {
+        model: diagnostics(config, dataset, model, config.seeds[0])
+        for model in filter(config.is_kaem, config.trained_models)
+    }
+    stored = {model: names for model, names in arrays.items() if "density_after" in names}
+    if not stored:
+        raise MissingError(f"{config.run}: no prior densities of {dataset} are stored")
+    for model, densities in stored.items():
+        _draw(config, dataset, model, densities)
+
+
+def _draw(config: Config, dataset: str, model: str, arrays: dict[str, np.ndarray]) -> None:
+    """Draw a panel per latent z_q: its density before, during and after training.
 
     With the univariate prior a panel holds the p densities of z_q1, ..., z_qp.
     """
-    use_style()
-    seed = config.seeds[0]
-    arrays = diagnostics(config, dataset, model, seed)
-    if "density_after" not in arrays:
-        raise MissingError(f"{model} on {dataset}: no prior densities are stored for it")
     # Trainings by earlier versions stored none in between.
     stages = [stage for stage in STAGES if f"density_{stage}" in arrays]
     curves = {stage: _curves(arrays[f"density_{stage}"]) for stage in stages}
@@ -58,8 +83,7 @@ def render(config: Config, dataset: str, model: str) -> None:
     figure.suptitle(
         f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior densities{of}"
     )
-    save_figure(figure, config, f"prior_{dataset}_{model}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
 
 
 def _curves(density: np.ndarray) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Figures `posterior_<dataset>_<model>`: each latent's prior against the aggregated posterior."""
 
-import matplotlib.pyplot as plt
-
 from benchmark.config.config import Config
 from paper_figures.base import style
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
 from paper_figures.base.style import (
     dataset_label,
@@ -12,7 +11,14 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
-    use_style,
+)
+
+FIGURE = Figure(
+    "posterior_{dataset}_{model}",
+    needs=(Need("inspection", ("record", "arrays")),),
+    caption="Each latent's prior density (line) and the aggregated posterior of test images "
+    "(histogram) on {dataset}, with their Kolmogorov-Smirnov distance.",
+    category="Latents",
 )
 
 BINS = 40
@@ -20,7 +26,6 @@ BINS = 40
 
 def render(config: Config, dataset: str) -> None:
     """One figure for each KAEM entry that was inspected, first seed."""
-    use_style()
     for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
@@ -42,7 +47,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         curve = axis.plot(points, arrays["prior"][q], color=model_colours(config)[model])
         axis.set_title(f"$q = {q + 1}$, KS {found['ks_prior'][q]:.2f}", fontsize="small", pad=2)
     for axis in axes[-style.PANEL_COLUMNS :]:
-        axis.set_xlabel(latent_symbol(config, model))
+        axis.set_xlabel(f"${latent_symbol(config, model)}_q$")
     figure.legend(
         [curve[0], histogram[2]],
         ["prior", f"aggregated posterior of {draws.shape[1]} images"],
@@ -56,5 +61,4 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         f"{found['r_hat_mixed_share']:.0%} of latents and images",
         fontsize="medium",
     )
-    save_figure(figure, config, f"posterior_{dataset}_{model}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))

@@ -7,11 +7,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmark.config.config import REAL, Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import samples_path
-from paper_figures.base.style import FULL, dataset_label, model_label, save_figure, tiled, use_style
+from paper_figures.base.style import FULL, dataset_label, model_label, save_figure, tiled
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+FIGURE = Figure(
+    "samples_{dataset}",
+    needs=(Need("sampling", ("samples",), only=lambda config, job: job.seed == config.seeds[0]),),
+    caption="Uncurated samples of every model beside real images of {dataset}, first seed.",
+    category="Samples",
+)
 
 SIDE = 8  # images per side of a grid
 
@@ -22,7 +30,6 @@ def render(config: Config, dataset: str) -> None:
         open_samples,  # imports torch: no other figure is to wait for that
     )
 
-    use_style()
     seed = config.seeds[0]
     paths = {
         model: samples_path(config, dataset, model, seed)
@@ -41,8 +48,7 @@ def render(config: Config, dataset: str) -> None:
         axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
         axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
     figure.suptitle(f"{dataset_label(config, dataset)}: first {SIDE**2} samples, seed {seed}")
-    save_figure(figure, config, f"samples_{dataset}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 
 def mosaic(images: "Tensor", side: int, gap: int = 1) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Table and figure `scaling`: how cost grows, from what `make scaling` measured."""
 
-import sys
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,11 +7,13 @@ import seaborn as sns
 from matplotlib.ticker import NullFormatter
 
 from benchmark.base.devices import DEVICE_LABELS
-from benchmark.base.process import exit_code
-from paper_figures.base.devices import machine_notes, read_by_device
-from paper_figures.base.style import FULL, use_style, write_figure, write_table
+from paper_figures.base.artefact import Figure, Table
+from paper_figures.base.devices import machine_notes
+from paper_figures.base.style import FULL, save_figure, save_table
 
-RUN = "scaling"
+FIGURE = Figure("scaling")
+TABLE = Table("scaling", formats=("csv", "md", "tex"))
+
 UPPER = 3  # values at the upper end, where the fixed cost counts least
 COLUMNS = 4
 SMALLEST_RANGE = 30  # of an axis, so that a flat line looks flat
@@ -62,11 +62,10 @@ def _write_table(rows: list[dict], records: dict[str, dict]) -> None:
         "measured ones. Empty: not measured."
     ]
     notes += machine_notes(records)
-    write_table(pd.DataFrame(values), pd.DataFrame(cells.values()), RUN, "scaling", notes)
+    save_table(pd.DataFrame(values), pd.DataFrame(cells.values()), notes, TABLE.paths("scaling"))
 
 
 def _draw(rows: list[dict]) -> None:
-    use_style()
     panels = list(dict.fromkeys((row["what"], row["size"]) for row in rows))
     lines = -(-len(panels) // COLUMNS)
     figure, axes = plt.subplots(lines, COLUMNS, figsize=(FULL, 1.6 * lines), squeeze=False)
@@ -76,8 +75,7 @@ def _draw(rows: list[dict]) -> None:
         axis.set_ylabel("ms", fontsize="small", labelpad=1)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    write_figure(figure, RUN, "scaling")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths("scaling"))
 
 
 def _panel(axis, rows: list[dict]) -> None:
@@ -105,7 +103,3 @@ def _panel(axis, rows: list[dict]) -> None:
     axis.set_title(what.replace(", ", ",\n"), fontsize="x-small")
     axis.set_xlabel(size, fontsize="small", labelpad=1)
     axis.legend(fontsize="x-small", handlelength=1, borderpad=0.1, loc="best")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(lambda: render(read_by_device(RUN))))

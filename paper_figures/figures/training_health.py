@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
 from paper_figures.base.style import (
     FULL,
@@ -13,7 +14,21 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
-    use_style,
+)
+
+FIGURE = Figure(
+    "health_{dataset}",
+    needs=(
+        Need(
+            "training",
+            ("history",),
+            only=lambda config, job: job.model in config.inspected_models,
+        ),
+    ),
+    caption="How the posterior samplers did during training on {dataset}: effective sample size of "
+    "the importance weights, Langevin proposals outside the prior's domain, and acceptance of the "
+    "swaps across each gap of a population.",
+    category="Training",
 )
 
 COLUMNS = 3
@@ -30,7 +45,6 @@ def render(config: Config, dataset: str) -> None:
 
     Panels without data are left out; without any the figure says so.
     """
-    use_style()
     history = histories(config, dataset)
     present = [key for key in SHARED if key in history and history[key].notna().any()]
     swaps = [key for key in history if key.startswith("swap_")]
@@ -56,8 +70,7 @@ def render(config: Config, dataset: str) -> None:
     else:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{dataset_label(config, dataset)}: posterior sampling during training")
-    save_figure(figure, config, f"health_{dataset}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 
 def _shared(axis, config: Config, history: pd.DataFrame, key: str) -> dict:

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
 from paper_figures.base.style import (
     FULL,
@@ -12,13 +13,19 @@ from paper_figures.base.style import (
     model_label,
     save_figure,
     tiled,
-    use_style,
+)
+
+FIGURE = Figure(
+    "traversals_{dataset}_{model}",
+    needs=(Need("inspection", ("record", "arrays")),),
+    caption="Decoded images on {dataset} as one latent moves through the quantiles of its prior, "
+    "the others held at a prior draw; the latents that matter most, with their total Sobol index.",
+    category="Latents",
 )
 
 
 def render(config: Config, dataset: str) -> None:
     """One figure for each KAEM entry that was inspected, first seed and first prior draw."""
-    use_style()
     for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
@@ -47,5 +54,4 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         f"{dataset_label(config, dataset)}, {model_label(config, model)}: one latent moves, the "
         "others stay at a prior draw"
     )
-    save_figure(figure, config, f"traversals_{dataset}_{model}")
-    plt.close(figure)
+    save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))

@@ -1,15 +1,14 @@
 """Table `bench`: what `make bench` measured beside what was promised."""
 
-import sys
-
 import pandas as pd
 
 from benchmark.base.devices import DEVICE_LABELS
-from benchmark.base.process import exit_code
-from paper_figures.base.devices import machine_notes, read_by_device
-from paper_figures.base.style import write_table
+from paper_figures.base.artefact import Table
+from paper_figures.base.devices import machine_notes
+from paper_figures.base.style import save_table
 
-RUN = "bench"
+TABLE = Table("bench", formats=("csv", "md", "tex"))
+
 MEASURED = ("what", "target", "ratio", "quartiles", "turns", "seconds", "bytes")
 COLUMNS = (*MEASURED, "at_least", "promised", "met")
 
@@ -39,14 +38,11 @@ def render(records: dict[str, dict]) -> None:
         for row in each.values()
         if "ratio" in row
     ]
-    write_table(pd.DataFrame(values), pd.DataFrame(cells), RUN, "bench", machine_notes(records))
+    notes = machine_notes(records)
+    save_table(pd.DataFrame(values), pd.DataFrame(cells), notes, TABLE.paths("bench"))
 
 
 def _judged(row: dict) -> str:
     judged = ("met" if row["met"] else "MISSED") if row["promised"] else "no target here"
     spread = " ({:.3g} to {:.3g})".format(*row["quartiles"]) if "quartiles" in row else ""
     return f"{row['ratio']:.3g}{spread}, {judged}"
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(lambda: render(read_by_device(RUN))))

@@ -4,6 +4,7 @@ import pandas as pd
 
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import (
     DEVICES,
     DISTURBED,
@@ -15,6 +16,13 @@ from paper_figures.base.frames import (
     training_records,
 )
 from paper_figures.base.style import dataset_label, model_label, save_table
+
+TABLE = Table(
+    "cost",
+    needs=(Need("timing"), Need("training")),
+    caption="What a sample and a training of each model cost: parameters, network evaluations, "
+    "floating-point operations, time.",
+)
 
 COLUMNS = [
     "dataset",
@@ -77,7 +85,7 @@ def render(config: Config) -> None:
             files.append({column: names for column, names in origins.items() if names})
     frame = pd.DataFrame(values, columns=COLUMNS)
     notes = _notes(config, timing, training, updates)
-    save_table(frame, pd.DataFrame(cells), config, "cost", notes, files)
+    save_table(frame, pd.DataFrame(cells), notes, TABLE.paths(config.run), files)
 
 
 def _updates(timing: pd.DataFrame) -> pd.DataFrame:

@@ -4,9 +4,17 @@ import pandas as pd
 
 from benchmark.base.errors import MissingError
 from benchmark.config.config import Config
-from benchmark.config.jobs import INSPECTION
+from benchmark.config.job_settings import INSPECTION
+from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import independence_records, source_note
 from paper_figures.base.style import dataset_label, model_label, save_table
+
+TABLE = Table(
+    "independence",
+    needs=(Need("inspection", only=lambda _config, job: job.settings.classifier != ""),),
+    caption="What the independence of KAEM's latents costs: decoded draws of the aggregated "
+    "posterior, the same with each latent shuffled, and draws of the prior, by FD-classifier.",
+)
 
 COLUMNS = {
     "fd_images": "Images themselves",
@@ -46,4 +54,4 @@ def render(config: Config) -> None:
         *source_note(found),
     ]
     frame = found[["dataset", "model", *COLUMNS]]
-    save_table(frame, pd.DataFrame(cells), config, "independence", notes, files)
+    save_table(frame, pd.DataFrame(cells), notes, TABLE.paths(config.run), files)

@@ -6,10 +6,20 @@ import pandas as pd
 from scipy.stats import t
 
 from benchmark.claims.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
-from benchmark.config.config import OFFICIAL_SHA256, REAL, Config
+from benchmark.config.config import REAL, Config
+from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.records.names import METRIC, metric_name
+from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import quality_records, select, source_note, training_records
 from paper_figures.base.style import dataset_label, model_label, save_table
+
+TABLE = Table(
+    "quality",
+    needs=(Need("metrics"), Need("training")),
+    caption="Sample quality by dataset and model: mean and standard deviation over training seeds, "
+    "the number of seeds, training cost and health. FD-classifier is not FID.",
+    sources=("config/gates.yaml", "benchmark/claims/gates.py"),
+)
 
 LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
 
@@ -74,7 +84,9 @@ def render(config: Config) -> None:
     cells = pd.DataFrame(cells).fillna("")
     if not cells["ESS or swap rates"].any():
         cells = cells.drop(columns="ESS or swap rates")
-    save_table(frame, cells, config, "quality", _notes(config, quality, training, cells), files)
+    save_table(
+        frame, cells, _notes(config, quality, training, cells), TABLE.paths(config.run), files
+    )
 
 
 def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
@@ -85,7 +97,7 @@ def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
     found = dict.fromkeys(quality["metric"]) if len(quality) else {}
     for dataset in config.datasets:
         if config.inception_sha256(dataset) == OFFICIAL_SHA256:
-            references = config.resolved(dataset)["evaluation"]["references"]
+            references = config.evaluation(dataset).references
             for split, count in references.items():
                 found |= dict.fromkeys(metric_name(name, split, count) for name in INCEPTION)
     order = list(COLUMNS)
@@ -183,9 +195,7 @@ def _notes(
         "and recall are the shares of samples near real images and of real images near samples, "
         "in the same features. The real images are drawn from the training split: the floor."
     )
-    if any(
-        "train" in config.resolved(name)["evaluation"]["references"] for name in config.datasets
-    ):
+    if any("train" in config.evaluation(name).references for name in config.datasets):
         notes.append("Beside train the real images are no floor: it holds the same images.")
     if _lacks_fid(config, quality):
         notes.append(

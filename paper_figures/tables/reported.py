@@ -1,35 +1,57 @@
 """Table `reported`: what the author and the field report on a run's datasets, with sources."""
 
-import pandas as pd
-import yaml
+from pathlib import Path
+from typing import Annotated, Literal
 
-from benchmark.base.errors import ConfigError
+import pandas as pd
+from pydantic import Field
+
 from benchmark.base.paths import ROOT
-from benchmark.base.schema import load_schema, strict_validator
+from benchmark.base.typed import Number, Strict, load_yaml
 from benchmark.config.config import Config
+from paper_figures.base.artefact import Need, Table
 from paper_figures.base.style import dataset_label, save_table
 
 REPORTED_FILE = ROOT / "config" / "reported.yaml"
 
+TABLE = Table(
+    "reported",
+    needs=(Need("data"),),  # it uses none; but a run that lacks some is to end before
+    caption="What the author and the field report on this run's datasets, with source and "
+    "convention. None of it was measured here.",
+    formats=("csv", "md", "tex"),  # it rests on no record
+    sources=("config/reported.yaml",),
+)
+
 COLUMNS = ["dataset", "metric", "model", "value", "by", "source", "convention"]
 
 
-def reported() -> pd.DataFrame:
-    """`config/reported.yaml`, one row per value.
+class Report(Strict):
+    """What one source reports of one quantity.
+
+    Attributes:
+        values: dataset -> model -> value.
+    """
+
+    source: str
+    by: Literal["author", "field"]
+    metric: str
+    convention: str
+    values: Annotated[
+        dict[str, Annotated[dict[str, Number], Field(min_length=1)]], Field(min_length=1)
+    ]
+
+
+def reported(path: Path = REPORTED_FILE) -> pd.DataFrame:
+    """Return `config/reported.yaml`, one row per value.
 
     Raises:
         ConfigError: the file has a wrong key or value.
     """
-    entries = yaml.safe_load(REPORTED_FILE.read_text())
-    errors = strict_validator(load_schema("reported")).iter_errors(entries)
-    problems = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in errors]
-    if problems:
-        raise ConfigError(str(REPORTED_FILE.relative_to(ROOT)), problems)
     rows = [
-        {key: entry[key] for key in ("metric", "by", "source", "convention")}
-        | {"dataset": dataset, "model": model, "value": value}
-        for entry in entries
-        for dataset, values in entry["values"].items()
+        dict(report) | {"dataset": dataset, "model": model, "value": value}
+        for report in load_yaml(path, list[Report])
+        for dataset, values in report.values.items()
         for model, value in values.items()
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -54,4 +76,4 @@ def render(config: Config) -> None:
         "quantity and convention are the same. FD-classifier is never "
         "comparable to FID."
     ]
-    save_table(rows, cells, config, "reported", notes)
+    save_table(rows, cells, notes, TABLE.paths(config.run))

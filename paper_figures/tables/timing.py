@@ -7,6 +7,7 @@ import pandas as pd
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.config.config import Config
 from benchmark.records.names import rate_text
+from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import (
     DEVICES,
     DISTURBED,
@@ -17,6 +18,12 @@ from paper_figures.base.frames import (
     timing_records,
 )
 from paper_figures.base.style import dataset_label, model_label, save_table
+
+TABLE = Table(
+    "timing",
+    needs=(Need("timing"),),
+    caption="Latency of sampling by dataset, model, device and batch size: median and quartiles.",
+)
 
 COLUMNS = [
     "dataset",
@@ -45,12 +52,12 @@ def render(config: Config) -> None:
     """Write tables/timing.{csv,md,tex}: median and quartiles, an empty cell where not timed; models
     that were not timed at all are named below."""
     timing = timing_records(config)
-    modes = config.timing["modes"]
+    modes = config.timing.modes
     devices = [name for name in DEVICES if len(select(timing, device=name))] or DEVICES[:1]
     untimed = _untimed(config, timing)
     cells, files = [], []
     for dataset, batch_size, model, mode in itertools.product(
-        config.datasets, config.timing["batch_sizes"], config.models, modes
+        config.datasets, config.timing.batch_sizes, config.models, modes
     ):
         if model in untimed[dataset]:
             continue
@@ -73,7 +80,7 @@ def render(config: Config) -> None:
     values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
     cells = pd.DataFrame(cells)
     notes = _notes(config, timing, cells, untimed)
-    save_table(values[COLUMNS], cells, config, "timing", notes, files)
+    save_table(values[COLUMNS], cells, notes, TABLE.paths(config.run), files)
 
 
 def _untimed(config: Config, timing: pd.DataFrame) -> dict[str, list[str]]:
@@ -151,6 +158,6 @@ def _notes(
         "and only the models of one session took turns: ratios of others are less certain."
         for (device, dataset), count in sessions.items()
         if count > 1
-    ] or ["All models of a dataset took turns" + _untaken(config.timing["modes"]) + "."]
+    ] or ["All models of a dataset took turns" + _untaken(config.timing.modes) + "."]
     notes += [f"{machine}." for machine in machines(timing)]
     return notes + source_note(timing)

@@ -40,7 +40,7 @@ from benchmark.data.sources import npz_source
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import record_digest
 from benchmark.training.checkpoint import Checkpoints
-from benchmark.training.history import History
+from benchmark.training.loop import History
 from benchmark.training.progress_file import PROGRESS, Checkpoint, read_progress, write_progress
 from benchmark.training.weights import load_weights
 from kaem.saving import SETTINGS, STATE
@@ -185,7 +185,7 @@ def _weights(folder: Path) -> Reader:
 
 def _checkpoint(folder: Path) -> Reader:
     job = tiny_config().training_job("digits", "vae")
-    kept = Checkpoints(job, 0, CPU, 0, StopRequests())
+    kept = Checkpoints(job, CPU, 0, StopRequests())
     header = {"hash": job.config_hash, "device": "cpu", "update": 3}
     header["values"] = {"seconds": 1.5, "history": {"rows": [], "stretch": [{"loss": 2.0}]}}
     state = {"model.weight": torch.rand(3, 4), "stream.global": torch.get_rng_state()[:100]}
@@ -269,7 +269,7 @@ def _progress(folder: Path) -> Reader:
     place = folder / "training"
     place.mkdir()
     progress = {"update": 3, "updates": 10, "rate": 0.5, "values": {"loss": 1.5}}
-    write_progress(place, checkpoint=Checkpoint(2, 1e9), **progress)
+    write_progress(place, checkpoint=Checkpoint(update=2, written=1e9), **progress)
     whole = (place / PROGRESS).read_bytes()
 
     def read(path: Path) -> None:

@@ -9,8 +9,8 @@ import math
 import pytest
 import torch
 from reference.faulty import sample_without_prior_steps
-from reference.linear_gaussian import LinearGenerator
-from reference.posterior import TinyGenerator, flat_gradient
+from reference.linear_gaussian import LinearDecoder
+from reference.posterior import TinyDecoder, flat_gradient
 from reference.quadrature import running_integral, trapezoid
 from scipy.stats import kstest
 from torch import nn
@@ -56,7 +56,7 @@ def double_well(z):
 
 def linear_model(function, latents: int = 2, **options) -> LatentEBM:
     """A given f, and x = W z + b + noise of latents + 1 numbers."""
-    decoder = LinearGenerator(latents, latents + 1)
+    decoder = LinearDecoder(latents, latents + 1)
     with torch.no_grad():
         decoder.linear.weight.copy_(WEIGHT[:, :latents][: latents + 1])
     return LatentEBM(Function(function), decoder, latents=latents, sigma=SIGMA, **options).double()
@@ -66,7 +66,7 @@ def toy_model(**options) -> LatentEBM:
     """One latent, a smooth network f of some size and a smooth decoder to two numbers."""
     torch.manual_seed(2)
     energy = mlp([1, 6, 1], nn.GELU, last_bias=False)
-    model = LatentEBM(energy, TinyGenerator(1, 2), latents=1, sigma=SIGMA, **options).double()
+    model = LatentEBM(energy, TinyDecoder(1, 2), latents=1, sigma=SIGMA, **options).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.8)

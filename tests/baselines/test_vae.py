@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from reference.linear_gaussian import LinearGenerator
+from reference.linear_gaussian import LinearDecoder
 from support.images import bars
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from baselines.vae import VAE, GaussianPair, OptimalSigma, SigmaVAE, TwoStageVAE
-from kaem.generators import GENERATORS
+from kaem.decoders import DECODERS
 
 IMAGE_SHAPE = (1, 8, 8)
 SIGMA, SECOND_SIGMA = 0.4, 0.3
@@ -37,19 +37,19 @@ class LinearEncoder(nn.Module):
 
 @pytest.fixture
 def linear_vae() -> VAE:
-    vae = VAE(2, LinearEncoder(3, 2), LinearGenerator(2, 3), sigma=SIGMA)
+    vae = VAE(2, LinearEncoder(3, 2), LinearDecoder(2, 3), sigma=SIGMA)
     return vae.double().requires_grad_(False)
 
 
 @pytest.fixture
 def sigma_vae() -> SigmaVAE:
-    return SigmaVAE(2, LinearEncoder(3, 2), LinearGenerator(2, 3)).double()
+    return SigmaVAE(2, LinearEncoder(3, 2), LinearDecoder(2, 3)).double()
 
 
 @pytest.fixture
 def two_stages() -> TwoStageVAE:
     """x = W (V u + c + sigma_2 e_2) + b + sigma e."""
-    vae = TwoStageVAE(2, LinearEncoder(3, 2), LinearGenerator(2, 3), second_width=4)
+    vae = TwoStageVAE(2, LinearEncoder(3, 2), LinearDecoder(2, 3), second_width=4)
     vae.second = GaussianPair(2, LinearEncoder(2, 2), nn.Linear(2, 2))
     vae.double().noise.variance.fill_(SIGMA**2)
     vae.second_noise.variance.fill_(SECOND_SIGMA**2)
@@ -177,7 +177,7 @@ def test_the_reconstruction_term_carries_sigmas_constant(linear_vae, sigma, seed
     assert info["log_likelihood"] == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("decoder", GENERATORS)
+@pytest.mark.parametrize("decoder", DECODERS)
 def test_the_loss_reaches_every_parameter_and_falls(decoder, seeded):
     options = {"conv": {"width": 8}, "kan": {"grid_size": 5}}[decoder]
     vae = VAE.from_settings(SETTINGS | {"decoder": {"kind": decoder, **options}}, IMAGE_SHAPE)
@@ -215,8 +215,8 @@ def test_samples(seeded):
 def test_bad_arguments():
     for sigma in (-1, 0, float("nan")):
         with pytest.raises(ValueError, match=f"sigma must be positive, got {sigma}"):
-            VAE(2, LinearEncoder(3, 2), LinearGenerator(2, 3), sigma=sigma)
-    with pytest.raises(ValueError, match="unknown generator 'nope'; known: conv, kan"):
+            VAE(2, LinearEncoder(3, 2), LinearDecoder(2, 3), sigma=sigma)
+    with pytest.raises(ValueError, match="unknown decoder 'nope'; known: conv, kan"):
         VAE.from_settings(SETTINGS | {"decoder": {"kind": "nope"}}, IMAGE_SHAPE)
 
 

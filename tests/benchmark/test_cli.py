@@ -93,23 +93,24 @@ def test_every_step_by_hand(folder, capsys, monkeypatch):
     step(["time", "--dataset", "digits", "--untrained"], both, "digits · vae · cpu: up to")
     step(["time", *JOB], [], "digits · vae · cpu: up to")
 
-    metrics = {name: read_record(name)["metrics"] for name in written if is_record(name)}
+    metrics = {name: read_record(name).metrics for name in written if is_record(name)}
     assert len(metrics) == 6
     real, vae = (metrics[path(paths.METRICS_RECORD, model)] for model in ("real", "vae"))
-    assert real["reference_count_test"] == vae["reference_count_test"] == 360
+    assert real.reference_count_test == vae.reference_count_test == 360
     # Five updates make no digits: real ones are nearer.
-    assert 0 < real["fd_classifier_test_64"] < vae["fd_classifier_test_64"]
+    distances = [quality.get("fd_classifier_test_64") for quality in (real, vae)]
+    assert 0 < distances[0] < distances[1]
     timing = metrics[path(paths.TIMING_RECORD)]
-    rows = [(row["part"], row["batch_size"]) for row in timing["sampling"]]
+    rows = [(row.part, row.batch_size) for row in timing.sampling]
     assert rows == [("images", 1), ("images", 4), ("latents", 1), ("latents", 4)]
-    assert timing["trained"]
-    assert timing["nfe"] == 1
+    assert timing.trained
+    assert timing.nfe == 1
     assert (
-        timing["update"]["batch_size"]
-        == read_record(path(paths.TRAINING_RECORD))["settings"]["training"]["batch_size"]
+        timing.update.batch_size
+        == read_record(path(paths.TRAINING_RECORD)).settings["training"]["batch_size"]
     )
-    assert timing["update"]["latency_ms"]["median"] > 0
-    assert timing["parameters"] == metrics[path(paths.TRAINING_RECORD)]["parameters"]
+    assert timing.update.latency_ms.median > 0
+    assert timing.parameters == metrics[path(paths.TRAINING_RECORD)].parameters
     # A step that is done again replaces its files with the same contents.
     before = {name: Path(name).read_bytes() for name in written}
     later = time.time() + 4000  # no file says when it was written
@@ -135,7 +136,7 @@ def test_training_shows_its_progress_on_standard_error(folder, capsys):  # noqa:
 def test_a_seed_of_ones_own(folder):
     assert run("train", *JOB, "--seed", "7", "--progress", "none") == 0
     record = read_record(path(paths.TRAINING_RECORD).replace("seed0", "seed7"))
-    assert record["seed"] == 7
+    assert record.seed == 7
     assert not any("seed0" in name for name in files(folder))
 
 
@@ -144,8 +145,8 @@ def test_set_overrides_the_file(folder, capsys):  # noqa: ARG001
     assert run("train", *JOB, "--progress", "none", *words) == 0
     capsys.readouterr()
     record = read_record(path(paths.TRAINING_RECORD).replace("tiny", "other"))
-    assert record["metrics"]["updates"] == 3
-    assert record["settings"]["model"]["sigma"] == 0.5
+    assert record.metrics.updates == 3
+    assert record.settings["model"]["sigma"] == 0.5
 
 
 # What is refused --------------------------------------------------------------------------------

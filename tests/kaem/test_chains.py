@@ -178,7 +178,7 @@ def test_a_chain_that_is_not_finite_is_an_error_and_not_stored(sampler, seeded):
     chains.draw(posterior, 1, seeded(1), BOTH)
     before = chains.store.table.clone()
     with torch.no_grad():
-        posterior.model.generator.layers[0].bias.fill_(math.nan)
+        posterior.model.decoder.layers[0].bias.fill_(math.nan)
     with pytest.raises(NonFiniteError, match="datum 0"):
         chains.draw(posterior, 2, seeded(2), BOTH)
     assert torch.equal(chains.store.table, before)
@@ -281,7 +281,7 @@ def test_langevin_chains_do_not_change_with_time(seeded):
 @samplers
 def test_the_state_dict_has_the_temperatures_but_no_chains(sampler, seeded):
     toy = toy_model("mixture", 2, 2)
-    model = KAEM(toy.prior, toy.generator, sigma=0.4, sampler=OPTIONS[sampler]()).double()
+    model = KAEM(toy.prior, toy.decoder, sigma=0.4, sampler=OPTIONS[sampler]()).double()
     before = set(model.state_dict())
     loss, info = model.loss(toy_data(), seeded(), BOTH)
     assert loss.isfinite()

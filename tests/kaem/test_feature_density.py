@@ -1,4 +1,4 @@
-"""The density of what the generator sees, a sum of latents, against exact convolutions."""
+"""The density of what the decoder sees, a sum of latents, against exact convolutions."""
 
 import math
 
@@ -85,9 +85,9 @@ def test_a_sum_of_normals_is_normal_far_into_its_tails():
 @summands
 @pytest.mark.parametrize("reference", ["uniform", "gaussian"])
 @pytest.mark.parametrize("shape", [initial, sharp, multimodal], ids=lambda shape: shape.__name__)
-def test_what_the_generator_sees_follows_it(reference, p, shape, seeded):
+def test_what_the_decoder_sees_follows_it(reference, p, shape, seeded):
     prior = make_prior("univariate", reference, shape, p=p)
-    h = prior.generator_input(prior.sample(KS_DRAWS, seeded(1)))
+    h = prior.decoder_input(prior.sample(KS_DRAWS, seeded(1)))
     density = prior.feature_density()
     assert density.batch_shape == h.shape[1:]
     for q in range(prior.q):
@@ -149,7 +149,7 @@ def test_its_distribution_function_is_that_of_the_sum(reference, p):
 def test_draws_of_sums_are_sums_of_draws(p, seeded):
     prior = make_prior("univariate", "gaussian", multimodal, p=p)
     direct = prior.sample_features(KS_DRAWS, seeded(2))
-    summed = prior.generator_input(prior.sample(KS_DRAWS, seeded(3)))
+    summed = prior.decoder_input(prior.sample(KS_DRAWS, seeded(3)))
     assert direct.shape == summed.shape
     for q in range(prior.q):
         assert stats.ks_2samp(direct[:, q].numpy(), summed[:, q].numpy()).pvalue > KS_LEVEL

@@ -135,7 +135,7 @@ def test_the_estimate_of_the_probability_is_unbiased(fit, monkeypatch):
 
 def exact_posterior(posterior: Posterior) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (b, d) and precision (d, d) of a linear Gaussian model's posterior."""
-    linear, sigma = posterior.model.generator.linear, posterior.model.sigma
+    linear, sigma = posterior.model.decoder.linear, posterior.model.sigma
     weight, bias = linear.weight.detach(), linear.bias.detach()
     precision = torch.eye(weight.shape[1]) + weight.T @ weight / sigma**2
     scores = (posterior.x - bias) @ weight / sigma**2
@@ -247,15 +247,15 @@ def test_draws_beyond_the_walls_have_no_weight():
 
 
 class Counting(nn.Module):
-    """A generator that counts the images it makes."""
+    """A decoder that counts the images it makes."""
 
-    def __init__(self, generator: nn.Module):
+    def __init__(self, decoder: nn.Module):
         super().__init__()
-        self.generator, self.images = generator, 0
+        self.decoder, self.images = decoder, 0
 
     def forward(self, h):
         self.images += len(h)
-        return self.generator(h)
+        return self.decoder(h)
 
 
 @toys
@@ -263,9 +263,9 @@ class Counting(nn.Module):
 @pytest.mark.parametrize("passes", [67, 100, 333])
 def test_every_pass_is_counted(toy, cls, passes):
     posterior = cls(toy_model(*toy), toy_data())
-    posterior.model.generator = Counting(posterior.model.generator)
+    posterior.model.decoder = Counting(posterior.model.decoder)
     laplace_importance(posterior, passes, seeded(0))
-    assert posterior.model.generator.images == passes * len(posterior.x)
+    assert posterior.model.decoder.images == passes * len(posterior.x)
 
 
 @pytest.mark.parametrize("latents", [1, 2, 14, 16, 19, 30])
@@ -281,7 +281,7 @@ def test_too_few_passes_are_refused_with_the_number_that_it_takes(latents, passe
         laplace_importance(posterior, enough - 1)
 
 
-def test_the_generators_input_has_fewer_latents():
+def test_the_decoders_input_has_fewer_latents():
     model, x = toy_model("univariate", 10, 4), toy_data()
     with pytest.raises(ValueError, match="with 40 latents"):
         laplace_importance(Posterior(model, x), 80)

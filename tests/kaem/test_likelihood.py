@@ -1,4 +1,4 @@
-"""The Gaussian likelihood against torch.distributions and naive sums."""
+"""The Gaussian likelihood against torch.distributions and naive sums; means of weights; bits."""
 
 import math
 
@@ -7,6 +7,8 @@ import torch
 from torch.distributions import Normal
 
 from kaem.likelihood import (
+    Evidence,
+    bits_per_dimension,
     effective_sample_size,
     evidence_from_weights,
     log_constant,
@@ -132,3 +134,30 @@ def test_zero_weights_alone_estimate_nothing():
     assert found.log_evidence.tolist() == [-math.inf, 0.0]
     assert found.standard_error.tolist() == [math.inf, 0.0]
     assert found.ess.tolist() == [0.0, 2.0]
+
+
+def test_the_mean_of_an_evidence():
+    evidence = Evidence(torch.tensor([-1.0, -3.0]), torch.tensor([0.3, 0.4]))
+    assert evidence.mean() == pytest.approx((-2.0, 0.25))
+    assert all(isinstance(value, float) for value in evidence.mean())
+
+
+def test_bits_per_dimension():
+    # A uniform density on [0, 1]: log p = 0. 256 levels have 255 steps between them.
+    assert bits_per_dimension(0.0, 784) == pytest.approx(math.log2(255))
+    assert bits_per_dimension(0.0, 784, levels=2) == 0
+    # As many nats as make up one bit per dimension.
+    assert bits_per_dimension(-10 * math.log(2), 10) == pytest.approx(1 + math.log2(255))
+    nats = torch.tensor([0.0, -20 * math.log(2), 30 * math.log(2)])
+    expected = torch.tensor([0.0, 2.0, -3.0]) + math.log2(15)
+    torch.testing.assert_close(bits_per_dimension(nats, 10, levels=16), expected)
+
+
+def test_bits_per_dimension_of_a_discrete_distribution():
+    # A density that is smooth on the scale of a step: the entropy of the levels themselves.
+    levels = 256
+    points = torch.linspace(0, 1, levels, dtype=torch.float64)
+    density = torch.distributions.Beta(3.0, 4.0).log_prob(points[1:-1])
+    mass = density.exp() / density.exp().sum()
+    bits = (mass * bits_per_dimension(density, 1, levels)).sum()
+    assert bits.item() == pytest.approx(-(mass * mass.log2()).sum().item(), abs=1e-4)

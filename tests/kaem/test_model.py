@@ -9,8 +9,8 @@ from support.images import adam_losses, bars
 
 from kaem import KAEM, ImportanceSampling, Langevin, MixturePrior, Thermodynamic
 from kaem.bases import BASES
+from kaem.decoders import DECODERS, ConvDecoder
 from kaem.errors import ChainLeftDomainError, KAEMError, NonFiniteError
-from kaem.generators import GENERATORS, ConvGenerator
 from kaem.laplace import laplace_importance
 from kaem.likelihood import log_mean_exp, pairwise_log_likelihood
 from kaem.posterior import FeaturePosterior
@@ -24,13 +24,13 @@ SAMPLERS = {
     "restarted": {"kind": "langevin", "steps": 3, "persistent": False},
     "thermodynamic": {"kind": "thermodynamic", "temperatures": 3, "steps": 2},
 }
-DECODERS = {"conv": {"kind": "conv", "width": 8}, "kan": {"kind": "kan", "grid_size": 5}}
+DECODER_SETTINGS = {"conv": {"kind": "conv", "width": 8}, "kan": {"kind": "kan", "grid_size": 5}}
 
 
 def settings(prior: str = "mixture", decoder: str = "conv", **changes) -> dict:
     return {
         "prior": {"kind": prior, "q": 3, "p": 2, "grid_size": 8, "n_nodes": 50},
-        "decoder": DECODERS[decoder],
+        "decoder": DECODER_SETTINGS[decoder],
         "sigma": 0.3,
         "sampler": SAMPLERS["importance"],
         **changes,
@@ -44,7 +44,7 @@ def make(seed: int = 0, *args, **kwargs) -> KAEM:
 
 every_model = [
     pytest.mark.parametrize("prior", PRIORS),
-    pytest.mark.parametrize("decoder", GENERATORS),
+    pytest.mark.parametrize("decoder", DECODER_SETTINGS),
 ]
 
 
@@ -60,7 +60,7 @@ def test_from_settings(prior, decoder, seeded):
     model = KAEM.from_settings(given, IMAGE_SHAPE)
     assert given == settings(prior, decoder)  # the settings are left as they were
     assert isinstance(model.prior, PRIORS[prior])
-    assert isinstance(model.generator, GENERATORS[decoder])
+    assert isinstance(model.decoder, DECODERS[decoder])
     assert (model.prior.q, model.prior.p, len(model.prior.nodes)) == (3, 2, 50)
     assert (model.sampler.proposals, model.sampler.survivors, model.sigma) == (200, 10, 0.3)
     assert model.nfe == 1
@@ -125,7 +125,7 @@ def test_the_value_of_the_loss_is_the_mean_over_the_proposals(prior, seeded):
     loss, _ = model.loss(x, seeded(3))
     z = model.prior.sample(200, seeded(3))
     with torch.no_grad():
-        images = model.generator(z.sum(2) if prior == "univariate" else z)
+        images = model.decoder(z.sum(2) if prior == "univariate" else z)
         torch.testing.assert_close(model.decode(z), images)
         log_p = log_mean_exp(pairwise_log_likelihood(x, images, 0.3))
     torch.testing.assert_close(loss.detach(), -log_p.mean())
@@ -195,7 +195,7 @@ def test_the_prior_has_a_learning_rate_of_its_own(given, rate):
 
 
 def test_the_default_sampler():
-    model = KAEM(MixturePrior(2, 1), ConvGenerator(2, IMAGE_SHAPE, width=4), sigma=0.3)
+    model = KAEM(MixturePrior(2, 1), ConvDecoder(2, IMAGE_SHAPE, width=4), sigma=0.3)
     assert model.sampler.proposals == 1000
 
 
@@ -250,7 +250,7 @@ def test_the_evidence_is_a_lower_bound_that_many_passes_close(seeded):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_the_evidence_is_estimated_in_the_generators_input(prior, seeded):
+def test_the_evidence_is_estimated_in_the_decoders_input(prior, seeded):
     model, x = make(0, prior), bars(3, IMAGE_SHAPE, seeded())
     found = model.log_evidence(x, 100, seeded())
     expected = laplace_importance(FeaturePosterior(model, x), 100, seeded())
@@ -281,7 +281,7 @@ def test_data_that_are_not_finite_are_named(sampler, value, seeded):
             model.log_evidence(x, 100)
 
 
-PRIOR_PARAMETER, DECODER_PARAMETER = "prior.functions.coefficients", "generator.linear.bias"
+PRIOR_PARAMETER, DECODER_PARAMETER = "prior.functions.coefficients", "decoder.linear.bias"
 
 
 # MALA rejects what is NaN, so that the loss is the first to show it.
@@ -313,7 +313,7 @@ def test_a_parameter_that_is_not_finite_is_named(sampler, name, seeded):
 def test_a_decoder_that_is_not_finite_is_an_error_of_the_update(sampler, seeded):
     model, x = make(sampler=SAMPLERS[sampler]), bars(6, IMAGE_SHAPE, seeded())
     with torch.no_grad():
-        model.generator.linear.bias[0] = math.nan
+        model.decoder.linear.bias[0] = math.nan
     with pytest.raises(NonFiniteError, match=r"^update 1: "):
         model.loss(x, seeded(), torch.arange(6))
 

@@ -7,7 +7,8 @@ from reference.posterior import flat_gradient, toy_data, toy_model
 from support.images import bars
 
 from kaem import KAEM, ImportanceSampling, Langevin, Thermodynamic
-from kaem.options import SAMPLERS, DomainUpdate, Regulariser, make_sampler
+from kaem.domain import DomainUpdate
+from kaem.options import SAMPLERS, Regulariser, make_sampler
 from kaem.univariate import EdgeFunctions
 
 IMAGE_SHAPE = (1, 8, 8)
@@ -85,7 +86,7 @@ def test_the_contrastive_gradient_is_the_exact_one_in_expectation(toy, sampler):
     gradients, values = {}, {}
     for kind in ("exact", "contrastive"):
         base = toy_model(*toy)
-        model = KAEM(base.prior, base.generator, sigma=0.4, sampler=sampler, log_normalizer=kind)
+        model = KAEM(base.prior, base.decoder, sigma=0.4, sampler=sampler, log_normalizer=kind)
         seeds = (torch.Generator().manual_seed(i) for i in range(REPETITIONS))
         losses = [model.loss(x, seed)[0] for seed in seeds]
         values[kind] = torch.stack(losses).detach()
@@ -132,24 +133,26 @@ def test_the_penalty_is_summed_over_all_edge_functions(decoder):
     ):
         model = make("importance", decoder, regulariser=weights)
         assert model.regulariser == Regulariser(**weights)
-        assert model.penalty().item() == pytest.approx(expected, rel=1e-5)
+        assert model.regulariser.penalty(model).item() == pytest.approx(expected, rel=1e-5)
 
 
 @samplers
 def test_the_loss_holds_the_penalty_only_when_asked_to(sampler, seeded):
     x, index = bars(6, IMAGE_SHAPE, seeded()), torch.arange(6)
     plain, weighted = make(sampler), make(sampler, regulariser={"l1": 10.0, "entropy": 1.0})
-    assert plain.penalty() == 0
+    assert plain.regulariser.penalty(plain) == 0
     difference = weighted.loss(x, seeded(), index)[0] - plain.loss(x, seeded(), index)[0]
-    assert weighted.penalty() > 1
-    torch.testing.assert_close(difference, weighted.penalty(), rtol=1e-4, atol=1e-4)
+    assert weighted.regulariser.penalty(weighted) > 1
+    torch.testing.assert_close(
+        difference, weighted.regulariser.penalty(weighted), rtol=1e-4, atol=1e-4
+    )
 
 
 @decoders
 @pytest.mark.parametrize("weights", [{"l1": 1.0}, {"entropy": 1.0}])
 def test_the_penalty_reaches_every_edge_function(decoder, weights):
     model = make("importance", decoder, regulariser=weights)
-    model.penalty().backward()
+    model.regulariser.penalty(model).backward()
     for layer in model.modules():
         if isinstance(layer, EdgeFunctions):
             gradient = layer.coefficients.grad
@@ -163,7 +166,7 @@ def test_an_edge_function_that_is_zero_has_a_finite_gradient(weights):
     with torch.no_grad():
         model.prior.functions.coefficients[0, 0] = 0.0
         model.prior.functions.w_base[0, 0] = 0.0
-    model.penalty().backward()
+    model.regulariser.penalty(model).backward()
     assert model.prior.functions.coefficients.grad.isfinite().all()
 
 
@@ -188,7 +191,7 @@ def moved(sampler: str, monkeypatch, domain=(-4.0, 4.0), updates=EVERY, **prior)
     for number in range(2, updates):
         update(model, number)
         assert model.prior.domain == pytest.approx(domain)
-    monkeypatch.setattr(model, "_move_domain", lambda: None)
+    monkeypatch.setattr(model.follower, "after_update", lambda *_: None)
     update(model, updates)
     monkeypatch.undo()
     z = torch.cat(draws)
@@ -266,7 +269,7 @@ def test_the_domain_stays_where_it_is_by_default(sampler):
     for number in range(1, 4):
         update(model, number)
     assert model.prior.domain == (-4.0, 4.0)
-    assert len(model._recent_draws) == 0  # nor is anything remembered
+    assert model.follower is None  # nor is anything remembered
 
 
 # After an update ---------------------------------------------------------------------------------

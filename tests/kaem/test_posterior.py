@@ -133,7 +133,7 @@ def test_prior_draws_come_from_the_prior(seeded):
     assert torch.equal(z, posterior.model.prior.sample(4, seeded(1)))
 
 
-# --- the posterior of the generator's input ---------------------------------------------------
+# --- the posterior of the decoder's input ---------------------------------------------------
 
 
 @toys
@@ -146,7 +146,7 @@ def test_shapes_domains_and_draws(toy, seeded):
     assert features.event_shape == (q,)
     assert features.domain == ((-3 * p, 3 * p) if kind == "univariate" else (-3, 3))
     h = features.prior_draws(1000, seeded(1))
-    assert torch.equal(h, prior.generator_input(plain.prior_draws(1000, seeded(1))))
+    assert torch.equal(h, prior.decoder_input(plain.prior_draws(1000, seeded(1))))
     assert features.log_prior(h).isfinite().all()
     outside = torch.full((1, q), features.domain[1] + 1e-4, dtype=torch.float64)
     assert features.log_prior(outside).item() == -math.inf
@@ -156,7 +156,7 @@ def test_shapes_domains_and_draws(toy, seeded):
 def test_images_and_likelihoods_are_those_of_the_latents(toy):
     plain, features = posterior_of(toy), posterior_of(toy, FeaturePosterior)
     z = latents(plain)
-    h = plain.model.prior.generator_input(z)
+    h = plain.model.prior.decoder_input(z)
     torch.testing.assert_close(features.decode(h), plain.decode(z))
     torch.testing.assert_close(features.log_likelihood(h), plain.log_likelihood(z))
 
@@ -172,7 +172,7 @@ def test_the_evidence_is_the_same_integral_over_fewer_numbers(toy):
     torch.testing.assert_close(found, truth, atol=1e-3, rtol=0)
 
 
-def test_a_mixtures_latents_are_the_generators_input():
+def test_a_mixtures_latents_are_the_decoders_input():
     plain, features = (posterior_of("two latents", cls) for cls in (Posterior, FeaturePosterior))
     z = latents(plain)
     for one, other in zip(plain.evaluate(z), features.evaluate(z), strict=True):

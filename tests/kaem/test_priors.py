@@ -328,11 +328,11 @@ def test_no_draws(kind):
         assert prior.sample(0, generator).shape == (0, *prior.event_shape)
 
 
-def test_what_the_generator_sees():
+def test_what_the_decoder_sees():
     z = torch.randn(4, 2, 2)
-    univariate = make_prior("univariate", "flat").generator_input(z)
+    univariate = make_prior("univariate", "flat").decoder_input(z)
     torch.testing.assert_close(univariate, z[:, :, 0] + z[:, :, 1])
-    assert torch.equal(make_prior("mixture", "flat").generator_input(z[:, 0]), z[:, 0])
+    assert torch.equal(make_prior("mixture", "flat").decoder_input(z[:, 0]), z[:, 0])
 
 
 # --- tables follow the parameters ------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_a_loaded_model_is_the_saved_one(sampler, prior, basis, tmp_path):
     loaded = load(tmp_path / "some" / "model")
     check_same(model, loaded)
     assert loaded.sampler == model.sampler
-    assert (loaded.sigma, loaded.domain_update) == (model.sigma, model.domain_update)
+    assert (loaded.sigma, loaded.follower.options) == (model.sigma, model.follower.options)
     if sampler == "thermodynamic":
         temperatures = loaded.chains.temperatures
         assert torch.equal(temperatures, model.chains.temperatures)
@@ -189,7 +189,7 @@ def test_what_is_no_model_is_refused_by_name(name, tmp_path):
     if name == "no state":
         assert STATE in str(error.value)
     if name == "another prior":
-        assert "does not fit model.json in generator.linear.weight" in str(error.value)
+        assert "does not fit model.json in decoder.linear.weight" in str(error.value)
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -108,7 +108,7 @@ def test_the_arrays_are_what_they_are_called(run, model):
     z = torch.from_numpy(arrays["bases"][1]).clone()
     z[moved[1]] = float(arrays["positions"][1, 3])
     with torch.no_grad():
-        image = to_uint8(trained.generator(z[None]))[0].int()
+        image = to_uint8(trained.decoder(z[None]))[0].int()
     assert (image - torch.from_numpy(arrays["images"][1, 1, 3]).int()).abs().max() <= 1
     # The log ratio is the edge function up to a constant, for the univariate prior.
     rows = [row["latent"] for row in metrics["formulas"]]
@@ -124,9 +124,9 @@ def test_the_arrays_are_what_they_are_called(run, model):
 
 def test_inspecting_again_gives_the_same_numbers(run):
     record = find(paths.INSPECTION_RECORD, model="kaem_is")
-    before = read_record(record)["metrics"]
+    before = read_record(record).metrics
     benchmark.steps.inspect(run, "digits", "kaem_is", 0)
-    assert read_record(record)["metrics"] == before
+    assert read_record(record).metrics == before
 
 
 def test_a_learnable_reference_of_a_mixture_is_the_mixture_of_references(run):
@@ -165,7 +165,7 @@ def test_the_table_of_independence_shows_the_records(run):
     assert list(rows.index) == list(MODELS)
     for model in MODELS:
         record = read_record(find(paths.INSPECTION_RECORD, model=model))
-        expected = record["metrics"]["independence"]
+        expected = dict(record.metrics.independence)
         assert rows.loc[model, list(expected)].tolist() == pytest.approx(list(expected.values()))
 
 

@@ -1,9 +1,7 @@
 """What others report: the file, and the table of a run's datasets."""
 
-import pytest
 from support.configs import tiny_config
 
-from benchmark.base.errors import ConfigError
 from benchmark.config.facts import known_datasets
 from paper_figures.tables import reported
 
@@ -22,12 +20,3 @@ def test_the_table_has_the_datasets_of_the_run(tmp_path, monkeypatch):
     lines = path.read_text().splitlines()
     assert all(line.startswith("| MNIST ") for line in lines[2:] if line.startswith("|"))
     assert sum("Dai & Wipf 2019" in line for line in lines) == 3
-
-
-def test_a_wrong_entry_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(reported, "ROOT", tmp_path)
-    monkeypatch.setattr(reported, "REPORTED_FILE", tmp_path / "reported.yaml")
-    text = "- {source: a, by: author, metric: FID, convention: b, values: {mnist: {VAE: high}}}"
-    reported.REPORTED_FILE.write_text(text)
-    with pytest.raises(ConfigError, match=r"reported.yaml: 1 problem\n  - 0.values.mnist.VAE: "):
-        reported.reported()

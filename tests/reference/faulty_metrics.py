@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.evaluation.frechet import Statistics, frechet_distance, statistics
+from benchmark.evaluation.frechet import Gaussian, fit_gaussian, frechet_distance
 
 
 def to_uint8_truncating(images: Tensor) -> Tensor:
@@ -13,12 +13,12 @@ def to_uint8_truncating(images: Tensor) -> Tensor:
 
 
 def frechet_infinity_of_nested_subsets(
-    features: Tensor, reference: Statistics, sizes: int = 15
+    features: Tensor, reference: Gaussian, sizes: int = 15
 ) -> tuple[float, float]:
     """The line of arXiv 1911.07023 through subsets that hold one another, with the error that an
     ordinary fit would state if they were independent."""
     counts = np.linspace(len(features) // 10, len(features), sizes).astype(int)
-    distances = [frechet_distance(statistics(features[:n]), reference) for n in counts]
+    distances = [frechet_distance(fit_gaussian(features[:n]), reference) for n in counts]
     fit, covariance = np.polyfit(1 / counts, distances, 1, cov=True)
     return float(fit[1]), float(np.sqrt(covariance[1, 1]))
 

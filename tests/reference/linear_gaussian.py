@@ -12,7 +12,7 @@ from kaem import KAEM, MixturePrior
 from kaem.posterior import Posterior
 
 
-class LinearGenerator(nn.Module):
+class LinearDecoder(nn.Module):
     """(n, q) -> (n, 1, 1, d)."""
 
     def __init__(self, q: int, d: int):
@@ -29,13 +29,13 @@ def linear_gaussian_model(latents: int, sigma: float = 0.5, seed: int = 0) -> KA
     prior = MixturePrior(
         latents, 1, grid_size=4, reference="gaussian", domain=(-6.0, 6.0), n_nodes=600
     ).double()
-    generator = LinearGenerator(latents, latents + 2).double()
+    decoder = LinearDecoder(latents, latents + 2).double()
     with torch.no_grad():
         prior.functions.coefficients.zero_()
         prior.functions.w_base.zero_()
-        generator.linear.weight.normal_(0, latents**-0.5)
-        generator.linear.bias.normal_(0, 0.5)
-    return KAEM(prior, generator, sigma=sigma)
+        decoder.linear.weight.normal_(0, latents**-0.5)
+        decoder.linear.bias.normal_(0, 0.5)
+    return KAEM(prior, decoder, sigma=sigma)
 
 
 def draw_data(model: KAEM, n: int, seed: int = 0) -> Tensor:
@@ -47,7 +47,7 @@ def draw_data(model: KAEM, n: int, seed: int = 0) -> Tensor:
 
 def log_evidence(model: KAEM, x: Tensor) -> Tensor:
     """log N(x; b, W W^T + sigma^2 I), (n, 1, 1, d) -> (n,)."""
-    weight, bias = model.generator.linear.weight.detach(), model.generator.linear.bias.detach()
+    weight, bias = model.decoder.linear.weight.detach(), model.decoder.linear.bias.detach()
     covariance = weight @ weight.T + model.sigma**2 * torch.eye(len(bias), dtype=bias.dtype)
     return torch.distributions.MultivariateNormal(bias, covariance).log_prob(x.flatten(1))
 

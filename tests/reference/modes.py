@@ -15,7 +15,7 @@ POINTS = 8001
 
 
 class Curve(nn.Module):
-    """A generator without parameters, (n, 1) -> (n, 1, 1, 1)."""
+    """A decoder without parameters, (n, 1) -> (n, 1, 1, 1)."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]):
         super().__init__()

@@ -1,6 +1,6 @@
 """A toy model whose evidence, posterior and gradients are known by dense quadrature.
 
-One or two latents, a two-layer generator to k numbers, everything in float64. Gradients go
+One or two latents, a two-layer decoder to k numbers, everything in float64. Gradients go
 through the quadrature by autograd.
 """
 
@@ -18,7 +18,7 @@ from reference.quadrature import gauss_legendre_cells
 REFERENCE = "gaussian"
 
 
-class TinyGenerator(nn.Module):
+class TinyDecoder(nn.Module):
     """A smooth non-linear map (n, q) -> (n, 1, 1, k)."""
 
     def __init__(self, q: int, k: int, hidden: int = 3):
@@ -35,12 +35,12 @@ def toy_model(kind: str, q: int, p: int, seed: int = 0, **sampler) -> KAEM:
     prior = PRIORS[kind](
         q, p, grid_size=5, reference=REFERENCE, domain=(-3.0, 3.0), n_nodes=25
     ).double()
-    generator = TinyGenerator(q, k=2).double()
+    decoder = TinyDecoder(q, k=2).double()
     with torch.no_grad():
         prior.functions.coefficients.normal_(0, 0.7)
-        for parameter in generator.parameters():
+        for parameter in decoder.parameters():
             parameter.normal_(0, 0.8)
-    return KAEM(prior, generator, sigma=0.4, sampler=ImportanceSampling(**sampler))
+    return KAEM(prior, decoder, sigma=0.4, sampler=ImportanceSampling(**sampler))
 
 
 def toy_data() -> Tensor:
@@ -50,7 +50,7 @@ def toy_data() -> Tensor:
 
 def log_likelihoods(model: KAEM, x: Tensor, z: Tensor) -> Tensor:
     """log p(x_b | z_s) by torch.distributions, (b, s)."""
-    mean = model.generator(z.sum(2) if z.ndim == 3 else z).flatten(1)
+    mean = model.decoder(z.sum(2) if z.ndim == 3 else z).flatten(1)
     return torch.distributions.Normal(mean, model.sigma).log_prob(x.flatten(1)[:, None]).sum(2)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from support.configs import MODEL_SETTINGS, tiny_config
 
-from benchmark.base import paths
 from benchmark.config.config import Config
-from benchmark.records.record import record_digest, write_record
+from benchmark.config.jobs import Job
+from benchmark.records.folder import record_path
+from benchmark.records.names import metric_name
+from benchmark.records.record import Record, record_digest, write_record
 
 CPU = torch.device("cpu")
 
@@ -54,6 +56,57 @@ def timing_metrics(rows: list[dict], **changes) -> dict:
     } | changes
 
 
+METRICS = {
+    "training": {
+        "updates": 5,
+        "seconds_per_update": 0.1,
+        "parameters": 100,
+        "final": {"loss": -3.5, "kl": 1.0},
+    },
+    "classifier": {"accuracy_test": 0.97, "weights_sha256": "a" * 64},
+    "metrics": {
+        "fd_classifier_test_64": 12.5,
+        "reference_count_test": 360,
+        "nats_test_10": -20.5,
+        "nats_error_test_10": 0.5,
+        "nats_low_ess_share_test_10": 0.1,
+    },
+    "inspection": {
+        "arrays_sha256": "a" * 64,
+        "r_hat_median": 1.2,
+        "r_hat_mixed_share": 0.5,
+        "acceptance": 0.6,
+        "ks_prior": [0.1],
+        "ks_chains": [0.0],
+        "sobol_total": [1.0],
+        "sobol_error": [0.1],
+        "formulas": [
+            {
+                "latent": [0],
+                "form": "linear",
+                "formula": "1 + 2 z",
+                "error": 0.1,
+                "relative_error": 0.2,
+            }
+        ],
+    },
+    "power": {
+        "passes": 100,
+        "arrays_sha256": "a" * 64,
+        "swap_rates": [0.5],
+        "mass_true": 0.7,
+        "mass_prior_basin": 0.5,
+        **{
+            f"{name}_{sampler}{tail}": 0.5
+            for sampler in ("ula", "population")
+            for name, tail in (("mass", ""), ("mass", "_error"), ("autocorrelation", ""))
+        },
+    },
+    "timing": timing_metrics([timing_row()]),
+}
+"""Measurements of each kind of record."""
+
+
 def mnist_config(**changes) -> Config:
     """Two models on MNIST with three seeds: its 10,000 test images are enough to compare with."""
     return tiny_config(
@@ -67,48 +120,41 @@ def mnist_config(**changes) -> Config:
     )
 
 
-def _path(pattern: str, config: Config, model: str, seed: int = 0, dataset: str = "mnist") -> Path:
-    return paths.fill(pattern, config.run, dataset=dataset, model=model, seed=seed, device="cpu")
+def write_any(
+    path: Path, kind: str = "metrics", metrics: dict | None = None, job: Job | None = None, **about
+) -> Record:
+    """A record; `METRICS` has measurements of each kind."""
+    about = {"seed": 0, "device": CPU, "wall_time_s": 1.23456, "sample_count": 64} | about
+    job = job or tiny_config().evaluation_job("digits", "vae")
+    return write_record(path, kind, job, metrics or METRICS[kind], **about)
 
 
 def write_training(
     config: Config, model: str, seed: int, seconds: float, dataset: str = "mnist", **final
 ) -> Path:
-    """A training of so many seconds; its loss is another for each seed and time."""
-    path = _path(paths.TRAINING_RECORD, config, model, seed, dataset)
+    """A training of so many seconds; its loss is another for each seed, time and model."""
     job = config.training_job(dataset, model)
     updates = job.settings["training"]["updates"]
     metrics = {
         "updates": updates,
         "seconds_per_update": seconds / updates,
         "parameters": 1000,
-        "final": {"loss": seed + seconds / 7, **final},
+        "final": {"loss": seed + seconds / 7 + len(model), **final},
     }
-    write_record(
-        path, "training", job, metrics, seed=seed, device=CPU, wall_time_s=seconds, sample_count=1
-    )
-    return path
+    path = record_path(job, "training", seed=seed)
+    return write_any(path, "training", metrics, job, seed=seed, wall_time_s=seconds).path
 
 
 def write_quality(
     config: Config, model: str, seed: int, dataset: str = "mnist", images: int = 10_000, **metrics
 ) -> Path:
     """Metrics by their plain names, against the whole test split."""
-    path = _path(paths.METRICS_RECORD, config, model, seed, dataset)
-    suffix = f"test_{images // 1000}k"
-    values = {f"{name}_{suffix}": value for name, value in metrics.items()}
-    counts = {"reference_count_test": config.facts(dataset).splits["test"]["count"]}
-    write_record(
-        path,
-        "metrics",
-        config.evaluation_job(dataset, model),
-        values | counts,
-        seed=seed,
-        device=CPU,
-        wall_time_s=2.0,
-        sample_count=images,
-    )
-    return path
+    job = config.evaluation_job(dataset, model)
+    values = {metric_name(name, "test", images): value for name, value in metrics.items()}
+    values["reference_count_test"] = config.facts(dataset).splits["test"]["count"]
+    path = record_path(job, "metrics", seed=seed)
+    about = {"seed": seed, "wall_time_s": 2.0, "sample_count": images}
+    return write_any(path, "metrics", values, job, **about).path
 
 
 def _around(median: float, spread: float) -> dict[str, float]:
@@ -131,7 +177,7 @@ def write_timing(
     Args:
         update: median of an update of training of this batch size.
     """
-    path = _path(paths.TIMING_RECORD, config, model)
+    job = config.timing_job("mnist", model)
     rows = []
     for size, median in medians.items():
         latency = _around(median, spread)
@@ -140,17 +186,8 @@ def write_timing(
         latency = _around(update, spread)
         row = update_row(batch_size, update, repetitions=repetitions, latency_ms=latency)
         changes["update"] = row
-    write_record(
-        path,
-        "timing",
-        config.timing_job("mnist", model),
-        timing_metrics(rows, **changes),
-        seed=0,
-        device=CPU,
-        wall_time_s=3.0,
-        sample_count=1,
-    )
-    return path
+    path = record_path(job, "timing", device="cpu")
+    return write_any(path, "timing", timing_metrics(rows, **changes), job, wall_time_s=3.0).path
 
 
 def bits_and_nats(nats: float, error: float, dimension: int = 784) -> dict[str, float]:
@@ -174,11 +211,12 @@ def forge(path: Path, change, to: Path | None = None) -> Path:
     return to
 
 
-def without_times(record: dict) -> dict:
+def without_times(record: Record | dict) -> dict:
     """A record less what differs between two runs of the same: times, origin, its digest."""
+    content = record if isinstance(record, dict) else record.model_dump(exclude_unset=True)
     left_out = ("wall_time_s", "provenance", "digest")
-    record = {key: value for key, value in record.items() if key not in left_out}
-    if "metrics" in record:
-        metrics = record["metrics"]
-        record["metrics"] = {k: v for k, v in metrics.items() if k != "seconds_per_update"}
-    return record
+    content = {key: value for key, value in content.items() if key not in left_out}
+    if "metrics" in content:
+        metrics = content["metrics"]
+        content["metrics"] = {k: v for k, v in metrics.items() if k != "seconds_per_update"}
+    return content

@@ -149,8 +149,8 @@ def expected_files() -> set[str]:
     evaluated = [*jobs, "digits/real/seed0"]
     figures = ["samples_digits", "loss_digits", "health_digits", "power_posteriors", "tradeoff_cpu"]
     figures += [f"{kind}_digits_kaem_is" for kind in ("prior", *LATENT_FIGURES)]
-    logs = ["data/digits", "classifier/digits", "quality_table", "timing_table", "claims"]
-    logs += ["cost_table", "reported_table", "tradeoff/cpu"]
+    logs = ["data/digits", "classifier/digits", "quality", "timing", "claims"]
+    logs += ["cost", "reported", "tradeoff/cpu"]
     logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits/kaem_is"]
     logs += [f"{rule}/digits" for rule in (*LATENT_FIGURES.values(), "training_health")]
     logs += ["inspect/digits/kaem_is/0", "power", "power_posteriors", "explorer"]
@@ -198,18 +198,18 @@ def test_every_record_is_whole_and_of_this_configuration(folder):
     for kind in ("training", "classifier", "metrics", "inspection", "timing"):
         for path in sorted((results / kind).rglob("*.json")):
             record = read_record(path)
-            assert record["kind"] == kind
+            assert record.kind == kind
             step = {"metrics": "evaluation", "classifier": "training"}.get(kind, kind)
-            job = getattr(config, f"{step}_job")("digits", record["model"])
-            assert record["config_hash"] == job.config_hash
-            assert record["settings"] == job.settings
-            found[kind, record["model"]] = record
+            job = getattr(config, f"{step}_job")("digits", record.model)
+            assert record.config_hash == job.config_hash
+            assert record.settings == job.settings
+            found[kind, record.model] = record
     assert len(found) == 2 + 1 + 3 + 1 + 2
     # What was measured is what the table shows.
     with (results / "tables" / "quality.csv").open() as handle:
         rows = {row["model"]: row for row in csv.DictReader(handle)}
     for model in ("real", *MODELS):
-        distance = found["metrics", model]["metrics"]["fd_classifier_test_64"]
+        distance = found["metrics", model].metrics.get("fd_classifier_test_64")
         assert float(rows[model]["fd_classifier_test_64_mean"]) == pytest.approx(distance)
 
 
@@ -278,9 +278,9 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
         "sample digits vae 0",
         "evaluate digits vae 0",
         "time cpu digits",
-        "quality_table",
-        "timing_table",
-        "cost_table",
+        "quality",
+        "timing",
+        "cost",
         "tradeoff cpu",
         "claims",
         "sample_grids digits",
@@ -291,9 +291,9 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
 def test_a_changed_label_redoes_tables_and_figures_alone(folder):
     write_tiny(folder / "tiny.yaml", {"models.vae.label": "A VAE"})
     assert plan(folder, "tiny.yaml").jobs == {
-        "quality_table",
-        "timing_table",
-        "cost_table",
+        "quality",
+        "timing",
+        "cost",
         "tradeoff cpu",
         "claims",
         "sample_grids digits",
@@ -316,7 +316,7 @@ def test_one_more_seed_keeps_what_there_is(folder):
 
 
 RENDERED = (
-    *("quality_table", "timing_table", "cost_table", "reported_table", "claims", "tradeoff"),
+    *("quality", "timing", "cost", "reported", "claims", "tradeoff"),
     *("sample_grids", "loss_curves", "prior_densities"),
     *("power_posteriors", "explorer", "training_health", *LATENT_FIGURES.values()),
 )
@@ -379,7 +379,7 @@ def test_on_a_cluster_each_job_asks_for_the_gpus_that_it_uses(folder):
     for job in ("data digits", "train digits vae 0", "evaluate digits real 0"):
         assert gpus[job] == 1
     assert gpus["time cuda digits"] == 1
-    assert gpus["time cpu digits"] == gpus["quality_table"] == 0
+    assert gpus["time cpu digits"] == gpus["quality"] == 0
 
 
 # A dataset of one's own -------------------------------------------------------------------------
@@ -434,12 +434,13 @@ def test_faces_in_celebas_layout_go_all_the_way(tmp_path):
     assert not (results / "classifier").exists()
 
     for model in ("real", "kaem_ula", "vae"):
-        metrics = read_record(results / "metrics" / "faces" / model / "seed0.json")["metrics"]
-        assert metrics["reference_count_test"] == PORTRAITS["2"]
-        assert metrics["reference_count_train"] == PORTRAITS["0"]
-        assert ("bits_per_dimension_test_5" in metrics) == (model != "real")
+        metrics = read_record(results / "metrics" / "faces" / model / "seed0.json").metrics
+        assert metrics.reference_count_test == PORTRAITS["2"]
+        assert metrics.reference_count_train == PORTRAITS["0"]
+        keys = {measured.key for measured in metrics.values}
+        assert ("bits_per_dimension_test_5" in keys) == (model != "real")
         # Without labels and without Inception there is no space to compare in.
-        assert not any(name.startswith(("fid", "fd", "kid")) for name in metrics)
+        assert not any(name.startswith(("fid", "fd", "kid")) for name in keys)
     rows = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
     titles = [title.strip() for title in rows[0]]
     shown = {

@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmark.base import paths
 from benchmark.config.config import CLASSIFIER, REAL, load_config
-from benchmark.config.jobs import POWER_JOB
+from benchmark.config.jobs import KINDS, inputs, job_of, jobs
 from benchmark.base.errors import BenchmarkError
 from benchmark.run.workflow_lock import clear_stale_locks, hold
 
@@ -107,116 +107,50 @@ def all_cores():
     return workflow.global_resources["_cores"].value or 1
 
 
-def trained_weights(wildcards):
-    """The weights that an entry uses, which may be those of another."""
-    names = {**wildcards, "model": CONFIG.trained_entry(wildcards.model)}
-    return run_path(paths.WEIGHTS, **names)
+def wanted(kind, wildcards):
+    """The job that a rule's wildcards name."""
+    names = dict(wildcards)
+    seed = int(names.pop("seed")) if "seed" in names else None
+    return job_of(CONFIG, kind, seed=seed, **names)
 
 
-def per_job(pattern, models):
-    """The pattern filled for every dataset, seed and each of these models."""
-    return expand(run_path(pattern), dataset=CONFIG.datasets, model=models, seed=CONFIG.seeds)
+def sources(kind):
+    """The files that a job reads."""
+    return lambda wildcards: [str(path) for path in inputs(CONFIG, wanted(kind, wildcards))]
 
 
-def metrics_records():
-    return [
-        run_path(paths.METRICS_RECORD, dataset=dataset, model=model, seed=seed)
-        for dataset in CONFIG.datasets
-        for model in [REAL, *CONFIG.evaluated_models]
-        for seed in CONFIG.seeds_of(model)
-    ]
+def config_hash(kind):
+    """What changes with any setting of a job."""
+    return lambda wildcards: wanted(kind, wildcards).config_hash
 
 
-def timing_records():
-    return expand(
-        run_path(paths.TIMING_RECORD),
-        device=CONFIG.timing_devices(finds_gpu()),
-        dataset=CONFIG.datasets,
-        model=CONFIG.models,
-    )
+def named(kind):
+    """The arguments that name a job to its step."""
+    keys = [key for key in ("dataset", "model", "seed") if f"{{{key}}}" in KINDS[kind].log]
+
+    def arguments(wildcards):
+        values = {key: getattr(wildcards, key) for key in keys}
+        if kind == "classifier":
+            values["model"] = CLASSIFIER
+        return " ".join(f"--{key} {value}" for key, value in values.items())
+
+    return arguments
 
 
-def renderer(name):
-    """The sources of a table or figure, which its rule lists as inputs."""
-    names = [name, "base/frames", "base/style"]
-    return [os.path.relpath(REPOSITORY / f"paper_figures/{each}.py") for each in names]
+def inception(kind):
+    """What was measured without Inception's weights is measured again once they are there."""
+    if kind != "metrics":
+        return False
+    return lambda wildcards: has_inception(wildcards.dataset)
 
 
-RECORDED = ("quality", "timing", "cost", "independence")
-TABLES = {name: ["csv", "md", "tex", "files.json"] for name in RECORDED}
-TABLES["reported"] = ["csv", "md", "tex"]  # it rests on no record
-
-
-def table_files(name):
-    """A table's files; files.json says which records each cell rests on."""
-    return expand(run_path(paths.TABLE), table=name, format=TABLES[name])
-
-
-def tables():
-    asked = [name for name in TABLES if name != "independence" or independence_records()]
-    return [path for name in asked for path in table_files(name)]
-
-
-def independence_records():
-    """Of looking into KAEM's latents, where it is asked what their independence costs."""
-    return expand(
-        run_path(paths.INSPECTION_RECORD, seed=CONFIG.seeds[0]),
-        dataset=[d for d in CONFIG.datasets if CONFIG.measures_independence(d)],
-        model=CONFIG.inspected_models,
-    )
+def records(*kinds):
+    """The records of these kinds that the run has."""
+    return [str(each.path()) for kind in kinds for each in jobs(CONFIG, kind, gpu=finds_gpu())]
 
 
 def verdicts():
     return [*expand(run_path(paths.CLAIMS), format=["json", "md"]), run_path(paths.VERDICTS)]
-
-
-def figures():
-    names = [f"{kind}_{dataset}" for kind in ("samples", "loss") for dataset in CONFIG.datasets]
-    names += [
-        f"prior_{dataset}_{model}"
-        for dataset in CONFIG.datasets
-        for model in CONFIG.trained_models
-        if CONFIG.is_kaem(model)
-    ]
-    if any(CONFIG.prior_grid(dataset) for dataset in CONFIG.datasets):
-        names.append("inductive_bias")
-    names += [f"tradeoff_{device}" for device in CONFIG.timing_devices(finds_gpu())]
-    if CONFIG.inspected_models:
-        names += [f"health_{dataset}" for dataset in CONFIG.datasets] + ["power_posteriors"]
-    names += [
-        f"{kind}_{dataset}_{model}"
-        for kind in ("posterior", "traversals", "latents")
-        for dataset in CONFIG.datasets
-        for model in CONFIG.inspected_models
-    ]
-    return expand(run_path(paths.FIGURE), figure=names, format=["pdf", "png"])
-
-
-def explorer():
-    return [run_path(paths.EXPLORER)] if CONFIG.inspected_models else []
-
-
-def shown_table(name):
-    """The files of a table; the csv goes into Snakemake's report."""
-    csv, *others = table_files(name)
-    caption = f"../report/{name}.rst"
-    return [report(csv, caption=caption, category="Tables", labels={"table": name}), *others]
-
-
-def shown_figure(name, caption, category, **labels):
-    """The files of a figure; the PNG goes into Snakemake's report under these labels."""
-    pdf, png = (run_path(paths.FIGURE, figure=name, format=kind) for kind in ("pdf", "png"))
-    caption = f"../report/{caption}.rst"
-    return [pdf, report(png, caption=caption, category=category, labels=labels)]
-
-
-def inspected():
-    """What the figures of one dataset's latents are drawn from."""
-    return [
-        run_path(pattern, model=model, seed=CONFIG.seeds[0])
-        for pattern in (paths.INSPECTION, paths.INSPECTION_RECORD)
-        for model in CONFIG.inspected_models
-    ]
 
 
 OVERRIDES = as_yaml(dict(workflow.config_settings.config))

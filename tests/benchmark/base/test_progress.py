@@ -8,7 +8,7 @@ import types
 import pytest
 
 from benchmark.base import progress
-from benchmark.base.progress import format_values, training_progress
+from benchmark.base.progress import format_values, show_progress
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_values_come_in_a_fixed_order():
 
 
 def test_lines_are_rare_and_the_last_one_always_comes(clock, capsys):
-    with training_progress("digits · vae · seed 0", 100, "lines") as report:
+    with show_progress("digits · vae · seed 0", 100, "lines") as report:
         for update in range(1, 101):
             clock.seconds = 0.1 * update  # ten seconds in all
             report(update, {"loss": float(update)})
@@ -50,7 +50,7 @@ def test_auto_suits_standard_error(terminal, bar, clock, monkeypatch):  # noqa: 
 
     stream = Stream()
     monkeypatch.setattr("sys.stderr", stream)
-    with training_progress("title", 10, "auto") as report:
+    with show_progress("title", 10, "auto") as report:
         report(10, {"loss": 0.5})
     assert ("10/10" in stream.getvalue()) == bar
     assert ("100%" in stream.getvalue()) != bar
@@ -62,7 +62,7 @@ def test_a_training_outlives_whoever_reads_its_lines(monkeypatch):
     os.close(reader)
     with open(writer, "wb", buffering=0) as raw:  # noqa: PTH123
         monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, write_through=True))
-        with training_progress("digits · vae · seed 0", 1, "lines") as report:
+        with show_progress("digits · vae · seed 0", 1, "lines") as report:
             report(1, {"loss": 1.0})
         with pytest.raises(BrokenPipeError):
             print("so it was broken", file=sys.stderr, flush=True)
@@ -70,6 +70,6 @@ def test_a_training_outlives_whoever_reads_its_lines(monkeypatch):
 
 
 def test_none_is_silent(capsys):
-    with training_progress("title", 10, "none") as report:
+    with show_progress("title", 10, "none") as report:
         report(10, {"loss": 0.5})
     assert capsys.readouterr() == ("", "")

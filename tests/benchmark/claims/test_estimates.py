@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from support.records import update_row
 
 from benchmark.claims.estimates import ALPHA, CONFIDENCE, Estimate, log_latency, mean_estimate
+from benchmark.records.measurements import Time
 
 REPETITIONS = 2000  # a rate of 5% then has a standard error of 0.5 points
 TOLERANCE = 0.02  # four of them: one seed in a thousand would fail one of the eleven rates
@@ -83,7 +85,8 @@ def test_simulated_latencies_are_covered(repetitions):
     times = 5.0 * np.exp(0.2 * draws.standard_normal((REPETITIONS, repetitions)))
     covered = 0
     for q25, median, q75 in np.percentile(times, [25, 50, 75], axis=1).T:
-        row = {"median": median, "q25": q25, "q75": q75}
-        low, high = log_latency({"latency_ms": row, "repetitions": repetitions}).interval()
+        latency = {"median": median, "q25": q25, "q75": q75, "p95": q75}
+        row = update_row(repetitions=repetitions, latency_ms=latency)
+        low, high = log_latency(Time(**row)).interval()
         covered += low < math.log(5.0) < high
     assert covered / REPETITIONS == pytest.approx(CONFIDENCE, abs=TOLERANCE)

@@ -6,35 +6,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.claims import SPEED, a_claim
 from support.configs import tiny_config
 from support.records import mnist_config, write_quality, write_timing, write_training
 
 from benchmark import cli
 from benchmark.base.errors import RecordError
 from benchmark.claims import plan
-from benchmark.claims.claims import Claim
 from benchmark.claims.machine import Machine, measure
-from benchmark.records.results import by_job, read_results
+from benchmark.records.folder import by_subject, read_folder
 
 CONFIG = mnist_config()
-QUALITY = Claim(
-    id="quality",
-    claim="KAEM is as good.",
-    source="abstract",
-    datasets=["mnist", "svhn"],
-    metric="fd_classifier",
-    model="kaem_ula",
-    against="vae",
-    effect="ratio",
-    comparison="below",
-    margin=1.1,
-    seeds=3,
-    evidence="L4",
+QUALITY = a_claim(datasets=["mnist", "svhn"])
+FASTER = a_claim(SPEED, id="faster", against=1.0)
+ESS = a_claim(id="ess", metric="ess")
+# A machine on which an update of KAEM takes three times as long, and of a VAE as long.
+SLOW = Machine(
+    slower={("mnist", "kaem_ula"): 3.0, ("mnist", "vae"): 1.0},
+    image={("mnist", "kaem_ula"): 0.001, ("mnist", "vae"): 0.002},
 )
-SPEED = Claim(**(vars(QUALITY) | {"id": "speed", "metric": "latency", "batch_size": 4}
-                 | {"seeds": None, "evidence": "L2"}))  # fmt: skip
-FASTER = Claim(**(vars(SPEED) | {"id": "faster", "against": 1.0}))
-ESS = Claim(**(vars(QUALITY) | {"id": "ess", "metric": "ess"}))
 
 
 @pytest.fixture(autouse=True)
@@ -49,21 +39,9 @@ def records(tmp_path, monkeypatch) -> None:
             write_quality(CONFIG, model, seed, fd_classifier=seconds + seed)
 
 
-@pytest.fixture
-def twice_as_slow(monkeypatch) -> Machine:
-    """A machine on which an update of KAEM takes three times as long, and of a VAE as long."""
-    machine = Machine(
-        slower={("mnist", "kaem_ula"): 3.0, ("mnist", "vae"): 1.0},
-        image={("mnist", "kaem_ula"): 0.001, ("mnist", "vae"): 0.002},
-    )
-    monkeypatch.setattr(plan, "measure", lambda _config, _jobs: machine)
-    return machine
-
-
-@pytest.mark.usefixtures("twice_as_slow")
 def test_recorded_costs_are_scaled():
-    costs = plan.Costs(CONFIG, read_results("results/tiny"))
-    for claim, level, seconds, count in (
+    costs = plan.Costs(CONFIG, read_folder("results/tiny"), SLOW)
+    for about, level, seconds, count in (
         (QUALITY, "L1", 2 * 2 * 2, 2),  # two evaluations, at the median of 2
         (QUALITY, "L2", 8 + 10 + 20, 4),  # and 10,000 images of each
         (ESS, "L3", 3 * 100 + 40, 2),
@@ -71,15 +49,14 @@ def test_recorded_costs_are_scaled():
         (SPEED, "L2", 2 * 2 * 3, 2),
         (SPEED, "L3", 340 + 12, 4),
     ):
-        steps = plan.steps(CONFIG, claim, "mnist", level, ["cpu"])
-        assert len(steps) == count, (claim.id, level)
-        assert costs.total(steps) == pytest.approx(seconds), (claim.id, level)
+        steps = plan.steps(CONFIG, about, "mnist", level, ["cpu"])
+        assert len(steps) == count, (about.id, level)
+        assert costs.total(steps) == pytest.approx(seconds), (about.id, level)
 
 
-@pytest.mark.usefixtures("twice_as_slow")
-def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeypatch):
-    monkeypatch.setattr(plan, "claims", lambda: [QUALITY, SPEED, FASTER, ESS])
-    text = plan.plan(CONFIG, ["--config", "a b.yaml"], 400.0)
+def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
+    given = {"claims": [QUALITY, SPEED, FASTER, ESS], "machine": SLOW}
+    text = plan.plan(CONFIG, ["--config", "a b.yaml"], 400.0, **given)
     assert "takes 2 times as long here as in the records (median of 2 models, 1 to 3)" in text
     rows = [[c.strip() for c in r.split("|")[2:-1]] for r in text.splitlines() if "| KAEM" in r]
     assert rows == [
@@ -101,13 +78,13 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
     assert "--dataset mnist --model kaem_ula --model vae --seed 0 --device cpu --untrained" in text
     # With another's records the last step is to compare.
     Path("results/tiny").rename("theirs")
-    assert plan.plan(CONFIG, [], 400.0, "theirs").endswith(
+    assert plan.plan(CONFIG, [], 400.0, "theirs", **given).endswith(
         "python -m benchmark claims\npython -m benchmark compare results/tiny theirs\n```"
     )
     # What is published has weights, which come first.
     Path("results/published").mkdir()
     Path("theirs").rename("results/published/tiny")
-    published = plan.plan(CONFIG, [], 400.0, "results/published/tiny")
+    published = plan.plan(CONFIG, [], 400.0, "results/published/tiny", **given)
     commands = [line for line in published.splitlines() if line.startswith("python")]
     assert commands[0] == "python -m benchmark restore"
     with pytest.raises(RecordError, match="results/tiny: no records are there"):
@@ -116,7 +93,7 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse(monkeyp
 
 def test_this_machine_is_measured_by_updates_of_the_recorded_models():
     threads = torch.get_num_threads()
-    machine = measure(CONFIG, by_job(read_results("results/tiny")), seconds=10)
+    machine = measure(CONFIG, by_subject(read_folder("results/tiny")), seconds=10)
     torch.set_num_threads(threads)
     assert set(machine.slower) == set(machine.image) == {("mnist", "kaem_ula"), ("mnist", "vae")}
     # An update of these tiny models takes milliseconds, and 20 and 8 seconds in the records.
@@ -127,7 +104,7 @@ def test_this_machine_is_measured_by_updates_of_the_recorded_models():
 def test_without_records_of_trainings_nothing_is_scaled():
     machine = measure(tiny_config(), {}, seconds=0.1)
     assert (machine.slower, machine.median) == ({}, 1.0)
-    assert machine.said().endswith("costs are as recorded.")
+    assert machine.text().endswith("costs are as recorded.")
 
 
 def test_durations():

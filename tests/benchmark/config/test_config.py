@@ -2,7 +2,9 @@
 
 import inspect
 import itertools
+import json
 
+import jsonschema
 import pytest
 import yaml
 from support.configs import (
@@ -23,8 +25,10 @@ import benchmark.config.config
 from benchmark.base.errors import ConfigError
 from benchmark.config.config import CLASSIFIER, PRIOR_DEFAULTS, REAL, Config, load_config
 from benchmark.config.facts import Facts, known_datasets
+from benchmark.config.jobs import job_of
 from benchmark.config.validation import find_problems, merge
-from kaem.priors import ComponentDensities
+from benchmark.config.validation import schema as find_schema
+from kaem.components import ComponentDensities
 
 UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
 
@@ -69,7 +73,11 @@ MISTAKES = [
         "own_datasets.c.image_shape[0]: ",
         "2",
     ),
-    ({"own_datasets.d": {**FACES, "image_shape": [3, 8]}}, "own_datasets.d.image_shape: ", "short"),
+    (
+        {"own_datasets.d": {**FACES, "image_shape": [3, 8]}},
+        "own_datasets.d.image_shape[2]: ",
+        "missing",
+    ),
     ({"own_datasets.e": {**FACES, "crop": 0}}, "own_datasets.e.crop: ", "0 is less than"),
     (
         {"own_datasets.f": changed(FACES, {"splits.test": MISSING})},
@@ -99,7 +107,7 @@ MISTAKES = [
     (
         {"models.kaem_is_univariate": changed(UNIVARIATE, {"prior.train_weights": True})},
         "models.kaem_is_univariate.prior.train_weights: ",
-        "not a setting of this model",
+        "unknown setting",
     ),
     ({"per_dataset.mnits.training.updates": 3}, "per_dataset.mnits: ", "did you mean 'mnist'?"),
     ({"per_dataset.mnist.trainin.updates": 3}, "per_dataset.mnist.trainin: ", "mean 'training'?"),
@@ -211,6 +219,45 @@ def test_values_of_a_wrong_type_are_problems_and_not_crashes(changes, path):
     assert all(problem.startswith(path) for problem in problems)
 
 
+def test_problems_name_the_lines_of_the_file_and_keys_that_stand_twice(tmp_path):
+    text = yaml.safe_dump(changed(tiny_values(), {"training.updates": 0}), sort_keys=False)
+    text = text.replace("threads: 1", "threads: 1\nseeds: [1]\nseeds: [2]")
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    where = {key: number for number, line in enumerate(text.splitlines(), 1) for key in [line]}
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {"threads": 0})
+    first = text.splitlines().index("seeds:") + 1
+    assert caught.value.problems == [
+        f"seeds: stands twice, in line {first} and in line {where['seeds: [1]']}; keep one",
+        f"seeds: stands twice, in line {where['seeds: [1]']} and in line {where['seeds: [2]']}; "
+        "keep one",
+        "threads: 0 is less than the minimum of 1",  # an override has no line
+        f"training.updates: 0 is less than the minimum of 1 (line {where['  updates: 0']})",
+    ]
+
+
+def test_an_alias_may_be_merged_and_changed(tmp_path):
+    path = tmp_path / "fine.yaml"
+    twin = "  twin: {<<: *vae, latents: 5, model: vae}\n"
+    vae = "  vae: &vae {sigma: 0.3, latents: 3, encoder_width: 8}\n"
+    values = tiny_values()
+    values["models"] = "HERE"
+    path.write_text(yaml.safe_dump(values).replace("models: HERE", f"models:\n{vae}{twin}"))
+    config = load_config(path)
+    assert config.entry("twin").latents == 5
+    assert config.entry("twin").sigma == 0.3
+
+
+def test_the_schema_for_editors_takes_what_loads_and_refuses_a_typo():
+    schema = json.loads(find_schema())
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in RUN_CONFIGS:
+        validator.validate(yaml.safe_load(path.read_text()))
+    for wrong in ({"training.updats": 3}, {"models.vae.latents": 0}, {"models.vae.latnts": 3}):
+        assert not validator.is_valid(changed(tiny_values(), wrong))
+
+
 def test_a_count_written_with_an_exponent_is_not_advised_to_be_a_float():
     (problem,) = find_problems(changed(tiny_values(), {"training.updates": "1e5"}))
     advised = problem.rpartition("write ")[2]
@@ -276,30 +323,29 @@ def test_every_committed_configuration_loads(path):
     # Two configurations with one name would overwrite each other's results.
     assert config.run == path.stem
     for dataset in config.datasets:
-        names = (*config.trained_models, CLASSIFIER)
-        jobs = [config.training_job(dataset, model) for model in names]
-        assert len({job.config_hash for job in jobs}) == len(jobs)
+        hashes = [job_of(config, "training", dataset, m).config_hash for m in config.trained_models]
+        assert len(set(hashes)) == len(hashes)
     labels = [config.label(model) or model for model in config.models]
     assert len(set(labels)) == len(labels)
 
 
 # Hashes -----------------------------------------------------------------------------------------
 
-STEPS = ("training", "sampling", "evaluation", "timing")
+STEPS = ("training", "sampling", "metrics", "timing")
 DATASETS = ("digits", "mnist")
 
 
 def hashes(config: Config) -> dict[str, str]:
     """Every hash of a configuration, by "dataset entry step"."""
     jobs = {
-        f"{dataset} {model} {step}": getattr(config, f"{step}_job")(dataset, model)
+        f"{dataset} {model} {step}": job_of(config, step, dataset, model)
         for dataset, model, step in itertools.product(DATASETS, config.models, STEPS)
     }
     for dataset in DATASETS:
-        jobs[f"{dataset} {CLASSIFIER} training"] = config.training_job(dataset, CLASSIFIER)
-        jobs[f"{dataset} {REAL} sampling"] = config.sampling_job(dataset, REAL)
-        jobs[f"{dataset} {REAL} evaluation"] = config.evaluation_job(dataset, REAL)
-    return {name: job.config_hash for name, job in jobs.items()}
+        jobs[f"{dataset} {CLASSIFIER} training"] = job_of(config, "classifier", dataset)
+        jobs[f"{dataset} {REAL} sampling"] = job_of(config, "sampling", dataset, REAL)
+        jobs[f"{dataset} {REAL} metrics"] = job_of(config, "metrics", dataset, REAL)
+    return {name: done.config_hash for name, done in jobs.items()}
 
 
 def matching(*patterns: str) -> set[str]:
@@ -309,7 +355,7 @@ def matching(*patterns: str) -> set[str]:
 
 
 ENTRIES = ("kaem_is", "vae")
-EVERYTHING_TRAINED = [*ENTRIES, CLASSIFIER, f"{REAL} evaluation"]
+EVERYTHING_TRAINED = [*ENTRIES, CLASSIFIER, f"{REAL} metrics"]
 HASH_CASES = [
     ({"models.vae.training.learning_rate": 0.1}, ["vae"]),
     ({"models.vae.sigma": 0.9}, ["vae"]),
@@ -319,25 +365,25 @@ HASH_CASES = [
     ({"training.learning_rate": 0.1}, ENTRIES),
     ({"decoder.width": 12}, ENTRIES),
     ({"threads": 2}, EVERYTHING_TRAINED),
-    ({"classifier.features": 4}, [CLASSIFIER, "evaluation"]),
-    ({"evaluation.references.test": 65}, ["sampling", "evaluation"]),
+    ({"classifier.features": 4}, [CLASSIFIER, "metrics"]),
+    ({"evaluation.references.test": 65}, ["sampling", "metrics"]),
     # As many images are drawn for two references as for the larger one.
-    ({"evaluation.references.train": 65}, ["sampling", "evaluation"]),
-    ({"evaluation.references.train": 64}, ["evaluation"]),
-    ({"evaluation.references": {"train": 64}}, ["evaluation"]),
-    ({"evaluation.inception": True}, ["evaluation"]),
+    ({"evaluation.references.train": 65}, ["sampling", "metrics"]),
+    ({"evaluation.references.train": 64}, ["metrics"]),
+    ({"evaluation.references": {"train": 64}}, ["metrics"]),
+    ({"evaluation.inception": True}, ["metrics"]),
     ({"evaluation.inception": False}, []),
-    ({"evaluation.likelihood": LIKELIHOOD}, ["evaluation"]),
-    ({"evaluation.batch_size": 32}, ["evaluation"]),
+    ({"evaluation.likelihood": LIKELIHOOD}, ["metrics"]),
+    ({"evaluation.batch_size": 32}, ["metrics"]),
     ({"timing.repetitions": 20}, ["timing"]),
     ({"per_dataset.mnist.training.learning_rate": 0.1}, ["mnist kaem_is", "mnist vae"]),
     ({"per_dataset.mnist.decoder": {"kind": "kan"}}, ["mnist kaem_is", "mnist vae"]),
     ({"per_dataset.mnist.models.vae.sigma": 0.9}, ["mnist vae"]),
     (
         {"per_dataset.digits.classifier.updates": 7},
-        ["digits evaluation", f"digits {CLASSIFIER}"],
+        ["digits metrics", f"digits {CLASSIFIER}"],
     ),
-    ({"per_dataset.digits.evaluation.batch_size": 32}, ["digits evaluation"]),
+    ({"per_dataset.digits.evaluation.batch_size": 32}, ["digits metrics"]),
     ({"run": "other"}, []),
     ({"note": "words"}, []),
     ({"models.vae.label": "A VAE"}, []),
@@ -370,7 +416,7 @@ def test_an_entrys_name_counts_and_the_order_of_keys_does_not():
     assert hashes(Config(backwards, "")) == hashes(tiny_config())
     # Another entry with the same settings is another job: its seeds differ.
     twin = tiny_config({"models.twin": {"model": "vae", **MODEL_SETTINGS["vae"]}})
-    jobs = [twin.training_job("digits", model) for model in ("vae", "twin")]
+    jobs = [job_of(twin, "training", "digits", model) for model in ("vae", "twin")]
     assert jobs[0].settings == jobs[1].settings
     assert jobs[0].config_hash != jobs[1].config_hash
 
@@ -387,7 +433,7 @@ def test_settings_are_resolved_from_general_to_particular():
         }
     )
     training = {
-        (dataset, model): config.training_job(dataset, model).settings["training"]
+        (dataset, model): job_of(config, "training", dataset, model).settings.training.plain()
         for dataset, model in itertools.product(DATASETS, ENTRIES)
     }
     shared = tiny_values()["training"]
@@ -402,7 +448,7 @@ def test_a_decoder_of_another_kind_replaces_and_does_not_merge():
     config = tiny_config({"per_dataset.mnist.decoder": kan, "models.vae.decoder": kan})
 
     def decoder(dataset, model):
-        return config.training_job(dataset, model).settings["model"]["decoder"]
+        return config.model_settings(dataset, model)["decoder"]
 
     assert decoder("digits", "kaem_is") == {"kind": "conv", "width": 8}
     assert decoder("mnist", "kaem_is") == decoder("digits", "vae") == kan
@@ -412,10 +458,10 @@ def test_a_variant_is_built_as_its_registered_model():
     config = tiny_config(
         {"models.v": {"model": "kaem_is_univariate", "label": "V", **UNIVARIATE}, "note": "n"}
     )
-    job = config.training_job("digits", "v")
-    assert job.settings["architecture"] == config.architecture("v") == "kaem_is_univariate"
-    assert job.settings["model"]["prior"] == {"kind": "univariate", **UNIVARIATE["prior"]}
-    assert "label" not in job.settings["model"]
+    settings = job_of(config, "training", "digits", "v").settings
+    assert settings.architecture == config.architecture("v") == "kaem_is_univariate"
+    assert settings.model["prior"] == {"kind": "univariate", **UNIVARIATE["prior"]}
+    assert "label" not in settings.model
     assert config.label("v") == "V"
     assert config.label("vae") is config.label(REAL) is None
     assert config.architecture("vae") == "vae"
@@ -437,19 +483,20 @@ def test_an_entry_may_use_the_weights_of_another():
     assert config.trained_entry("many") == config.trained_entry("few") == "few"
     assert "many" not in config.trained_models
     assert config.architecture("many") == "ddpm"
-    assert config.training_job("digits", "many") == config.training_job("digits", "few")
+    assert job_of(config, "training", "digits", "many") == job_of(
+        config, "training", "digits", "few"
+    )
     few, many = (config.model_settings("digits", name) for name in ("few", "many"))
     assert many == few | {"sampler": {"kind": "ddim", "steps": 10}}
 
 
 def test_what_is_drawn_and_timed_differs_all_the_same():
-    for job in ("sampling_job", "evaluation_job", "timing_job"):
-        few, many = (getattr(sampled_twice(), job)("digits", name) for name in ("few", "many"))
+    more = sampled_twice(sampler={"kind": "ddim", "steps": 20})
+    for kind in ("sampling", "metrics", "timing"):
+        few, many = (job_of(sampled_twice(), kind, "digits", name) for name in ("few", "many"))
         assert few.config_hash != many.config_hash
-        other = getattr(sampled_twice(sampler={"kind": "ddim", "steps": 20}), job)("digits", "many")
-        assert other.config_hash != many.config_hash
-        called = getattr(sampled_twice(label="many steps"), job)("digits", "many")
-        assert called == many
+        assert job_of(more, kind, "digits", "many").config_hash != many.config_hash
+        assert job_of(sampled_twice(label="many steps"), kind, "digits", "many") == many
 
 
 def test_an_entry_may_be_timed_alone():
@@ -492,10 +539,10 @@ def test_a_dataset_of_ones_own_is_known_like_the_others():
     assert set(config.known_datasets) == {*known_datasets(), "faces"}
     assert config.facts("faces") == Facts.parse("faces", FACES)
     assert config.facts("digits") == tiny_config().facts("digits")
-    settings = config.training_job("faces", "vae").settings
-    assert settings["training"]["updates"] == 3
-    assert settings["data"] == {
-        "image_shape": [3, 64, 64],
+    settings = job_of(config, "training", "faces", "vae").settings
+    assert settings.training.updates == 3
+    assert settings.data.plain() == {
+        "image_shape": (3, 64, 64),
         "digests": {},
         "splits": FACES["splits"],
         "crop": 140,
@@ -506,13 +553,15 @@ def test_without_labels_no_classifier_is_asked_for():
     config = with_faces()
     assert config.has_classifier("digits")
     assert not config.has_classifier("faces")
-    assert config.evaluation_job("faces", "vae").settings["classifier"] is None
+    assert job_of(config, "metrics", "faces", "vae").settings.classifier is None
     labelled = with_faces({"own_datasets.faces.classes": 7})
-    job = labelled.training_job("faces", CLASSIFIER)
-    assert job.settings["classes"] == 7
-    assert labelled.evaluation_job("faces", "vae").settings["classifier"] == job.config_hash
+    classifier = job_of(labelled, "classifier", "faces")
+    assert classifier.settings.classes == 7
+    assert job_of(labelled, "metrics", "faces", "vae").settings.classifier == classifier.config_hash
     # Labels make a classifier; the models see none.
-    assert labelled.training_job("faces", "vae") == config.training_job("faces", "vae")
+    assert job_of(labelled, "training", "faces", "vae") == job_of(
+        config, "training", "faces", "vae"
+    )
 
 
 @pytest.mark.parametrize(
@@ -531,7 +580,7 @@ def test_facts_that_choose_the_images_change_what_is_trained(changes):
         for each in ({}, changes)
     )
     for step in STEPS:
-        jobs = [getattr(config, f"{step}_job")("faces", "vae") for config in (before, after)]
+        jobs = [job_of(config, step, "faces", "vae") for config in (before, after)]
         assert jobs[0].config_hash != jobs[1].config_hash
 
 
@@ -568,17 +617,21 @@ def test_a_split_that_a_dataset_lacks_is_found_before_anything_trains(changes, p
 def test_as_many_images_are_drawn_as_the_largest_comparison_takes(references, count):
     config = tiny_config({"evaluation.references": references})
     for model in (*ENTRIES, REAL):
-        assert config.sampling_job("digits", model).settings["samples"] == count
+        assert job_of(config, "sampling", "digits", model).settings.samples == count
 
 
 def test_a_job_names_the_facts_of_its_dataset():
     facts = yaml.safe_load((CONFIG_FOLDER / "datasets.yaml").read_text())
     for dataset in DATASETS:
-        for model in (*ENTRIES, CLASSIFIER):
-            job = tiny_config().training_job(dataset, model)
-            assert (job.run, job.dataset, job.model) == ("tiny", dataset, model)
+        for kind, model in (
+            *(("training", entry) for entry in ENTRIES),
+            ("classifier", CLASSIFIER),
+        ):
+            named = job_of(tiny_config(), kind, dataset, model)
+            assert (named.run, named.dataset, named.model) == ("tiny", dataset, model)
+            data = json.loads(json.dumps(named.settings.data.plain()))
             for fact in ("image_shape", "splits", "digests"):
-                assert job.settings["data"][fact] == facts[dataset][fact]
+                assert data[fact] == facts[dataset][fact]
 
 
 def test_how_a_dataset_is_called_is_no_part_of_a_result(monkeypatch):

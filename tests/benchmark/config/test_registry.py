@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from support.configs import CONFIG_FOLDER, RUN_CONFIGS, loaded_by, tiny_config
+from support.configs import RUN_CONFIGS, loaded_by, tiny_config
 
 from baselines.diffusion import Diffusion
 from baselines.vae import VAE
@@ -13,25 +13,21 @@ from benchmark.config.registry import MODELS, build
 from kaem import KAEM, MixturePrior, UnivariatePrior
 from paper_figures.base.style import LABELS
 
-SCHEMAS = json.loads((CONFIG_FOLDER / "schema" / "config.schema.json").read_text())["$defs"]
-
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_a_schema_and_a_label(name):
-    schema = SCHEMAS["models"][name]
-    assert schema["additionalProperties"] is False
+def test_every_model_has_typed_settings_and_a_label(name):
+    spec = MODELS[name]
     # What every entry may say, whatever its model.
-    assert {"model", "label", "training"} <= schema["properties"].keys()
-    assert ("decoder" in schema["properties"]) == MODELS[name].decoder
+    assert {"model", "label", "training"} <= spec.entry.model_fields.keys()
+    assert ("decoder" in spec.entry.model_fields) == spec.decoder
     assert LABELS[name] not in (name, "")
+    assert spec.variant is None or {"weights_of", "label"} <= spec.variant.model_fields.keys()
 
 
-def test_no_schema_and_no_label_is_left_over():
-    assert SCHEMAS["models"].keys() == MODELS.keys()
+def test_no_label_is_left_over():
     # A diffusion model goes by the names of its samplers.
     samplers = {"ddpm_1000", "ddim_10", "ddim_20", "ddim_50", "ddim_100"}
     assert LABELS.keys() == {*MODELS, "real", "latent_ebm_gaussian", *samplers}
-    assert SCHEMAS["variants"].keys() <= MODELS.keys()
     assert len(set(LABELS.values())) == len(LABELS)
 
 
@@ -45,7 +41,7 @@ def test_no_schema_and_no_label_is_left_over():
 )
 def test_a_name_builds_its_class(name, kind, prior):
     values = tiny_config({"models.kaem_is_univariate": kaem_settings()})
-    settings = values.training_job("digits", name).settings["model"]
+    settings = values.model_settings("digits", name)
     model = build(name, settings, (1, 8, 8))
     assert type(model) is kind
     assert type(getattr(model, "prior", None)) is (prior or type(None))
@@ -56,7 +52,7 @@ def kaem_settings() -> dict:
 
 
 def test_weights_come_from_the_global_generator():
-    settings = tiny_config().training_job("digits", "vae").settings["model"]
+    settings = tiny_config().model_settings("digits", "vae")
 
     def weights(seed):
         torch.manual_seed(seed)
@@ -73,9 +69,9 @@ def test_every_committed_entry_builds(path):
     shapes = {}
     for dataset in config.datasets:
         for entry in config.models:
-            settings = config.training_job(dataset, entry).settings
-            shape = tuple(settings["data"]["image_shape"])
-            shapes[json.dumps([settings["architecture"], settings["model"], shape])] = shape
+            settings = config.model_settings(dataset, config.trained_entry(entry))
+            shape = config.facts(dataset).image_shape
+            shapes[json.dumps([config.architecture(entry), settings, shape])] = shape
     for text, shape in shapes.items():
         name, settings, _ = json.loads(text)
         model = build(name, settings, shape)

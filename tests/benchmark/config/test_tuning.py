@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.base.paths import ROOT
 from benchmark.config.config import load_config
-from benchmark.records.names import METRIC
+from benchmark.config.jobs import job_of
 from benchmark.records.record import read_record
 
 TUNING, CPU = (load_config(ROOT / f"config/{name}.yaml") for name in ("tuning", "cpu"))
@@ -19,15 +19,14 @@ def trials(model: str) -> list[str]:
 def distance(entry: str) -> float:
     """FD-classifier against the validation split."""
     record = read_record(FOLDER / entry / "seed0.json")
-    assert record["config_hash"] == TUNING.evaluation_job("mnist", entry).config_hash
-    named = {METRIC.fullmatch(key): value for key, value in record["metrics"].items()}
-    (found,) = (v for m, v in named.items() if m and m["name"] == "fd_classifier")
+    assert record.config_hash == job_of(TUNING, "metrics", "mnist", entry).config_hash
+    (found,) = (m.value for m in record.metrics.values if m.name == "fd_classifier")
     return found
 
 
 def settings(config, entry: str) -> dict:
     """All that a trial may vary, and what it may not; but for the updates."""
-    training = config.training_job("mnist", entry).settings["training"]
+    training = job_of(config, "training", "mnist", entry).settings.training.plain()
     kept = {key: value for key, value in training.items() if key != "updates"}
     return {"model": config.model_settings("mnist", entry), "training": kept}
 

@@ -1,8 +1,6 @@
 """Image files: what is cut out, how it is resized, what is refused, and which part is whose."""
 
-import os
 import struct
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,7 +15,6 @@ from support.datasets import (
     facts_of,
     generated,
     write_files,
-    write_zip,
 )
 
 from benchmark.base.errors import DataError
@@ -148,7 +145,6 @@ def png_header(width: int, height: int) -> bytes:
 
 NOISE = np.random.default_rng(4).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 BROKEN = {
-    "empty": (b"", "not an image"),
     "text": (b"<html>quota exceeded</html>", "not an image"),
     "half a jpg": (encoded(NOISE, "JPEG")[:700], "truncated"),
     "half a png": (encoded(NOISE, "PNG")[:700], "truncated|broken"),
@@ -169,62 +165,16 @@ def test_a_broken_file_is_named_with_the_reason(content, reason):
 
 @pytest.mark.parametrize("shape", [(139, 178), (218, 139)])
 def test_an_image_smaller_than_its_cut(shape):
-    image = np.zeros((*shape, 3), np.uint8)
+    image = encoded(np.zeros((*shape, 3), np.uint8), "PNG")
     with pytest.raises(BrokenImageError, match=r"a file: .* pixels, 140x140 are cut out"):
-        prepare(encoded(image, "PNG"), **CELEBA)
+        prepare(image, **CELEBA)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "PPM"])
-def test_whatever_is_damaged_there_is_one_error(kind):
-    # Decoders raise a dozen kinds of errors. Seeded: the same damages in every run.
-    draws, whole = np.random.default_rng(5), encoded(NOISE, kind)
-    broken = 0
-    for _ in range(200):
-        content = bytearray(whole)
-        for place in draws.integers(0, min(200, len(whole)), 2):  # the headers
-            content[place] = draws.integers(0, 256)
-        try:
-            with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-                assert prepare(bytes(content[: draws.integers(1, 2 * len(whole))])).shape[2] == 3
-        except BrokenImageError:
-            broken += 1
-    assert broken > 50
-
-
-def test_damaged_members_of_an_archive_are_one_error_too(tmp_path):
-    bitmap = encoded((np.indices((40, 40)).sum(0) % 7 * 40).astype(np.uint8), "BMP")
-    path = write_zip(tmp_path / "archive.zip", {"a.bmp": bitmap}, zipfile.ZIP_DEFLATED)
-    whole = path.read_bytes()
-    kinds = set()
-    for place in range(len(whole)):
-        content = bytearray(whole)
-        content[place] ^= 0x24
-        path.write_bytes(content)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-                ImageFiles(names, zip_reader(archive), (16, 16), "RGB", None)[0]
-        except zipfile.BadZipFile:
-            pass  # the list of the members is damaged
-        except BrokenImageError as error:
-            kinds.add(type(error.__cause__))
-    assert {zlib.error, zipfile.BadZipFile, NotImplementedError} <= kinds
-
-
-def bomb(path: Path) -> None:
-    """A file of zeros that is larger than any photograph, and takes no room."""
-    with path.open("wb") as handle:
+def test_a_file_that_is_too_large_is_neither_read_nor_unpacked(tmp_path):
+    with (tmp_path / "a.png").open("wb") as handle:
         handle.truncate(LARGEST_FILE + 1)
-
-
-def test_a_file_that_is_too_large_is_not_read(tmp_path):
-    bomb(tmp_path / "a.png")
     with pytest.raises(ValueError, match=f"{LARGEST_FILE + 1} bytes"):
         folder_reader(tmp_path)("a.png")
-
-
-def test_a_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path):
-    bomb(tmp_path / "a.png")
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.write(tmp_path / "a.png", "a.png")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
@@ -239,13 +189,9 @@ def test_a_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path):
 def test_images_are_found_in_and_below_a_folder_and_nothing_else(tmp_path):
     images = ["1.jpg", "b/2.PNG", "b/c/3.jpeg", "4.webp", "b/5.bmp", "6.pgm", "7.ppm"]
     others = [".hidden.jpg", "b/._2.png", ".thumbnails/1.jpg", "readme.txt", "jpg", "folder.jpg/x"]
-    write_files(tmp_path, dict.fromkeys(images + others, b""))
-    assert list_images(tmp_path) == sorted(images)
-
-
-def test_a_folder_below_a_hidden_one_is_not_hidden(tmp_path):
-    write_files(tmp_path / ".cache" / "images", {"1.jpg": b""})
-    assert list_images(tmp_path / ".cache" / "images") == ["1.jpg"]
+    folder = tmp_path / ".cache" / "images"  # what lies below a hidden folder is not hidden
+    write_files(folder, dict.fromkeys(images + others, b""))
+    assert list_images(folder) == sorted(images)
 
 
 FACTS = facts_of(generated((8, 8)), classes=3)
@@ -313,9 +259,3 @@ def test_celebas_parts_follow_the_list_where_there_is_one():
 def test_a_file_without_a_part(name, listing, message):
     with pytest.raises(ValueError, match=message):
         celeba_parts([name], listing)
-
-
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="no regular file"):
-        folder_reader(tmp_path)("a.png")

@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 import torch
+from support.damage import flipped
 from support.datasets import (
     SPLITS,
     channel_first,
@@ -211,36 +212,24 @@ class Images:
         return self.images[index]
 
 
-def test_broken_images_are_reported_together(tmp_path):
-    images, labels = ARRAYS["train"]
-    arrays = ARRAYS | {"train": (Images(images, {3, 29}), labels)}
-    with pytest.raises(DataError) as caught:
-        prepared_from(tmp_path / "made", arrays)
-    message = str(caught.value)
-    assert "made: 2 of 30 images in memory cannot be decoded" in message
-    assert "3.jpg: broken; 29.jpg: broken\n" in message
-
-
-def test_one_broken_image_of_thousands_is_found(tmp_path):
-    shape = (4000, 2, 2, 3)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    arrays = {"train": (Images(images, {3210}), np.zeros(4000, int))}
-    facts = facts_of(
-        arrays | ARRAYS,
-        digests={},
-        image_shape=[3, 2, 2],
-        splits={"train": {"part": "train", "count": 4000}},
-    )
-    with pytest.raises(DataError, match=r"1 of 4000 images .*: 3210\.jpg: broken"):
-        prepared_from(tmp_path / "made", arrays, facts)
-
-
-def test_a_message_about_thousands_of_broken_images_stays_short(tmp_path):
-    images, labels = ARRAYS["train"]
-    arrays = ARRAYS | {"train": (Images(images, range(30)), labels)}
-    with pytest.raises(DataError, match=r"4\.jpg: broken \.\.\.") as caught:
-        prepared_from(tmp_path / "made", arrays)
-    assert "5.jpg" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("count", "broken", "message"),
+    [
+        (
+            30,
+            {3, 29},
+            "2 of 30 images in memory cannot be decoded: 3.jpg: broken; 29.jpg: broken\n",
+        ),
+        (30, range(30), r"30 of 30 images .*; 4.jpg: broken \.\.\.\n"),  # and stays short
+        (4000, {3210}, "1 of 4000 images .*: 3210.jpg: broken\n"),
+    ],
+)
+def test_broken_images_are_reported_together(tmp_path, count, broken, message):
+    images = np.random.default_rng(0).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
+    splits = {"train": {"part": "train", "count": count}}
+    arrays = {"train": (Images(images, broken), np.zeros(count, int))}
+    with pytest.raises(DataError, match=f"made: {message}"):
+        prepared_from(tmp_path / "made", arrays, facts_of(ARRAYS, digests={}, splits=splits))
 
 
 @pytest.mark.parametrize(
@@ -333,45 +322,31 @@ def test_without_labels_there_are_no_files_of_labels(tmp_path):
     assert not list(folder.glob("*labels*"))
 
 
-def truncated(path):
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def test_an_array_that_is_cut_short_is_noticed_at_once(tmp_path):
-    for number, name in enumerate(["train.npy", "test_labels.npy"]):
-        folder = prepared_from(tmp_path / str(number), ARRAYS)
-        truncated(folder / name)
-        assert open_prepared(folder) is None
-        assert not is_intact(folder)
-
-
 ORIGINS = ["", "{", "null", "[]", "3", "{}", '{"arrays": {}}', '{"arrays": {"a.npy": ""}}']
+DAMAGES = [
+    *((ORIGIN, lambda _, text=text: text.encode()) for text in ORIGINS),
+    *((name, lambda content: content[:-1]) for name in ("train.npy", "test_labels.npy")),
+    *((name, None) for name in ("train.npy", "train_labels.npy", "test.npy", ORIGIN)),
+]
 
 
-@pytest.mark.parametrize("content", ORIGINS)
-def test_a_damaged_origin_is_noticed_at_once(tmp_path, content):
-    folder = prepared_from(tmp_path / "made", ARRAYS)
-    (folder / ORIGIN).write_text(content)
-    assert open_prepared(folder) is None
-    assert not is_intact(folder)
-
-
-@pytest.mark.parametrize("name", ["train.npy", "train_labels.npy", "test.npy", ORIGIN])
-def test_a_missing_file_is_noticed_at_once(tmp_path, name):
-    folder = prepared_from(tmp_path / "made", ARRAYS)
-    (folder / name).unlink()
-    assert open_prepared(folder) is None
-    assert not is_intact(folder)
+@pytest.mark.parametrize(("name", "damage"), DAMAGES)
+def test_a_damaged_or_missing_file_is_noticed_at_once(tmp_path, name, damage):
+    path = prepared_from(tmp_path / "made", ARRAYS) / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage:
+        path.write_bytes(damage(content))
+    assert open_prepared(path.parent) is None
+    assert not is_intact(path.parent)
 
 
 @pytest.mark.parametrize("name", ["train.npy", "validation_labels.npy"])
 @pytest.mark.parametrize("place", [8, 60, -1])
 def test_a_flipped_bit_is_noticed_by_reading_all(tmp_path, name, place):
-    folder = prepared_from(tmp_path / "made", ARRAYS)
-    content = bytearray((folder / name).read_bytes())
-    content[place] ^= 1
-    (folder / name).write_bytes(content)
-    assert not is_intact(folder)
+    path = prepared_from(tmp_path / "made", ARRAYS) / name
+    path.write_bytes(flipped(path.read_bytes(), place))
+    assert not is_intact(path.parent)
 
 
 def test_opening_a_damaged_header_raises_nothing(tmp_path):
@@ -379,9 +354,7 @@ def test_opening_a_damaged_header_raises_nothing(tmp_path):
     whole = (folder / "test.npy").read_bytes()
     refused = 0
     for place in range(128):
-        content = bytearray(whole)
-        content[place] ^= 0x10
-        (folder / "test.npy").write_bytes(content)
+        (folder / "test.npy").write_bytes(flipped(whole, place))
         refused += open_prepared(folder) is None
     assert refused > 30
 

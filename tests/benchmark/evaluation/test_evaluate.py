@@ -20,7 +20,7 @@ from benchmark.config.config import CLASSIFIER, REAL, Config
 from benchmark.config.registry import build
 from benchmark.data.dataset import load_data
 from benchmark.data.pixels import to_rgb
-from benchmark.evaluation.evaluate import measure
+from benchmark.evaluation.evaluate import evaluate_samples
 from benchmark.evaluation.inception import OFFICIAL_SHA256
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.training.classifier import build_classifier
@@ -89,7 +89,7 @@ def measured(config: Config, samples: Tensor, dataset: str = "digits", model: st
     job = config.sampling_job(dataset, model)
     path = paths.fill(paths.SAMPLES, config.run, dataset=dataset, model=model, seed=0)
     save_samples(path, [samples], tuple(samples.shape), job)
-    return measure(config, dataset, model, 0, open_samples(path, job), CPU)
+    return evaluate_samples(config, dataset, model, 0, open_samples(path, job), CPU)
 
 
 def real(config: Config, *splits: str) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Features of images: whatever the batches, streamed, and of the real images computed once."""
 
 import errno
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +9,15 @@ import pytest
 import torch
 from reference.frechet import classifier_features
 from support.configs import bars_dataset
+from support.damage import emptied, flipped, halved, replaced
 from support.extractors import Pixels, smooth_images
+from support.memory import STATUS, Peak
 
 import benchmark.evaluation.features
 from benchmark.base.errors import DataError
 from benchmark.config.facts import reference_splits
-from benchmark.evaluation.features import ClassifierFeatures, extract, reference_features
-from benchmark.evaluation.frechet import statistics
+from benchmark.evaluation.features import ClassifierFeatures, extract, real_features
+from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.training.classifier import Classifier
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def reference(dataset, tmp_path):
 
     def make(extractor, **changes):
         arguments = {"dataset": dataset, "splits": TRAIN, "batch_size": 16, "cache": tmp_path}
-        return reference_features(extractor=extractor, **(arguments | changes))
+        return real_features(extractor=extractor, **(arguments | changes))
 
     return make
 
@@ -117,28 +117,21 @@ WITHOUT = {"train": {"part": "train"}, "test": {"part": "test"}}
 )
 def test_train_joins_the_validation_split_that_was_held_back_from_it(splits, expected):
     assert reference_splits(splits, "train") == expected
+    for name in splits.keys() - {"train"}:
+        assert reference_splits(splits, name) == [name]
 
 
-@pytest.mark.parametrize("name", ["validation", "test"])
-@pytest.mark.parametrize("splits", [ONE_PART, USUAL, GIVEN])
-def test_other_splits_stand_for_themselves(splits, name):
-    assert reference_splits(splits, name) == [name]
-
-
-# --- the reference -------------------------------------------------------------------------------
+# --- the real images -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kept", [30, 80, 1000])
-def test_the_moments_are_of_all_images_and_the_first_features_are_kept(
-    kept, dataset, reference, monkeypatch
-):
-    monkeypatch.setattr(benchmark.evaluation.features, "KEPT", kept)
-    found, expected = reference(Pixels(64)), features_of(dataset)
-    assert found.count == found.statistics.count == 80
+def test_the_moments_are_of_all_images_and_the_first_features_are_kept(kept, dataset, reference):
+    found, expected = reference(Pixels(64), kept=kept), features_of(dataset)
+    assert found.gaussian.count == 80
     assert np.array_equal(found.features, expected[:kept])
-    np.testing.assert_allclose(found.statistics.mean, expected.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.gaussian.mean, expected.mean(0), rtol=1e-12)
     covariance = np.cov(expected, rowvar=False)
-    np.testing.assert_allclose(found.statistics.covariance, covariance, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.gaussian.covariance, covariance, rtol=1e-9, atol=1e-9)
 
 
 def test_it_is_computed_once_and_read_back_equal(reference, tmp_path):
@@ -146,7 +139,7 @@ def test_it_is_computed_once_and_read_back_equal(reference, tmp_path):
     first, second = reference(extractor), reference(extractor)
     assert extractor.seen == 80
     assert torch.equal(first.features, second.features)
-    assert np.array_equal(first.statistics.covariance, second.statistics.covariance)
+    assert np.array_equal(first.gaussian.covariance, second.gaussian.covariance)
     assert len(folders(tmp_path)) == 1
 
 
@@ -172,51 +165,34 @@ def test_it_is_computed_anew_when_anything_is_another(changes, reference, tmp_pa
     assert len(folders(tmp_path) - before) == 1
 
 
-def test_another_version_of_torch_fidelity_computes_anew(reference, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (benchmark.evaluation.features, "version", lambda _name: "99"),
+        (torch, "get_num_threads", lambda: 99),
+        (Pixels, "device", torch.device("cuda")),
+    ],
+    ids=["version of torch-fidelity", "threads", "device"],
+)
+def test_it_is_computed_anew_in_another_place(module, name, value, reference, monkeypatch):
     reference(Pixels(64))
-    monkeypatch.setattr(benchmark.evaluation.features, "version", lambda _name: "99")
+    monkeypatch.setattr(module, name, value)
     again = Pixels(64)
     reference(again)
     assert again.seen == 80
 
 
-def test_another_number_of_threads_computes_anew(reference, monkeypatch):
-    reference(Pixels(64))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
-    again = Pixels(64)
-    reference(again)
-    assert again.seen == 80
-
-
-def test_another_device_computes_anew(reference):
-    reference(Pixels(64))
-    again = Pixels(64)
-    again.device = torch.device("cuda")
-    reference(again)
-    assert again.seen == 80
-
-
-def halved(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def emptied(_content: bytes) -> bytes:
-    return b""
-
-
-def replaced(_content: bytes) -> bytes:
-    return b"no features at all"
-
-
-def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0x40]) + content[middle + 1 :]
+def flipped_in_the_middle(content: bytes) -> bytes:
+    return flipped(content, len(content) // 2)
 
 
 @pytest.mark.parametrize(
     ("name", "damage"),
     [("features", halved), ("features", emptied), ("features", replaced), ("features", None)]
-    + [("statistics.npz", damage) for damage in (halved, emptied, replaced, flipped, None)],
+    + [
+        ("statistics.npz", damage)
+        for damage in (halved, emptied, replaced, flipped_in_the_middle, None)
+    ],
 )
 def test_a_damaged_file_is_built_anew(name, damage, dataset, reference, tmp_path):
     reference(Pixels(64))
@@ -277,31 +253,6 @@ def test_an_interrupted_extraction_leaves_nothing_behind(reference, tmp_path):
 # --- memory --------------------------------------------------------------------------------------
 
 
-def allocated() -> int:
-    """Bytes of this process's own memory; pages of mapped files, which can be dropped, not."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (each for each in lines if each.startswith("RssAnon"))
-    return 1024 * int(line.split()[1])
-
-
-class Peak(threading.Thread):
-    """Watches the memory while the block runs; `grown` is the most that it grew by, in bytes."""
-
-    def __enter__(self):
-        self.running, self.start_size, self.grown = True, allocated(), 0
-        self.start()
-        return self
-
-    def run(self):
-        while self.running:
-            self.grown = max(self.grown, allocated() - self.start_size)
-            time.sleep(0.001)
-
-    def __exit__(self, *_error):
-        self.running = False
-        self.join()
-
-
 WIDE, MANY = 256, 100_000
 
 
@@ -320,11 +271,11 @@ def small_images(n: int) -> torch.Tensor:
 
 def streamed(n: int, tmp_path: Path) -> None:
     dataset = replace(bars_dataset(1), images={"train": small_images(n)}, digests={})
-    reference_features(dataset, ["train"], Wide(), 500, tmp_path)
-    statistics(extract(small_images(n).split(500), n, Wide(), tmp_path / "samples"))
+    real_features(dataset, ["train"], Wide(), 500, tmp_path)
+    fit_gaussian(extract(small_images(n).split(500), n, Wide(), tmp_path / "samples"))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads Linux's own account")
+@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     streamed(1000, tmp_path)  # what is allocated once is now
     with Peak() as few:

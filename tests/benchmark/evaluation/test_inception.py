@@ -1,23 +1,23 @@
 """Inception with random weights: its features, weights that are refused, and the download."""
 
 import gzip
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 import torch_fidelity.feature_extractor_inceptionv3
 from reference.frechet import frechet
-from reference.inception import LIVE, random_state, write_random_weights
+from reference.inception import LIVE, write_random_weights
 from support.extractors import darker, smooth_images
+from support.server import FAILURES, serving, whole
 
 import benchmark.evaluation.inception
 from benchmark.base.errors import DataError
 from benchmark.base.files import file_digest
 from benchmark.base.paths import inception_weights
-from benchmark.evaluation.features import Reference, extract
-from benchmark.evaluation.frechet import statistics
+from benchmark.evaluation.features import RealFeatures, extract
+from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.evaluation.inception import (
     OFFICIAL_SHA256,
     InceptionFeatures,
@@ -68,14 +68,14 @@ def test_an_independent_distance_of_its_features_agrees(extracted):
     live = (real != 0).any(0)
     assert live.sum() == LIVE
     expected = frechet(samples[:, live].numpy(), real[:, live].numpy())
-    found = feature_metrics(samples, Reference(real, statistics(real)))["frechet"]
-    assert found == pytest.approx(expected, rel=1e-5)
+    distance = feature_metrics(samples, RealFeatures(real, fit_gaussian(real)))["frechet"]
+    assert distance == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_features_do_not_depend_on_the_batch_size(batch_size, inception, two_sets, extracted):
-    found = torch.cat([inception(batch) for batch in two_sets[0][:4].split(batch_size)])
-    torch.testing.assert_close(found, extracted[0][:4], rtol=1e-4, atol=1e-5)
+    features = torch.cat([inception(batch) for batch in two_sets[0][:4].split(batch_size)])
+    torch.testing.assert_close(features, extracted[0][:4], rtol=1e-4, atol=1e-5)
     # That is far below what tells two images apart.
     assert (extracted[0][:4].std(0).max() > 1e-2).all()
 
@@ -105,53 +105,25 @@ def test_what_describes_the_features(inception, weights, extracted):
 # --- files that are refused ----------------------------------------------------------------------
 
 
-class Code:
-    """Runs when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_a_pickle_that_holds_more_than_tensors_is_refused_and_does_not_run(tmp_path):
-    path, proof = tmp_path / "weights.pth", tmp_path / "it ran"
-    torch.save(random_state() | {"fc.bias": Code(proof)}, path)
-    with pytest.raises(DataError, match=r"weights\.pth cannot be loaded"):
-        InceptionFeatures(path, CPU)
-    assert not proof.exists()
-    torch.load(path, weights_only=False)
-    assert proof.exists()  # it would have run
-
-
-def save_as(content):
-    return lambda path: torch.save(content, path)
-
-
 WRONG = {
-    "another network": save_as({"weight": torch.zeros(3)}),
-    "a tensor": save_as(torch.zeros(3)),
-    "numbers for keys": save_as({1: torch.zeros(3)}),
-    "numbers for tensors": save_as({"fc.bias": 1}),
-    "nothing": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_bytes(b"no weights at all"),
-    "an archive": lambda path: path.write_bytes(gzip.compress(b"no weights")),
+    "another network": {"weight": torch.zeros(3)},
+    "a tensor": torch.zeros(3),
+    "numbers for keys": {1: torch.zeros(3)},
+    "numbers for tensors": {"fc.bias": 1},
+    "nothing": b"",
+    "text": b"no weights at all",
+    "an archive": gzip.compress(b"no weights"),
+    "half of the weights": None,
 }
 
 
-@pytest.mark.parametrize("write", WRONG.values(), ids=WRONG)
-def test_files_that_hold_no_such_network(write, tmp_path):
+@pytest.mark.parametrize("content", WRONG.values(), ids=WRONG)
+def test_files_that_hold_no_such_network(content, weights, tmp_path):
     path = tmp_path / "weights.pth"
-    write(path)
-    with pytest.raises(DataError, match=r"Inception weights: .*weights\.pth"):
-        InceptionFeatures(path, CPU)
-
-
-def test_half_a_weights_file(weights, tmp_path):
-    path = tmp_path / "weights.pth"
-    path.write_bytes(weights.read_bytes()[:1_000_000])
-    with pytest.raises(DataError, match=r"weights\.pth cannot be loaded"):
+    torch.save(content, path)
+    if not isinstance(content, dict | torch.Tensor):
+        path.write_bytes(weights.read_bytes()[:1_000_000] if content is None else content)
+    with pytest.raises(DataError, match=r"Inception weights: .*weights\.pth cannot be loaded"):
         InceptionFeatures(path, CPU)
 
 
@@ -182,103 +154,23 @@ def test_a_file_of_ones_own_goes_first(tmp_path, monkeypatch):
 CONTENT = bytes(range(256)) * 4000  # a megabyte
 
 
-class Server:
-    """Serves `CONTENT` on this machine; `answer` says how."""
-
-    def __init__(self):
-        self.answer, self.asked = whole, 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.asked += 1
-                outer.answer(self)
-                self.close_connection = True
-
-            def log_message(self, *_args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/weights.pth"
-
-
-def send(handler: BaseHTTPRequestHandler, content: bytes, **headers: str) -> None:
-    handler.send_response(200)
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(content)
-
-
-def whole(handler):
-    send(handler, CONTENT, Content_Length=str(len(CONTENT)))
-
-
-def cut_in_half(handler):
-    send(handler, CONTENT[: len(CONTENT) // 2], Content_Length=str(len(CONTENT)))
-
-
-def cut_in_half_without_a_length(handler):
-    send(handler, CONTENT[: len(CONTENT) // 2])
-
-
-def cut_in_the_middle_of_a_chunk(handler):
-    handler.protocol_version = "HTTP/1.1"
-    send(handler, b"f4240\r\n" + CONTENT[: len(CONTENT) // 2], Transfer_Encoding="chunked")
-
-
-def no_answer(handler):
-    handler.wfile.write(b"this is no HTTP\r\n\r\n")
-
-
-def hung_up(_handler):
-    pass
-
-
-def another_file(handler):
-    send(handler, CONTENT[::-1], Content_Length=str(len(CONTENT)))
-
-
-def not_found(handler):
-    handler.send_error(404)
-
-
 @pytest.fixture
 def server(monkeypatch):
-    served = Server()
-    thread = threading.Thread(target=served.http.serve_forever, args=(0.01,))
-    thread.start()
-    extractor = torch_fidelity.feature_extractor_inceptionv3
-    monkeypatch.setattr(extractor, "URL_INCEPTION_V3", served.url)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield served
-    served.http.shutdown()
-    served.http.server_close()
-    thread.join()
+    with serving({"weights.pth": CONTENT}) as server:
+        extractor = torch_fidelity.feature_extractor_inceptionv3
+        monkeypatch.setattr(extractor, "URL_INCEPTION_V3", f"{server.url}weights.pth")
+        yield server
 
 
 @pytest.fixture
-def digest(tmp_path_factory, monkeypatch) -> str:
+def digest(monkeypatch) -> str:
     """Of what the server holds, in place of the official digest."""
-    path = tmp_path_factory.mktemp("content") / "whole"
-    path.write_bytes(CONTENT)
-    found = file_digest(path)
-    monkeypatch.setattr(benchmark.evaluation.inception, "OFFICIAL_SHA256", found)
-    return found
+    digest = sha256(CONTENT).hexdigest()
+    monkeypatch.setattr(benchmark.evaluation.inception, "OFFICIAL_SHA256", digest)
+    return digest
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        cut_in_half,
-        cut_in_half_without_a_length,
-        cut_in_the_middle_of_a_chunk,
-        no_answer,
-        hung_up,
-        another_file,
-        not_found,
-    ],
-)
+@pytest.mark.parametrize("failure", FAILURES)
 def test_a_download_that_fails_leaves_nothing_and_a_second_run_recovers(
     failure, server, digest, tmp_path
 ):
@@ -305,4 +197,4 @@ def test_without_a_network_it_says_what_to_do(server, digest, tmp_path):
 def test_weights_of_ones_own_are_not_downloaded(server, digest, tmp_path):  # noqa: ARG001
     with pytest.raises(DataError, match="is missing"):
         fetch_weights(tmp_path, "0" * 64)
-    assert server.asked == 0
+    assert server.requests == 0

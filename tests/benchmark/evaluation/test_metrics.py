@@ -7,9 +7,8 @@ from reference.frechet import frechet
 from reference.precision_recall import covered
 from torch import Tensor
 
-import benchmark.evaluation.metrics
-from benchmark.evaluation.features import Reference
-from benchmark.evaluation.frechet import statistics
+from benchmark.evaluation.features import RealFeatures
+from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.evaluation.inception import OFFICIAL_SHA256
 from benchmark.evaluation.metrics import (
     KID_SUBSET_SIZE,
@@ -26,8 +25,8 @@ def features(n: int, seed: int, shift: float = 0.0, dimension: int = DIMENSION) 
     return torch.randn(n, dimension, generator=torch.Generator().manual_seed(seed)) + shift
 
 
-def reference_of(real: Tensor) -> Reference:
-    return Reference(real, statistics(real))
+def reference_of(real: Tensor) -> RealFeatures:
+    return RealFeatures(real, fit_gaussian(real))
 
 
 def unbiased_mmd(a: np.ndarray, b: np.ndarray) -> float:
@@ -48,23 +47,14 @@ def unbiased_mmd(a: np.ndarray, b: np.ndarray) -> float:
 def measured():
     """1,000 a side: every one of KID's subsets is then all of them."""
     samples, real = features(KID_SUBSET_SIZE, 0, shift=0.4), features(KID_SUBSET_SIZE, 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark.evaluation.metrics, "KID_SUBSETS", 3)
-        return samples.numpy(), real.numpy(), feature_metrics(samples, reference_of(real))
+    found = feature_metrics(samples, reference_of(real), kid_subsets=3)
+    return samples.numpy(), real.numpy(), found
 
 
-def test_the_frechet_distance_is_an_independent_ones(measured):
+def test_every_metric_is_its_definition(measured):
     samples, real, found = measured
     assert found["frechet"] == pytest.approx(frechet(samples, real), rel=1e-5)
-
-
-def test_kid_is_the_unbiased_discrepancy(measured):
-    samples, real, found = measured
     assert found["kid"] == pytest.approx(unbiased_mmd(samples, real), rel=1e-5)
-
-
-def test_precision_and_recall_are_their_definitions(measured):
-    samples, real, found = measured
     assert found["precision"] == pytest.approx(covered(samples, real), abs=1e-6)
     assert found["recall"] == pytest.approx(covered(real, samples), abs=1e-6)
     assert 0 < found["recall"] != found["precision"] < 1
@@ -72,7 +62,7 @@ def test_precision_and_recall_are_their_definitions(measured):
 
 def test_the_statistics_of_all_real_images_count_and_not_the_kept_ones():
     samples, real = features(50, 0), features(80, 1)
-    kept = Reference(real[:30], statistics(real))
+    kept = RealFeatures(real[:30], fit_gaussian(real))
     expected = frechet(samples.numpy(), real.numpy())
     assert feature_metrics(samples, kept)["frechet"] == pytest.approx(expected, rel=1e-5)
 
@@ -95,10 +85,9 @@ def test_the_limit_is_given_where_there_are_samples_enough():
     assert enough["frechet_infinity_se"] > 0
 
 
-def test_precision_and_recall_take_the_first_images_of_each_side(monkeypatch):
+def test_precision_and_recall_take_the_first_images_of_each_side():
     samples, real = features(90, 0, shift=0.5), features(120, 1)
-    monkeypatch.setattr(benchmark.evaluation.metrics, "PRC_IMAGES", 50)
-    found = feature_metrics(samples, reference_of(real))
+    found = feature_metrics(samples, reference_of(real), prc_images=50)
     a, b = samples[:50].numpy(), real[:50].numpy()
     assert found["precision"] == pytest.approx(covered(a, b), abs=1e-6)
     assert found["recall"] == pytest.approx(covered(b, a), abs=1e-6)
@@ -106,13 +95,10 @@ def test_precision_and_recall_take_the_first_images_of_each_side(monkeypatch):
 
 
 @pytest.mark.parametrize("distances", [1, 7, 1000])
-def test_how_many_distances_are_in_memory_is_no_matter(distances, monkeypatch):
+def test_how_many_distances_are_in_memory_is_no_matter(distances):
     samples, reference = features(40, 0, shift=0.5), reference_of(features(50, 1))
     expected = feature_metrics(samples, reference)
-    monkeypatch.setattr(benchmark.evaluation.metrics, "DISTANCES", distances)
-    found = feature_metrics(samples, reference)
-    assert found["precision"] == expected["precision"]
-    assert found["recall"] == expected["recall"]
+    assert feature_metrics(samples, reference, distances=distances) == expected
 
 
 def test_one_image_alone_is_precise_and_recalls_itself():
@@ -149,7 +135,11 @@ def test_a_class_that_the_reference_lacks_is_no_matter():
 
 EVERY = ("frechet", "frechet_infinity", "frechet_infinity_se", "kid", "precision", "recall")
 VALUES = {key: float(i) for i, key in enumerate(EVERY)}
-OTHER = "0123abcd" * 8
+SPACES = {
+    "classifier": classifier_names(VALUES),
+    "inception": inception_names(VALUES, OFFICIAL_SHA256),
+    "other weights": inception_names(VALUES, "0123abcd" * 8),
+}
 EXPECTED = {
     "classifier": [
         "fd_classifier",
@@ -171,28 +161,13 @@ EXPECTED = {
 }
 
 
-def named(space: str) -> dict[str, float]:
-    if space == "classifier":
-        return classifier_names(VALUES)
-    return inception_names(VALUES, OFFICIAL_SHA256 if space == "inception" else OTHER)
-
-
 @pytest.mark.parametrize("space", EXPECTED)
 def test_every_value_gets_the_name_of_its_space(space):
-    assert named(space) == dict(zip(EXPECTED[space], VALUES.values(), strict=True))
-
-
-def test_only_the_standard_weights_give_what_is_called_fid():
-    assert sum("fid" in name for name in named("inception")) == 3
-    others = named("classifier") | named("other weights")
-    assert not [name for name in others if "fid" in name]
-
-
-def test_no_two_spaces_share_a_name():
-    names = [name for space in EXPECTED for name in named(space)]
-    assert len(set(names)) == len(names)
+    assert SPACES[space] == dict(zip(EXPECTED[space], VALUES.values(), strict=True))
 
 
 def test_what_feature_metrics_gives_has_a_name_of_its_own(measured):
     # The keys above are the ones that are measured.
     assert measured[2].keys() == VALUES.keys()
+    names = [name for names in SPACES.values() for name in names]
+    assert len(set(names)) == len(names)

@@ -8,8 +8,8 @@ import torch
 
 import benchmark.inspection.independence
 from benchmark.data.pixels import to_float, to_uint8
-from benchmark.evaluation.features import Reference
-from benchmark.evaluation.frechet import statistics
+from benchmark.evaluation.features import RealFeatures
+from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.inspection.independence import independence, shuffled
 
 N = 20_000
@@ -48,11 +48,9 @@ def test_dependence_and_its_price(equal_latents):
         return 0.5 + 0.1 * torch.randn(n, 2, generator=generator)
 
     density = SimpleNamespace(sample=prior_draws)
-    model = SimpleNamespace(
-        generator=decode, prior=SimpleNamespace(feature_density=lambda: density)
-    )
+    model = SimpleNamespace(decoder=decode, prior=SimpleNamespace(feature_density=lambda: density))
     images = to_uint8(decode(equal_latents))
-    reference = Reference(Pixels()(images), statistics(Pixels()(images)))
+    reference = RealFeatures(Pixels()(images), fit_gaussian(Pixels()(images)))
     passes = {"annealing": 1, "burn_in": 1}
     random = torch.Generator().manual_seed(1)
     found = independence(model, images, Pixels(), reference, passes, random)

@@ -54,7 +54,7 @@ def test_walls_cut_the_posterior_off(seeded):
 def test_a_linear_model_in_closed_form(seeded):
     model = linear_gaussian_model(3, sigma=0.3)
     x = draw_data(model, 4, seed=1)
-    weight, bias = model.generator.linear.weight.detach(), model.generator.linear.bias.detach()
+    weight, bias = model.decoder.linear.weight.detach(), model.decoder.linear.bias.detach()
     precision = torch.eye(3, dtype=torch.float64) + weight.T @ weight / model.sigma**2
     covariance = torch.linalg.inv(precision)
     mean = (x.flatten(1) - bias) @ weight @ covariance / model.sigma**2

@@ -15,8 +15,8 @@ def test_a_linear_generator_has_the_indices_of_its_columns(seeded):
     """x = W z + b, z ~ N(0, I): the share of latent j is |w_j|^2 / |W|^2."""
     model = linear_gaussian_model(4)
     one, other = (model.prior.sample(DRAWS, seeded(seed)) for seed in (1, 2))
-    found = total_sobol_indices(model.generator, one, other)
-    squares = model.generator.linear.weight.detach().square().sum(0)
+    found = total_sobol_indices(model.decoder, one, other)
+    squares = model.decoder.linear.weight.detach().square().sum(0)
     expected = squares / squares.sum()
     # The variance below has an error of its own, of about sqrt(1 / DRAWS) of the index.
     error = (found.error.square() + expected.square() / DRAWS).sqrt()

@@ -108,7 +108,7 @@ def test_a_damaged_record_is_a_failure_that_names_it():
 def test_running_is_what_holds_the_lock_and_stopped_what_does_not():
     config = tiny_config()
     folder = checkpoints(config)
-    write_progress(folder, **SAID, checkpoint=Checkpoint(1, 990.0))
+    write_progress(folder, **SAID, checkpoint=Checkpoint(update=1, written=990.0))
     write_log(LINE)
     with FileLock(folder / progress_file.LOCK):
         found = vae(config)
@@ -244,7 +244,7 @@ def test_the_table_fits_80_columns():
     job = config.training_job("digits", name)
     names = {"dataset": "digits", "model": name, "seed": 0, "config_hash": job.config_hash}
     folder = paths.fill(paths.CHECKPOINTS, "tiny", **names)
-    last = Checkpoint(14_000, time.time() - 720)
+    last = Checkpoint(update=14_000, written=time.time() - 720)
     said = {"update": 15_000, "updates": 30_000, "rate": 12.345, "values": {"loss": -512.3}}
     write_progress(folder, **said, checkpoint=last)
     with FileLock(folder / progress_file.LOCK):
@@ -276,7 +276,7 @@ def test_what_stopped_says_how_to_go_on_and_what_failed_why():
 def test_a_running_training_that_is_silent_or_ahead_of_time(since, shown):
     config = tiny_config()
     folder = checkpoints(config)
-    write_progress(folder, **SAID, checkpoint=Checkpoint(1, time.time() - since))
+    write_progress(folder, **SAID, checkpoint=Checkpoint(update=1, written=time.time() - since))
     said = json.loads((folder / progress_file.PROGRESS).read_text())
     said["written"] -= since
     (folder / progress_file.PROGRESS).write_text(json.dumps(said))

@@ -3,18 +3,13 @@
 import pytest
 import torch
 from support.configs import bars_dataset, tiny_config
+from support.trainings import weights
 from torch import nn
 
 from benchmark.config.config import CLASSIFIER
 from benchmark.config.facts import Facts, known_datasets
 from benchmark.data.dataset import load_dataset
-from benchmark.training.classifier import (
-    Classifier,
-    accuracy,
-    build_classifier,
-    predictions,
-    train_classifier,
-)
+from benchmark.training.classifier import accuracy, build_classifier, train_classifier
 
 CPU = torch.device("cpu")
 
@@ -34,10 +29,10 @@ def test_it_is_the_same_in_every_run():
     states = []
     for updates in (5, 5, 6):
         torch.rand(1)  # the state of the global generator is no matter
-        model, _ = train_classifier(job(updates=updates), bars_dataset(), CPU, "none")
-        states.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
-    assert torch.equal(states[0], states[1])
-    assert not torch.equal(states[0], states[2])
+        states.append(
+            weights(train_classifier(job(updates=updates), bars_dataset(), CPU, "none")[0])
+        )
+    assert states[0] == states[1] != states[2]
 
 
 @pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 16, 12)])
@@ -47,11 +42,13 @@ def test_shapes(image_shape):
     assert model.features(x).shape == (5, 6)
     assert model.features(x).min() >= 0
     assert model(x).shape == (5, 10)
+    # The features feed the last layer, which is linear, and nothing else.
+    assert (type(model.head), model.head.in_features) == (nn.Linear, 6)
     torch.testing.assert_close(model.head(model.features(x)), model(x))
 
 
 class LitHalf(nn.Module):
-    """Labels an image by the half that is lit, and one label wrongly on purpose."""
+    """A classifier that labels an image by the half that is lit."""
 
     def __init__(self):
         super().__init__()
@@ -67,12 +64,5 @@ def test_accuracy_is_the_fraction_that_is_right(batch_size):
     data = bars_dataset(30)
     labels = data.labels["test"].clone()
     labels[:6] = 1 - labels[:6]
-    assert accuracy(LitHalf(), data.images["test"], labels) == pytest.approx(24 / 30)
-    found = predictions(LitHalf(), data.images["test"], batch_size)
-    assert (found == labels).sum() == 24
-
-
-def test_the_features_feed_the_last_layer_alone():
-    model = Classifier((1, 8, 8), features=6, classes=3)
-    assert [name for name, _ in model.named_children()] == ["features", "head"]
-    assert (model.head.in_features, model.head.out_features) == (6, 3)
+    share = accuracy(LitHalf(), data.images["test"], labels, batch_size)
+    assert share == pytest.approx(24 / 30)

@@ -1,4 +1,4 @@
-"""The training loop: history, schedule, and the state of the optimiser."""
+"""The training loop: history, schedule, and what follows an update."""
 
 import csv
 
@@ -10,60 +10,61 @@ from torch import nn
 from benchmark.training.loop import HISTORY_ROWS, Training
 
 
-def run(updates: int, schedule: str = "cosine", learning_rate: float = 0.1):
-    """Minimise a linear function whose logged loss is the update's number.
+class Line(nn.Module):
+    """A linear function whose logged loss is the update's number.
 
     Adam moves the weight of a constant gradient by the learning rate itself.
-
-    Returns:
-        The history, and the learning rate of each update.
     """
-    model = nn.Module()
-    model.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
-    positions = []
 
-    def loss():
-        positions.append(model.weight.item())
-        number = float(len(positions))
-        return model.weight - model.weight.detach() + number, {"square": number**2}
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.number, self.positions, self.calls = 0, [0.0], []
 
-    training = Training(
-        model,
-        loss,
-        updates=updates,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        title="",
-    )
+    def loss(self):
+        self.number += 1
+        loss = self.weight - self.weight.detach() + float(self.number)
+        return loss, {"square": float(self.number) ** 2}
+
+    def after_update(self, update, updates):
+        self.calls.append((update, updates))
+        self.positions.append(self.weight.item())
+
+
+def run(updates: int, schedule: str = "cosine") -> Training:
+    model = Line()
+    options = {"learning_rate": 0.1, "schedule": schedule, "title": ""}
+    training = Training(model, model.loss, updates=updates, **options)
     training.run("none")
-    positions.append(model.weight.item())
-    return training.history, -np.diff(positions)
+    return training
 
 
 @pytest.mark.parametrize("updates", [1, 7, HISTORY_ROWS, 3 * HISTORY_ROWS, 2 * HISTORY_ROWS + 50])
 def test_each_row_averages_the_updates_since_the_last(updates):
-    rows = run(updates)[0].rows
+    training = run(updates)
+    rows = training.history.rows
     assert len(rows) == min(updates, HISTORY_ROWS)
     ends = [row["update"] for row in rows]
     assert ends[-1] == updates
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds)
+    assert seconds[-1] == pytest.approx(training.seconds, abs=1e-3)
+    assert training.seconds > 0
     for row, start in zip(rows, [0, *ends[:-1]], strict=True):
         numbers = np.arange(start + 1, row["update"] + 1)
         assert row["loss"] == pytest.approx(numbers.mean())
         assert row["square"] == pytest.approx((numbers**2).mean())
 
 
-def test_final_values_are_of_the_last_twentieth():
-    updates = 5 * HISTORY_ROWS
-    numbers = np.arange(1, updates + 1)[-updates // 20 :]
-    final = run(updates)[0].final()
-    assert final == pytest.approx({"loss": numbers.mean(), "square": (numbers**2).mean()})
-    assert run(1)[0].final() == {"loss": 1.0, "square": 1.0}
+@pytest.mark.parametrize("updates", [1, 5 * HISTORY_ROWS])
+def test_final_values_are_of_the_last_twentieth(updates):
+    numbers = np.arange(1, updates + 1)[-max(1, updates // 20) :]
+    final = {"loss": numbers.mean(), "square": (numbers**2).mean()}
+    assert run(updates).history.final() == pytest.approx(final)
 
 
 def test_a_history_is_written_as_csv(tmp_path):
-    history = run(7)[0]
+    history = run(7).history
     history.write(tmp_path / "history.csv")
     with (tmp_path / "history.csv").open() as handle:
         rows = list(csv.DictReader(handle))
@@ -71,12 +72,26 @@ def test_a_history_is_written_as_csv(tmp_path):
     assert [float(row["square"]) for row in rows] == [row["square"] for row in history.rows]
 
 
-def test_the_learning_rate_falls_to_zero_along_a_cosine():
-    rates = run(50)[1]
-    expected = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(50) / 50))
-    np.testing.assert_allclose(rates, expected, rtol=1e-6)
-    assert rates[-1] < 1e-3 * rates[0]
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [("cosine", 0.5 * (1 + np.cos(np.pi * np.arange(50) / 50))), ("constant", np.ones(50))],
+)
+def test_the_learning_rate_falls_to_zero_along_a_cosine_or_is_constant(schedule, factors):
+    rates = -np.diff(run(50, schedule).model.positions)
+    np.testing.assert_allclose(rates, 0.1 * factors, rtol=1e-6)
 
 
-def test_the_learning_rate_can_be_constant():
-    np.testing.assert_allclose(run(50, "constant")[1], 0.1, rtol=1e-6)
+def test_after_update_follows_every_step():
+    model = run(12).model
+    assert model.calls == [(update, 12) for update in range(1, 13)]
+    assert all(np.diff(model.positions) < 0)  # the optimiser's step comes first
+
+
+def test_a_norm_of_gradients_that_overflows_is_no_fault():
+    weight = nn.Parameter(torch.ones(2))
+    model = nn.ParameterList([weight])
+    loss = lambda: (1e30 * weight.sum(), {})  # noqa: E731
+    training = Training(model, loss, updates=1, learning_rate=0.1, title="")
+    training.run("none")
+    assert nn.utils.get_total_norm([weight.grad]).isinf()
+    assert training.update == 1

@@ -1,28 +1,35 @@
-"""The estimate of a training's memory against counts by hand."""
+"""The memory of a training: its estimate against counts by hand, and going on with less."""
 
 import pytest
 import torch
-from support.configs import MODEL_SETTINGS, tiny_config
+from support.configs import bars_dataset, tiny_config
+from support.images import bars
+from support.models import IMAGE_SHAPE, make
 from torch import nn
 
-from benchmark.config.registry import build
-from benchmark.training.memory import saved_bytes, training_bytes
+from benchmark.base.errors import TrainingError
+from benchmark.config.registry import MODELS, build
+from benchmark.training.memory import saved_bytes, split_rows, training_bytes, with_less_memory
+from benchmark.training.train import train_model
 
 SHAPE = (1, 4, 4)
 PIXELS, HIDDEN, FLOAT = 16, 32, 4
+CPU = torch.device("cpu")
+
+# The estimate ------------------------------------------------------------------------------------
 
 
 class Perceptron(nn.Module):
-    """A linear layer, ReLU and a squared loss; remembers what it was asked."""
+    """A linear layer, ReLU and a squared loss; remembers the sizes of its batches."""
 
     def __init__(self):
         super().__init__()
         self.linear = nn.Linear(PIXELS, HIDDEN)
         self.register_buffer("average", torch.zeros(7))
-        self.asked = []
+        self.sizes = []
 
     def loss(self, x, generator=None):  # noqa: ARG002
-        self.asked.append(len(x))
+        self.sizes.append(len(x))
         return self.linear(x.flatten(1)).relu().square().sum(), {}
 
 
@@ -41,6 +48,13 @@ class Chain(Perceptron):
         return super().loss(x.detach(), generator)
 
 
+class Unrolled(Perceptron):
+    """A loss whose graph goes through five steps."""
+
+    def loss(self, x, generator=None):
+        return sum(super(Unrolled, self).loss(x + step, generator)[0] for step in range(5)), {}
+
+
 class Indexed(Perceptron):
     needs_index = True
 
@@ -54,23 +68,13 @@ def by_hand(count: int) -> int:
     return FLOAT * count * (PIXELS + HIDDEN)
 
 
-@pytest.mark.parametrize("model", [Perceptron, Indexed])
 @pytest.mark.parametrize("count", [1, 2, 9])
-def test_a_layer_keeps_its_input_and_its_activation_and_no_parameter(model, count):
-    assert saved_bytes(model(), SHAPE, count) == by_hand(count)
-
-
-@pytest.mark.parametrize("steps", [1, 5, 50])
-def test_a_chain_keeps_one_step_at_a_time(steps):
-    assert saved_bytes(Chain(steps), SHAPE, 3) == by_hand(3)
-
-
-def test_a_graph_through_all_steps_is_kept_whole():
-    class Unrolled(Perceptron):
-        def loss(self, x, generator=None):
-            return sum(super(Unrolled, self).loss(x + step, generator)[0] for step in range(5)), {}
-
-    assert saved_bytes(Unrolled(), SHAPE, 3) == 5 * by_hand(3)
+@pytest.mark.parametrize(
+    ("model", "copies"),
+    [(Perceptron(), 1), (Indexed(), 1), (Chain(1), 1), (Chain(50), 1), (Unrolled(), 5)],
+)
+def test_a_graph_keeps_inputs_and_activations_and_no_parameter(model, copies, count):
+    assert saved_bytes(model, SHAPE, count) == copies * by_hand(count)
 
 
 def test_a_training_holds_state_gradients_two_moments_and_activations():
@@ -78,59 +82,137 @@ def test_a_training_holds_state_gradients_two_moments_and_activations():
     parameters = (PIXELS + 1) * HIDDEN
     expected = FLOAT * (4 * parameters + 7) + by_hand(100)
     assert training_bytes(model, SHAPE, 100) == expected
-    assert max(model.asked) < 10  # a handful of images tells
+    assert max(model.sizes) < 10  # a handful of images tells
 
 
 def test_frozen_parameters_have_no_gradients_and_no_moments():
-    model = Perceptron()
+    whole, model = Perceptron(), Perceptron()
     model.linear.weight.requires_grad_(False)
-    assert training_bytes(model, SHAPE, 100) < training_bytes(Perceptron(), SHAPE, 100)
-    frozen = FLOAT * PIXELS * HIDDEN
-    spared = saved_bytes(Perceptron(), SHAPE, 100) - saved_bytes(model, SHAPE, 100)
-    both = training_bytes(Perceptron(), SHAPE, 100) - training_bytes(model, SHAPE, 100)
-    assert both == 3 * frozen + spared
+    spared = saved_bytes(whole, SHAPE, 100) - saved_bytes(model, SHAPE, 100)
+    difference = training_bytes(whole, SHAPE, 100) - training_bytes(model, SHAPE, 100)
+    assert difference == 3 * FLOAT * PIXELS * HIDDEN + spared
 
 
-def activations(name: str, count: int) -> int:
-    config = tiny_config({f"models.{name}": MODEL_SETTINGS[name]})
-    settings = config.training_job("digits", name).settings["model"]
-    torch.manual_seed(0)
-    return saved_bytes(build(name, settings, (1, 8, 8)), (1, 8, 8), count)
+# Images of a population share their survivors, so that the line errs on the safe side.
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        *((name, (0.95, 1.05)) for name in ("kaem_ula", "vae", "two_stage_vae", "latent_ebm")),
+        ("pixel_ebm", (0.95, 1.05)),
+        ("kaem_is", (0, 1)),
+    ],
+)
+def test_the_activations_of_a_model_grow_as_a_line_at_most(name, shares):
+    few, more, many = (saved_bytes(make(name), IMAGE_SHAPE, count) for count in (2, 4, 32))
+    line = few + 15 * (more - few)
+    assert 0 < few < more < many
+    assert shares[0] * line < many < shares[1] * line
 
 
-@pytest.mark.parametrize("name", ["kaem_ula", "vae", "two_stage_vae", "latent_ebm", "pixel_ebm"])
-def test_the_activations_of_a_model_grow_as_a_line(name):
-    few, more, many = (activations(name, count) for count in (2, 4, 32))
-    assert 0 < few < more
-    assert many == pytest.approx(few + 15 * (more - few), rel=0.05)
+# Batches in parts --------------------------------------------------------------------------------
 
 
-def test_a_population_grows_less_than_a_line():
-    # Images share their survivors, so that the line errs on the safe side.
-    few, more, many = (activations("kaem_is", count) for count in (2, 4, 32))
-    assert more < many < few + 15 * (more - few)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_gradients_do_not_depend_on_the_parts(name, seeded):
+    x, outcomes, used = bars(7, IMAGE_SHAPE, seeded(1)).double(), [], set()
+    for parts in (1, 3):
+        model = make(name).double()
+        if parts == 1:
+            for child in model.row_wise:
+                getattr(model, child).register_forward_hook(lambda *_, child=child: used.add(child))
+        else:
+            split_rows(model, parts)
+        loss, _ = model.loss(x, seeded())
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        outcomes.append([loss.detach(), *gradients])
+    assert used == set(model.row_wise)  # each such network is one that training uses
+    for whole, in_parts in zip(*outcomes, strict=True):
+        torch.testing.assert_close(in_parts, whole, rtol=1e-9, atol=1e-11)
 
 
-def test_the_estimate_is_what_autograd_holds_at_once():
-    # An independent count: tensors that are reachable from the graph of a finished loss.
-    settings = tiny_config().training_job("digits", "vae").settings["model"]
-    model = build("vae", settings, (1, 8, 8))
-    own = {p.data_ptr() for p in model.parameters()}
-    loss, _ = model.loss(torch.rand(4, 1, 8, 8), torch.Generator().manual_seed(0))
-    storages, seen, nodes = {}, set(), [loss.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        nodes += [following for following, _ in node.next_functions]
-        for attribute in dir(node):
-            kept = getattr(node, attribute) if attribute.startswith("_saved_") else None
-            for value in kept if isinstance(kept, tuple) else (kept,):
-                if isinstance(value, torch.Tensor) and value.data_ptr() not in own:
-                    storage = value.untyped_storage()
-                    storages[storage.data_ptr()] = storage.nbytes()
-    # Plain numbers in the formulas become tensors of 8 bytes when the graph is read.
-    numbers = [size for size in storages.values() if size <= 8]
-    expected = sum(storages.values()) - sum(numbers)
-    assert saved_bytes(model, (1, 8, 8), 4) == pytest.approx(expected, abs=8 * len(numbers))
+class Scaled(nn.Module):
+    """A network with an argument for each row, and one for all."""
+
+    row_wise = ("network",)
+
+    def __init__(self):
+        super().__init__()
+        self.network, self.sizes = nn.Identity(), []
+        self.network.forward = self.scale
+
+    def scale(self, x, scale, bias):
+        self.sizes.append((len(x), len(scale), bias.dim()))
+        return x * scale + bias
+
+
+def test_no_part_is_larger_than_its_share():
+    model, x = Scaled(), torch.arange(10.0)
+    split_rows(model, 4)
+    with torch.no_grad():
+        assert torch.equal(model.network(x, 2 * x, torch.tensor(1.0)), 2 * x * x + 1)
+    assert model.sizes == [(3, 3, 0), (3, 3, 0), (3, 3, 0), (1, 1, 0)]
+
+
+def test_parts_take_less_memory():
+    whole, split = make("vae"), make("vae")
+    split_rows(split, 4)
+    assert saved_bytes(split, IMAGE_SHAPE, 64) < saved_bytes(whole, IMAGE_SHAPE, 64) / 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried 9 GiB"),
+        MemoryError("no more"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(error, capsys):
+    sizes = []
+
+    def run(parts, enough=4):
+        sizes.append(parts)
+        if parts < enough:
+            raise error
+        return "done"
+
+    assert with_less_memory(run, 20, "digits · vae · seed 0") == "done"
+    assert sizes == [1, 2, 4]
+    message = capsys.readouterr().err
+    assert "digits · vae · seed 0: memory does not suffice" in message
+    assert "going on with each batch in 4 parts: the same gradients" in message
+    sizes.clear()
+    with pytest.raises(TrainingError, match=f"not suffice for one image at a time: {error}"):
+        with_less_memory(lambda parts: run(parts, enough=6), 5, "title")
+    assert sizes == [1, 2, 4, 5]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def run(_parts):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        with_less_memory(run, 5, "title")
+
+
+def test_a_training_that_runs_out_of_memory_ends_as_one_that_does_not(capsys):
+    job = tiny_config().training_job("digits", "vae")
+    whole = train_model(job, bars_dataset(), CPU, "none")
+
+    def small_build(*arguments):
+        model = build(*arguments)
+        forward = model.decoder.forward
+
+        def limited(z):
+            if len(z) > 10:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return forward(z)
+
+        model.decoder.forward = limited
+        return model
+
+    less = train_model(job, bars_dataset(), CPU, "none", build=small_build)
+    assert "in 2 parts" in capsys.readouterr().err
+    state = less.model.state_dict()
+    torch.testing.assert_close(state, whole.model.state_dict(), rtol=1e-4, atol=1e-6)

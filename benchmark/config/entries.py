@@ -1,0 +1,276 @@
+"""What an entry under `models` may say, one class for each registered model.
+
+Nothing here imports torch. A setting without a value of its own here has its default where the
+model is built: what a configuration does not say is no part of a job's identity.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, create_model
+
+from benchmark.base.typed import Count, Natural, NotNegative, Number, Positive, Share, Strict
+
+
+def _ordered(domain: list) -> list:
+    if domain[0] >= domain[1]:
+        raise ValueError(f"must be [a, b] with a < b, not {domain}")
+    return domain
+
+
+AtLeastTwo = Annotated[int, Field(ge=2)]
+BelowOne = Annotated[NotNegative, Field(lt=1)]
+Betas = Annotated[list[BelowOne], Field(min_length=2, max_length=2)]
+Domain = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
+Schedule = Literal["constant", "cosine"]
+Basis = Literal["bspline", "rbf", "fourier", "chebyshev", "morlet"]
+Kernel = Literal["ula", "mala"]
+
+
+# What models share ------------------------------------------------------------------------------
+
+
+class TrainingOverride(Strict):
+    """What an entry changes of the training that all share."""
+
+    updates: Count = None
+    batch_size: Count = None
+    learning_rate: Positive = None
+    betas: Betas = None
+    schedule: Schedule = None
+
+
+class Training(TrainingOverride):
+    """Adam and its schedule, and how long."""
+
+    updates: Count
+    batch_size: Count
+    learning_rate: Positive
+    betas: Betas
+    schedule: Schedule
+
+
+class ConvDecoder(Strict):
+    """A stack of transposed convolutions."""
+
+    kind: Literal["conv"]
+    width: Count = None
+
+
+class KANDecoder(Strict):
+    """A Kolmogorov-Arnold network of widths (Q, 2Q, D)."""
+
+    kind: Literal["kan"]
+    basis: Basis = None
+    degree: Natural = None
+    grid_size: AtLeastTwo = None
+    domain: Domain = None
+
+
+Decoder = Annotated[ConvDecoder | KANDecoder, Field(discriminator="kind")]
+
+
+class Entry(Strict):
+    """What every entry under `models` may say, whatever its model."""
+
+    label: str = None
+
+
+class TrainedEntry(Entry):
+    """An entry with weights of its own.
+
+    Attributes:
+        model: the registered model; by default the one with the entry's name.
+    """
+
+    model: str = None
+    training: TrainingOverride = None
+
+
+class LatentEntry(TrainedEntry):
+    """An entry of a model with the decoder that the latent models share."""
+
+    decoder: Decoder = None
+
+
+class VariantEntry(Entry):
+    """An entry that samples the weights of another in another way.
+
+    Attributes:
+        timed_only: whether its images are timed, but not drawn for the metrics.
+    """
+
+    weights_of: str
+    timed_only: bool = None
+
+
+# KAEM -------------------------------------------------------------------------------------------
+
+
+class UnivariatePrior(Strict):
+    """The energy densities of `kaem.UnivariatePrior`."""
+
+    q: Count
+    p: Count
+    basis: Basis = None
+    degree: Natural = None
+    grid_size: AtLeastTwo = None
+    reference: Literal["flat", "uniform", "gaussian", "lognormal", "learnable_gaussian"] = None
+    domain: Domain = None
+    n_nodes: AtLeastTwo = None
+
+
+class MixturePrior(UnivariatePrior):
+    """The energy densities of `kaem.MixturePrior`, and whether their weights are trained."""
+
+    train_weights: bool = None
+
+
+class ImportanceSampling(Strict):
+    """The settings of `kaem.ImportanceSampling`."""
+
+    proposals: Count
+    survivors: Count
+    ess_threshold: Share = None
+    resampler: Literal["residual", "systematic", "stratified", "multinomial"] = None
+
+
+class Langevin(Strict):
+    """The settings of `kaem.Langevin`."""
+
+    steps: Count
+    step_size: Positive
+    kernel: Kernel = None
+    persistent: bool = None
+
+
+class Thermodynamic(Strict):
+    """The settings of `kaem.Thermodynamic`."""
+
+    temperatures: Count
+    steps: Count
+    sweeps: Count = None
+    step_size: Positive
+    prior_step_size: Positive = None
+    power_start: Positive = None
+    power_end: Positive = None
+    respace_every: Natural = None
+    kernel: Kernel = None
+    persistent: bool = None
+
+
+class DomainUpdate(Strict):
+    """How often the prior's domain follows the posterior draws, and how."""
+
+    every: Count
+    margin: Positive = None
+    even: Annotated[Positive, Field(le=1)] = None
+
+
+class Regulariser(Strict):
+    """The weights of penalties on the edge functions."""
+
+    l1: NotNegative = None
+    entropy: NotNegative = None
+
+
+class KAEMEntry(LatentEntry):
+    """What the entries of every KAEM have in common."""
+
+    sigma: Positive
+    log_normalizer: Literal["exact", "contrastive"] = None
+    prior_rate: Positive = None
+    domain_update: DomainUpdate = None
+    regulariser: Regulariser = None
+
+
+def kaem_entry(prior: type[Strict], sampler: type[Strict]) -> type[KAEMEntry]:
+    """Return the class of the entries of a KAEM with this prior and this posterior sampler."""
+    return create_model(
+        f"KAEM{prior.__name__}{sampler.__name__}",
+        __base__=KAEMEntry,
+        prior=(prior, ...),
+        sampler=(sampler, ...),
+    )
+
+
+# Baselines --------------------------------------------------------------------------------------
+
+
+class SigmaVAEEntry(LatentEntry):
+    """A VAE that learns its sigma."""
+
+    latents: Count
+    encoder_width: Count
+
+
+class VAEEntry(SigmaVAEEntry):
+    """A VAE."""
+
+    sigma: Positive
+
+
+class TwoStageVAEEntry(SigmaVAEEntry):
+    """A VAE, and a second one of its latents."""
+
+    second_width: Count
+
+
+class LatentEBMEntry(LatentEntry):
+    """A latent-space EBM."""
+
+    sigma: Positive
+    latents: Count
+    energy_width: Count
+    prior_steps: Natural = None
+    prior_step_size: Positive = None
+    posterior_steps: Count = None
+    posterior_step_size: Positive = None
+
+
+class LatentEBMVariant(VariantEntry):
+    """A latent-space EBM with other steps of Langevin in its prior."""
+
+    prior_steps: Natural
+
+
+class PixelEBMEntry(TrainedEntry):
+    """An EBM of the images themselves."""
+
+    width: Count
+    steps: Count = None
+    sample_steps: Count = None
+    step_size: Positive = None
+    noise: Positive = None
+    largest_gradient: Positive = None
+    buffer_size: Count = None
+    restart: Share = None
+    penalty: NotNegative = None
+
+
+class PixelEBMVariant(VariantEntry):
+    """A pixel EBM with other steps of Langevin."""
+
+    sample_steps: Count
+
+
+class DiffusionSampler(Strict):
+    """How a diffusion model samples; its steps divide the 1,000 of its training."""
+
+    kind: Literal["ddpm", "ddim"]
+    steps: Literal[1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500, 1000]
+
+
+class DiffusionEntry(TrainedEntry):
+    """A diffusion model."""
+
+    channels: Annotated[list[Count], Field(min_length=1)]
+    layers: Count
+    attention: bool
+    ema_decay: BelowOne
+    sampler: DiffusionSampler
+
+
+class DiffusionVariant(VariantEntry):
+    """A diffusion model with another sampler."""
+
+    sampler: DiffusionSampler

@@ -1,0 +1,292 @@
+"""What the kinds of records measure: a class for the "metrics" of each kind."""
+
+import re
+from functools import cached_property
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from benchmark.base.typed import Count, Natural, NotNegative, Number, Positive, Share, Strict, Text
+from benchmark.records.names import METRIC, count_of
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Shares = list[Share]
+
+
+def _with_loss(final: dict[str, float]) -> dict[str, float]:
+    if "loss" not in final:
+        raise ValueError("has no loss")
+    return final
+
+
+class TrainingMetrics(Strict):
+    """What a training came to.
+
+    Attributes:
+        final: the loss and what else was logged, averaged over the last 5% of the updates.
+    """
+
+    updates: Count
+    seconds_per_update: Positive
+    parameters: Count
+    final: Annotated[dict[str, Number], AfterValidator(_with_loss)]
+
+
+class ClassifierMetrics(Strict):
+    """What the training of a dataset's classifier came to."""
+
+    accuracy_test: Share
+    weights_sha256: Sha256
+
+
+class Measured(NamedTuple):
+    """One value of a metrics record: of `name`, against `count` images of a split."""
+
+    key: str
+    name: str
+    split: str
+    count: int
+    value: float
+
+
+_TAIL = "_(train|validation|test)_[0-9]+k?"
+NAMES = re.compile(
+    "(" + "|".join(
+        (
+            r"(fid|fd_classifier|frechet_[0-9a-f]{8})(_infinity(_se)?)?",
+            r"(kid|precision|recall)(_classifier|_[0-9a-f]{8})?",
+            r"class_coverage",
+            r"nats_low_ess_share",
+            r"(nats|bits_per_dimension)(_error)?",
+        )
+    ) + ")" + _TAIL
+)  # fmt: skip
+SHARES = re.compile(r"(precision|recall|nats_low_ess_share).*")
+
+
+class QualityMetrics(Strict):
+    """What drawn images measure, under names such as "fid_train_50k": metric, split, images.
+
+    Weights of Inception other than the standard ones make it frechet_<digest>, kid_<digest>, ...
+
+    Attributes:
+        classifier_sha256: of the weights of the classifier whose features were compared.
+        inception_missing: why there is no FID and no KID, where they were to be measured.
+        reference_count_train, reference_count_validation, reference_count_test: how many real
+            images of the split were compared with.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number]
+
+    classifier_sha256: Sha256 | None = None
+    inception_missing: str | None = None
+    reference_count_train: Annotated[int, Field(ge=2)] | None = None
+    reference_count_validation: Annotated[int, Field(ge=2)] | None = None
+    reference_count_test: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _check_names_and_ranges(self):
+        if not self.model_fields_set:
+            raise ValueError("nothing was measured")
+        for key, value in self.model_extra.items():
+            if not NAMES.fullmatch(key):
+                raise ValueError(f"{key}: unknown metric")
+            if value < 0 and key.startswith("class_coverage"):
+                raise ValueError(f"{key}: {value} is less than the minimum of 0")
+            if SHARES.fullmatch(key) and not 0 <= value <= 1:
+                raise ValueError(f"{key}: {value} is not between 0 and 1")
+        return self
+
+    @cached_property
+    def values(self) -> list[Measured]:
+        """Every value, in the order of the record."""
+        return [
+            Measured(key, parts["name"], parts["split"], count_of(parts["count"]), value)
+            for key, value in self.model_extra.items()
+            if (parts := METRIC.fullmatch(key))
+        ]
+
+    def get(self, key: str) -> float | None:
+        """Return the value under a whole name such as "fid_train_50k"; None where there is none."""
+        return self.model_extra.get(key)
+
+    def reference_count(self, split: str) -> int | None:
+        """Return how many real images of a split were compared with; None where none were."""
+        return getattr(self, f"reference_count_{split}")
+
+
+class Formula(Strict):
+    """A formula of one latent's log ratio of density and reference.
+
+    Attributes:
+        error: in nats.
+    """
+
+    latent: list[Natural]
+    form: str
+    formula: str
+    error: NotNegative
+    relative_error: NotNegative
+
+
+class Independence(Strict):
+    """Frechet distances in the classifier's features, see `benchmark.inspection.independence`."""
+
+    fd_images: Number
+    fd_posterior: Number
+    fd_shuffled: Number
+    fd_prior: Number
+
+
+class InspectionMetrics(Strict):
+    """What looking into a trained KAEM told; a list has one value per latent.
+
+    Attributes:
+        r_hat_median: split R-hat of the posterior chains, over images and latents.
+        r_hat_mixed_share: of images and latents, with R-hat below 1.1.
+        ks_prior: Kolmogorov-Smirnov distance of aggregated posterior and prior.
+        ks_chains: that of the aggregated posteriors of the first and the last chain.
+        eta_squared: share of the posterior means' variance between classes.
+    """
+
+    arrays_sha256: Sha256
+    r_hat_median: NotNegative
+    r_hat_mixed_share: Share
+    acceptance: Share
+    ks_prior: Shares
+    ks_chains: Shares
+    sobol_total: list[NotNegative]
+    sobol_error: list[NotNegative]
+    formulas: list[Formula]
+    eta_squared: Shares | None = None
+    eta_squared_chance: Share | None = None
+    independence: Independence | None = None
+
+
+class PowerMetrics(Strict):
+    """What two samplers made of two modes after equally many decoder passes.
+
+    Attributes:
+        mass_true: of the right mode; `mass_ula` and `mass_population` are what the samplers found.
+        mass_prior_basin: of the prior beyond the barrier, where ULA's chains begin.
+        autocorrelation_ula: over the last half of the passes, about the true mean.
+    """
+
+    arrays_sha256: Sha256
+    passes: Count
+    mass_true: Share
+    mass_prior_basin: Share
+    mass_ula: Share
+    mass_ula_error: NotNegative
+    mass_population: Share
+    mass_population_error: NotNegative
+    autocorrelation_ula: Number
+    autocorrelation_population: Number
+    swap_rates: Shares
+
+
+class Latency(Strict):
+    """Quantiles of a time, in ms."""
+
+    median: NotNegative
+    q25: NotNegative
+    q75: NotNegative
+    p95: NotNegative
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the quantiles grow, from above 0."""
+        return 0 < self.q25 <= self.median <= self.q75 <= self.p95
+
+
+class LeftOut(Strict):
+    """A time that was not taken; `left_out` says why."""
+
+    batch_size: Count
+    left_out: Text
+
+
+class Time(Strict):
+    """A time: of an update of training, after `warmup` untimed ones.
+
+    Attributes:
+        joules: of one call.
+        peak_memory_bytes: of the GPU, beyond the weights.
+    """
+
+    batch_size: Count
+    warmup: Natural
+    repetitions: Count
+    latency_ms: Latency
+    joules: Number | None
+    peak_memory_bytes: int | None
+
+
+class _Sampling(Strict):
+    """How a batch was drawn."""
+
+    mode: Literal["eager", "compiled", "graphed"]
+    part: Literal["images", "latents"]
+
+
+class SamplingLeftOut(LeftOut, _Sampling):
+    """A time of sampling that was not taken."""
+
+
+class SamplingTime(Time, _Sampling):
+    """The time that drawing one batch took."""
+
+    images_per_second: Positive
+
+
+class Others(Strict):
+    """What else the machine did while times were taken."""
+
+    cpu_cores: NotNegative
+    gpu_processes: Natural | None
+
+
+class GpuState(Strict):
+    """How the GPU stood while times were taken."""
+
+    uuid: str | None
+    driver: str | None
+    sm_clock_mhz: Number | None
+    memory_clock_mhz: Number | None
+    power_limit_w: Number | None
+    processes: int | None
+
+
+class TimingMetrics(Strict):
+    """What a model costs on a device.
+
+    Attributes:
+        trained: False for fresh weights; the cost is the same.
+        session: the same for models that were timed in turns, which eager ones are.
+        update: of training; None in older records, and for an entry without a training.
+    """
+
+    trained: bool
+    session: Hash
+    nfe: Count
+    parameters: Count
+    flops_per_image: Natural
+    others: Others
+    disturbed: bool
+    update: Time | LeftOut | None = None
+    gpu_state: GpuState
+    sampling: Annotated[list[SamplingTime | SamplingLeftOut], Field(min_length=1)]
+
+    def latencies(self) -> dict[int, SamplingTime]:
+        """Return batch size -> time, of whole images, eagerly."""
+        return {
+            row.batch_size: row
+            for row in self.sampling
+            if isinstance(row, SamplingTime) and (row.mode, row.part) == ("eager", "images")
+        }
+
+    def update_time(self) -> Time | None:
+        """Return the time of an update of training; None where it was not taken."""
+        return self.update if isinstance(self.update, Time) else None

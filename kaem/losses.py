@@ -1,0 +1,94 @@
+"""The two losses of KAEM: by importance sampling, and at the ends of Markov chains.
+
+The gradient of each estimates that of -log p(x) (paper, arXiv 2506.14167, section 4), averaged over
+the batch, in nats; every constant is there.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kaem.chains import LangevinChains
+from kaem.importance import ImportanceSampling, select_particles
+from kaem.likelihood import (
+    log_constant,
+    log_likelihood,
+    log_mean_exp,
+    pairwise_log_likelihood,
+    weighted_squared_error,
+)
+from kaem.posterior import Posterior
+
+if TYPE_CHECKING:
+    from kaem.model import KAEM
+
+
+class Loss(NamedTuple):
+    """A batch's loss.
+
+    Attributes:
+        value: scalar, with its gradient.
+        info: what there is to log, see `kaem.model.KAEM.loss`.
+        draws: (n, *event_shape), of the posterior.
+    """
+
+    value: Tensor
+    info: dict[str, float]
+    draws: Tensor
+
+
+def importance_loss(
+    model: "KAEM", sampler: ImportanceSampling, x: Tensor, generator: torch.Generator | None
+) -> Loss:
+    """Score all proposals without a graph, and decode only the distinct survivors again for the
+    backward pass.
+
+    Args:
+        x: (b, C, H, W).
+    """
+    with torch.no_grad():
+        z = model.prior.sample(sampler.proposals, generator)
+        scores = pairwise_log_likelihood(x, model.decode(z), model.sigma)
+        particles = select_particles(scores, sampler, generator)
+        log_evidence = log_mean_exp(scores).mean()
+    z, weights = z[particles.indices], particles.weights
+    error = weighted_squared_error(x, model.decode(z), weights)
+    likelihood = log_constant(x[0].numel(), model.sigma) - error / (2 * model.sigma**2 * len(x))
+    log_prior = (weights.sum(0) * _log_prior(model, z, len(x), generator)).sum() / len(x)
+    expected = likelihood + log_prior
+    # The value is the evidence, the gradient is that of the expected log joint density.
+    value = -expected + (expected.detach() - log_evidence)
+    info = {
+        "log_likelihood": log_evidence.item(),
+        "ess": particles.ess.mean().item(),
+        "survivors": float(len(particles.indices)),
+    }
+    return Loss(value, info, z)
+
+
+def chains_loss(
+    model: "KAEM",
+    chains: LangevinChains,
+    x: Tensor,
+    generator: torch.Generator | None,
+    index: Tensor | None,
+) -> Loss:
+    """Move the chains without a graph; one pass at their ends carries the gradient.
+
+    Args:
+        x: (b, C, H, W).
+        index: (b,), see `kaem.chains.LangevinChains.draw`.
+    """
+    z, info = chains.draw(Posterior(model, x), model.updates_done + 1, generator, index)
+    likelihood = log_likelihood(x, model.decode(z), model.sigma).mean()
+    log_prior = _log_prior(model, z, len(x), generator).mean()
+    info = {"log_likelihood": likelihood.item(), "log_prior": log_prior.item(), **info}
+    return Loss(-(likelihood + log_prior), info, z)
+
+
+def _log_prior(model: "KAEM", z: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
+    """Return log p(z), (n,), with the gradient of log Z that `log_normalizer` names."""
+    if model.log_normalizer == "exact":
+        return model.prior.log_prob(z)
+    return model.prior.log_prob(z, model.prior.contrastive_log_normalizer(draws, generator))

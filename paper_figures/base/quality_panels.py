@@ -1,0 +1,122 @@
+"""Panels of points: the quality of each model's samples against what it costs, by dataset."""
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from benchmark.config.config import REAL, Config
+from paper_figures.base.frames import quality_records, values_of
+from paper_figures.base.point_labels import name_points
+from paper_figures.base.style import FULL, dataset_label, fix_layout, model_colours, model_label
+
+DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
+MOST_COLUMNS = 2
+MARGIN = 0.03  # of the axis of costs on either side, beyond matplotlib's
+MARKERS = {"kaem": "o", "vae": "s", "ebm": "^", "diffusion": "D"}
+
+Costs = dict[str, float]
+
+
+def draw_panels(
+    config: Config, title: str, costs_of: Callable[[str, list[str]], tuple[Costs, str]]
+) -> Figure:
+    """Draw a panel per dataset, with a point per model: its cost, and the mean distance of its
+    samples with the range over the seeds. Both axes are logarithmic.
+
+    Args:
+        costs_of: dataset and the models whose distance was measured -> what it is drawn against,
+            by model, and the label of that axis. A model without a cost has no point.
+    """
+    quality = quality_records(config)
+    columns = min(len(config.datasets), MOST_COLUMNS)
+    rows = -(-len(config.datasets) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 3.5 * rows), squeeze=False)
+    points = {}
+    for axis, dataset in zip(axes.flat, config.datasets, strict=False):
+        name = next((n for n in DISTANCES if len(values_of(quality, n, dataset=dataset))), None)
+        values = _distances(config, quality, name, dataset)
+        costs, label = costs_of(dataset, [model for model in values if model != REAL])
+        axis.set_title(dataset_label(config, dataset), fontsize="medium")
+        if costs:
+            _draw(axis, config, costs, values)
+            axis.set(xlabel=label, ylabel=f"{DISTANCES[name]}, lower is better")
+            points[axis] = {model: (cost, values[model].mean()) for model, cost in costs.items()}
+        else:
+            axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes, color="0.4")
+            axis.set(xticks=[], yticks=[])
+    _scale(list(points))
+    for axis in axes.flat[len(config.datasets) :]:
+        axis.set_visible(False)
+    figure.suptitle(title)
+    fix_layout(figure)
+    for axis, places in points.items():
+        name_points(axis, [model_label(config, model) for model in places], list(places.values()))
+    return figure
+
+
+def _distances(
+    config: Config, quality: pd.DataFrame, name: str | None, dataset: str
+) -> dict[str, pd.Series]:
+    """Return model -> the distances of its seeds, where they were measured."""
+    values = {
+        model: values_of(quality, name, dataset=dataset, model=model)
+        for model in (*config.evaluated_models, REAL)
+    }
+    return {model: series for model, series in values.items() if len(series)}
+
+
+def _draw(axis: Axes, config: Config, costs: Costs, values: dict[str, pd.Series]) -> None:
+    for model, cost in costs.items():
+        distances = values[model]
+        mean = distances.mean()
+        axis.errorbar(
+            [cost],
+            [mean],
+            yerr=[[mean - distances.min()], [distances.max() - mean]],
+            fmt=MARKERS[config.spec(model).family],
+            ms=6,
+            capsize=2,
+            color=model_colours(config)[model],
+            mec="white",
+            mew=0.5,
+        )
+    if REAL in values:
+        floor = values[REAL].mean()
+        axis.axhline(floor, color="0.6", lw=1, ls=":", zorder=0)
+        axis.annotate(
+            "real images",
+            (1, floor),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize="x-small",
+            color="0.4",
+        )
+    axis.set(xscale="log", yscale="log")
+
+
+def _scale(axes: list[Axes]) -> None:
+    """Give all panels one range of costs, lest a spread of noise look like one of models."""
+    if not axes:
+        return
+    lows, highs = zip(*(axis.get_xlim() for axis in axes), strict=True)
+    low, high = min(lows), max(highs)
+    # Of the whole range: the margin of a panel with a small one would cut its markers.
+    margin = (high / low) ** MARGIN
+    for axis in axes:
+        axis.set_xlim(low / margin, high * margin)
+        _plain_ticks(axis.xaxis)
+        _plain_ticks(axis.yaxis)
+
+
+def _plain_ticks(scale: Axis) -> None:
+    """Write numbers without powers of ten, which overlap where an axis spans a decade or less."""
+    low, high = scale.get_view_interval()
+    scale.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_formatter(NullFormatter())

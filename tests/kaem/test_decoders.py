@@ -1,0 +1,121 @@
+"""The decoders: shapes, range, gradients, and the KAN against a double loop."""
+
+import pytest
+import torch
+from reference.densities import edge_functions
+
+from kaem import decoders
+from kaem.decoders import (
+    DECODERS,
+    ConvDecoder,
+    KANDecoder,
+    TransposedConvolutionToFewChannels,
+    make_decoder,
+)
+
+OPTIONS = {"conv": {"width": 8}, "kan": {"grid_size": 5}}
+
+kinds = pytest.mark.parametrize("kind", DECODERS)
+image_shapes = pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 4, 12)])
+
+
+def make(kind: str, image_shape=(1, 8, 8), q: int = 3):
+    return make_decoder(kind, q=q, image_shape=image_shape, **OPTIONS[kind])
+
+
+@kinds
+@image_shapes
+def test_images_have_their_shape_and_range(kind, image_shape):
+    decoder = make(kind, image_shape)
+    for n in (1, 7):
+        images = decoder(10 * torch.randn(n, 3))
+        assert images.shape == (n, *image_shape)
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert images.std() > 0
+
+
+@kinds
+def test_the_gradient_reaches_every_parameter_and_the_latents(kind):
+    decoder = make(kind)
+    h = torch.randn(4, 3, requires_grad=True)
+    decoder(h).square().sum().backward()
+    for name, tensor in (*decoder.named_parameters(), ("h", h)):
+        assert tensor.grad.isfinite().all(), name
+        assert tensor.grad.abs().max() > 0, name
+
+
+@kinds
+def test_an_image_does_not_depend_on_its_batch(kind):
+    decoder, h = make(kind), torch.randn(5, 3)
+    alone = torch.cat([decoder(row[None]) for row in h])
+    torch.testing.assert_close(decoder(h), alone, atol=1e-6, rtol=0)
+
+
+def test_kan_decoder_is_a_double_loop_over_its_edges():
+    domain = (-3.0, 3.0)
+    decoder = KANDecoder(2, (1, 1, 3), grid_size=4, domain=domain).double()
+    h = torch.randn(6, 2, dtype=torch.float64)
+    with torch.no_grad():
+        images = decoder(h)
+        for n in range(6):
+            values = h[n]
+            for layer in decoder.layers:
+                columns = layer.w_base.shape[1]
+                out = torch.zeros(columns, dtype=torch.float64)
+                for row, value in enumerate(values):
+                    curves = edge_functions(layer, domain, value[None])
+                    for column in range(columns):
+                        out[column] += curves[row, column, 0]
+                values = out
+            expected = 1 / (1 + torch.exp(-values))
+            torch.testing.assert_close(images[n, 0, 0], expected, atol=1e-6, rtol=0)
+
+
+def test_kan_decoder_has_the_theorems_widths():
+    first, second = KANDecoder(3, (1, 4, 5)).layers
+    assert first.w_base.shape == (3, 6)
+    assert second.w_base.shape == (6, 20)
+
+
+def test_conv_decoder_is_pang_et_al_s_stack():
+    decoder = ConvDecoder(5, (3, 16, 8), width=16)
+    # Linear 5 -> 16 x 4 x 2, then 16 -> 8 -> 3 channels with kernels of 4 x 4.
+    expected = (5 + 1) * 16 * 4 * 2 + (16 * 8 * 16 + 8) + (8 * 3 * 16 + 3)
+    assert sum(p.numel() for p in decoder.parameters()) == expected
+    assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in decoder.modules())
+
+
+def test_conv_decoder_refuses_sides_it_cannot_make():
+    with pytest.raises(ValueError, match="multiples of 4"):
+        ConvDecoder(2, (1, 10, 8))
+
+
+def test_unknown_decoder_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown decoder 'nope'; known: conv, kan"):
+        make_decoder("nope", q=2, image_shape=(1, 8, 8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_last_layer_is_torchs_transposed_convolution(channels, seeded):
+    ours = TransposedConvolutionToFewChannels(6, channels, 4, stride=2, padding=1).double()
+    theirs = torch.nn.ConvTranspose2d(6, channels, 4, stride=2, padding=1).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 6, 3, 7, generator=seeded(), dtype=torch.float64)
+    gradients = []
+    for layer in (ours, theirs):
+        inputs = x.clone().requires_grad_()
+        y = layer(inputs)
+        gradients.append(torch.autograd.grad(y.square().sum(), [inputs, *layer.parameters()]))
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(*gradients)
+
+
+def test_many_images_are_made_in_pieces_and_are_the_same():
+    torch.manual_seed(0)
+    model = ConvDecoder(3, (1, 8, 8), width=4)
+    h = torch.randn(2 * decoders.CPU_IMAGES + 5, 3)
+    whole = model(h)  # with a gradient: all at once
+    with torch.no_grad():
+        torch.testing.assert_close(model(h), whole.detach())
+        assert len(model(h[:0])) == 0

@@ -14,9 +14,9 @@ from support.datasets import (
     generated,
     image_digests,
     labels_by_pixels,
+    naive_digest,
     pixels,
 )
-from support.idx import naive_digest
 
 from benchmark.base.errors import DataError
 from benchmark.config.facts import Facts, known_datasets

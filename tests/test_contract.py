@@ -1,6 +1,6 @@
 """What `benchmark.config.registry` says of a model, held against every registered model.
 
-A new model needs one entry in `reference.configs.MODEL_SETTINGS` and no test of its own here.
+A new model needs one entry in `support.configs.MODEL_SETTINGS` and no test of its own here.
 """
 
 import math
@@ -56,7 +56,7 @@ def test_the_gradient_reaches_every_parameter(name, seeded):
 
 # Most losses are in nats, and the unexplained variance of the pixels is what can be learnt: tens
 # of them. Diffusion's is the error of predicted unit noise. The pixel EBM's is a gap that the two
-# sides keep closing: tests/test_pixel_ebm.py shows that it learns.
+# sides keep closing: tests/baselines/test_pixel_ebm.py shows that it learns.
 FALLS = {"ddpm": 0.3, "pixel_ebm": None}
 
 
@@ -166,8 +166,8 @@ def test_it_can_be_timed(name):
     model = make(name).eval()
     options = {"batch_sizes": [2], "longest_call": 60, "limits": Limits(1, 3, 1)}
     cpu = torch.device("cpu")
-    found = time_sampling({name: model}, cpu, mode="eager", **options)
-    rows = [rows[name][0] for rows in found if rows]
+    result = time_sampling({name: model}, cpu, mode="eager", **options)
+    rows = [rows[name][0] for rows in result if rows]
     assert all(row["latency_ms"]["median"] > 0 for row in rows)
     assert len(rows) == 1 + hasattr(model, "sample_latents")
     assert flops_per_image(model, cpu) > 0
@@ -214,6 +214,6 @@ def test_nfe_is_how_often_a_sample_goes_through_a_network(name, seeded):
 def test_diagnostics_are_small_arrays(name):
     model = make(name)
     if hasattr(model, "diagnostics"):
-        found = model.diagnostics()
-        assert found
-        assert all(not value.requires_grad and value.numel() < 1e6 for value in found.values())
+        result = model.diagnostics()
+        assert result
+        assert all(not value.requires_grad and value.numel() < 1e6 for value in result.values())

@@ -13,7 +13,7 @@ from benchmark.base.foreign import LARGEST_YAML, LocatedYaml, locate_yaml, read_
 from benchmark.base.typed import Strict
 from benchmark.config.facts import Facts, known_datasets
 from benchmark.config.registry import MODELS, ModelSpec
-from benchmark.config.settings import Evaluation, Run
+from benchmark.config.settings import OFFICIAL_SHA256, Evaluation, Run
 from benchmark.config.validation import (
     CLASSIFIER,
     REAL,
@@ -99,7 +99,7 @@ class Config:
         """Return the digest of the Inception weights that the dataset is to be measured with; None
         for no measuring with Inception."""
         evaluation = self.evaluation(dataset)
-        return evaluation.inception_sha256 if evaluation.inception else None
+        return (evaluation.inception_sha256 or OFFICIAL_SHA256) if evaluation.inception else None
 
     # Entries ------------------------------------------------------------------------------------
 

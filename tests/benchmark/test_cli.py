@@ -16,6 +16,7 @@ import paper_figures.__main__
 from benchmark import cli
 from benchmark.base import paths
 from benchmark.records.record import read_record
+from paper_figures.artefacts import ARTEFACTS
 
 JOB_COMMANDS = ("train", "sample", "evaluate", "inspect", "time")
 COMMANDS = ("preflight", *JOB_COMMANDS, "power", "claims", "plan", "status", "compare")
@@ -332,7 +333,7 @@ def render(monkeypatch, *words: str) -> int:
     return paper_figures.__main__.main()
 
 
-@pytest.mark.parametrize("name", paper_figures.__main__.RENDERERS)
+@pytest.mark.parametrize("name", ARTEFACTS)
 def test_help_of_each_rendering(name, capsys, monkeypatch):
     for words in (["--help"], [name, "--help"]):
         with pytest.raises(SystemExit) as stopped:

@@ -82,7 +82,7 @@ def write_quality(config, model, seed, distance, images=COUNT, dataset="shapes",
 def write_metrics(config, model, seed, metrics, images=COUNT, dataset="shapes"):
     splits = config.facts(dataset).splits
     references = config.evaluation(dataset).references
-    metrics |= {f"reference_count_{split}": splits[split]["count"] for split in references}
+    metrics |= {f"reference_count_{split}": splits[split].count for split in references}
     job = job_of(config, "metrics", dataset, model)
     path = find(paths.METRICS_RECORD, model=model, seed=seed, dataset=dataset)
     write_any(path, "metrics", metrics, job, seed=seed, sample_count=images)

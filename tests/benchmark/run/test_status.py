@@ -197,11 +197,8 @@ def test_other_steps_are_counted_where_their_settings_are_these():
     steps = {"data": (1, 1), "sample": (1, 3), "evaluate": (0, 3), "inspect": (0, 1)}
     for model, done in (("vae", 0), ("kaem_is", 1)):  # timing is one step for all models
         write_record(
-            paths.TIMING_RECORD.format(**names | {"model": model}),
-            "timing",
             job_of(config, "timing", "digits", model),
             timing_metrics([timing_row()]),
-            seed=0,
             device=torch.device("cpu"),
             wall_time_s=1.0,
             sample_count=1,

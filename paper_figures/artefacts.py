@@ -16,6 +16,7 @@ MODULES = (
     "paper_figures.tables.reported",
     "paper_figures.figures.inductive_bias",
     "paper_figures.figures.tradeoff",
+    "paper_figures.figures.training_time",
     "paper_figures.figures.sample_grids",
     "paper_figures.figures.loss_curves",
     "paper_figures.figures.training_health",

@@ -10,21 +10,27 @@ AWAY = 12.0  # points, from the outermost point of a column to its names
 COLUMN = 0.12  # of the axes' width: points as near as that in x have one column of names
 
 
-def name_points(axis: Axes, names: list[str], points: list[tuple[float, float]]) -> None:
+def name_points(
+    axis: Axes, names: list[str], points: list[tuple[float, float]], *, outside: bool = False
+) -> None:
     """Write the name of each point beside it, and a thin line from one to the other.
 
     Args:
         axis: with its final limits, its figure's layout fixed.
         points: (x, y) in data coordinates.
+        outside: whether the names stand left and right of all points, where the axis has room for
+            them, and not beside each group of points.
     """
     if not points:
         return
     to_points = 72 / axis.figure.dpi
     places = axis.transData.transform(points) * to_points
     left, bottom, right, top = axis.get_window_extent().extents * to_points
-    for column in _columns(places[:, 0], COLUMN * (right - left)):
+    middle = places[:, 0].mean() if outside else (left + right) / 2
+    halves, columns = _halves(places[:, 0]), _columns(places[:, 0], COLUMN * (right - left))
+    for column in halves if outside else columns:
         x, y = places[column].T
-        to_left = x.mean() > (left + right) / 2
+        to_left = (x.mean() > middle) != outside
         edge = x.min() - AWAY if to_left else x.max() + AWAY
         heights = apart(y, LINE * SIZE, bottom, top)
         for index, shift in zip(column, np.stack([edge - x, heights - y], axis=1), strict=True):
@@ -48,8 +54,14 @@ def name_points(axis: Axes, names: list[str], points: list[tuple[float, float]])
             )
 
 
+def _halves(x: np.ndarray) -> list[list[int]]:
+    """Return which points have their names on the left, and which on the right."""
+    order, half = np.argsort(x, kind="stable").tolist(), (len(x) + 1) // 2
+    return [side for side in (order[:half], order[half:]) if side]
+
+
 def _columns(x: np.ndarray, width: float) -> list[list[int]]:
-    """Which points have their names in one column: those at most so far from its leftmost."""
+    """Return which points share a column of names: those at most so far from its leftmost."""
     columns: list[list[int]] = []
     for index in np.argsort(x, kind="stable").tolist():
         if columns and x[index] - x[columns[-1][0]] <= width:
@@ -60,8 +72,8 @@ def _columns(x: np.ndarray, width: float) -> list[list[int]]:
 
 
 def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Places in the same order, at least `gap` from each other and, where they fit, between `low`
-    and `high`; with the least sum of squared moves before the latter."""
+    """Return places in the same order, at least `gap` from each other and, where they fit, between
+    `low` and `high`; with the least sum of squared moves before the latter."""
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
     fitted = isotonic_regression(places[order] - steps).x + steps

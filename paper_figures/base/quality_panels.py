@@ -16,14 +16,19 @@ from paper_figures.base.style import FULL, dataset_label, fix_layout, model_colo
 
 DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
 MOST_COLUMNS = 2
-MARGIN = 0.03  # of the axis of costs on either side, beyond matplotlib's
+# Of the range of costs, on either side beyond matplotlib's; the second with names in it.
+MARGIN, WIDE_MARGIN = 0.03, 0.45
 MARKERS = {"kaem": "o", "vae": "s", "ebm": "^", "diffusion": "D"}
 
 Costs = dict[str, float]
 
 
 def draw_panels(
-    config: Config, title: str, costs_of: Callable[[str, list[str]], tuple[Costs, str]]
+    config: Config,
+    title: str,
+    costs_of: Callable[[str, list[str]], tuple[Costs, str]],
+    *,
+    wide: bool = False,
 ) -> Figure:
     """Draw a panel per dataset, with a point per model: its cost, and the mean distance of its
     samples with the range over the seeds. Both axes are logarithmic.
@@ -31,11 +36,14 @@ def draw_panels(
     Args:
         costs_of: dataset and the models whose distance was measured -> what it is drawn against,
             by model, and the label of that axis. A model without a cost has no point.
+        wide: whether a panel takes the whole width, for costs that lie too close together for
+            names between the points.
     """
     quality = quality_records(config)
-    columns = min(len(config.datasets), MOST_COLUMNS)
+    columns = 1 if wide else min(len(config.datasets), MOST_COLUMNS)
     rows = -(-len(config.datasets) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 3.5 * rows), squeeze=False)
+    height = 2.6 if wide else 3.5
+    figure, axes = plt.subplots(rows, columns, figsize=(FULL, height * rows), squeeze=False)
     points = {}
     for axis, dataset in zip(axes.flat, config.datasets, strict=False):
         name = next((n for n in DISTANCES if len(values_of(quality, n, dataset=dataset))), None)
@@ -49,13 +57,14 @@ def draw_panels(
         else:
             axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes, color="0.4")
             axis.set(xticks=[], yticks=[])
-    _scale(list(points))
+    _scale(list(points), WIDE_MARGIN if wide else MARGIN)
     for axis in axes.flat[len(config.datasets) :]:
         axis.set_visible(False)
     figure.suptitle(title)
     fix_layout(figure)
     for axis, places in points.items():
-        name_points(axis, [model_label(config, model) for model in places], list(places.values()))
+        names = [model_label(config, model) for model in places]
+        name_points(axis, names, list(places.values()), outside=wide)
     return figure
 
 
@@ -100,14 +109,14 @@ def _draw(axis: Axes, config: Config, costs: Costs, values: dict[str, pd.Series]
     axis.set(xscale="log", yscale="log")
 
 
-def _scale(axes: list[Axes]) -> None:
+def _scale(axes: list[Axes], share: float) -> None:
     """Give all panels one range of costs, lest a spread of noise look like one of models."""
     if not axes:
         return
     lows, highs = zip(*(axis.get_xlim() for axis in axes), strict=True)
     low, high = min(lows), max(highs)
     # Of the whole range: the margin of a panel with a small one would cut its markers.
-    margin = (high / low) ** MARGIN
+    margin = (high / low) ** share
     for axis in axes:
         axis.set_xlim(low / margin, high * margin)
         _plain_ticks(axis.xaxis)

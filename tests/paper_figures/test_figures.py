@@ -24,10 +24,10 @@ import benchmark.records.record
 from benchmark.base import paths
 from benchmark.base.errors import BenchmarkError, RecordError
 from benchmark.config.config import REAL, Config
+from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import save_samples
 from benchmark.records.names import count_name, metric_name
 from benchmark.records.provenance import Provenance, provenance
-from benchmark.records.record import write_record
 from benchmark.training.loop import History
 from paper_figures.base import frames, style
 from paper_figures.figures import (
@@ -74,16 +74,16 @@ def find(pattern: str, **names) -> Path:
 
 
 def write_quality(config, model, seed, distance, images=COUNT, dataset="shapes", **others):
-    (drawn,) = config.resolved(dataset)["evaluation"]["references"].values()
+    (drawn,) = config.evaluation(dataset).references.values()
     name = metric_name("fd_classifier", "test", drawn)
     write_metrics(config, model, seed, {name: distance, **others}, images, dataset)
 
 
 def write_metrics(config, model, seed, metrics, images=COUNT, dataset="shapes"):
     splits = config.facts(dataset).splits
-    references = config.resolved(dataset)["evaluation"]["references"]
-    metrics |= {f"reference_count_{split}": splits[split]["count"] for split in references}
-    job = config.evaluation_job(dataset, model)
+    references = config.evaluation(dataset).references
+    metrics |= {f"reference_count_{split}": splits[split].count for split in references}
+    job = job_of(config, "metrics", dataset, model)
     path = find(paths.METRICS_RECORD, model=model, seed=seed, dataset=dataset)
     write_any(path, "metrics", metrics, job, seed=seed, sample_count=images)
 
@@ -99,7 +99,7 @@ def write_timing(config, model, device, medians, **changes):
     rows = [timing_row(batch_size, median) for batch_size, median in medians.items()]
     rows += changes.pop("rows", [])
     path = find(paths.TIMING_RECORD, model=model, device=device.type)
-    job = config.timing_job("shapes", model)
+    job = job_of(config, "timing", "shapes", model)
     write_any(path, "timing", timing_metrics(rows, **changes), job, device=device)
 
 
@@ -769,7 +769,7 @@ def write_densities(shape: tuple[int, ...], stages: tuple[str, ...]) -> None:
 def write_samples(config: Config) -> None:
     images = bars_dataset(70).images["train"]
     for model in (REAL, "vae"):
-        job = config.sampling_job("shapes", model)
+        job = job_of(config, "sampling", "shapes", model)
         save_samples(find(paths.SAMPLES, model=model), [images], images.shape, job)
 
 
@@ -883,7 +883,7 @@ def test_colour_images_are_shown_in_colour():
     config = make_config({"own_datasets.faces": FACES, "datasets": ["faces"]})
     images = torch.zeros(64, 3, 4, 4, dtype=torch.uint8)
     images[:, 0], images[:, 2] = 200, 50
-    job = config.sampling_job("faces", "vae")
+    job = job_of(config, "sampling", "faces", "vae")
     save_samples(find(paths.SAMPLES, model="vae", dataset="faces"), [images], images.shape, job)
     sample_grids.render(config, "faces")
     picture = plt.imread(find(paths.FIGURE, figure="samples_faces", format="png"))[..., :3]

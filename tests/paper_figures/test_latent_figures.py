@@ -61,12 +61,15 @@ FIGURES = [
 ]
 
 
+FEW_CHAINS = {"chains": 20, "sweeps": 4}
+
+
 @pytest.fixture(scope="module")
 def patched():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark.config.config, "INSPECTION", benchmark.config.jobs.INSPECTION | FEW)
-        fewer = benchmark.config.jobs.POWER_JOB["settings"] | {"chains": 20, "sweeps": 4}
-        patch.setitem(benchmark.config.jobs.POWER_JOB, "settings", fewer)
+        settings = benchmark.config.job_settings
+        patch.setattr(settings, "INSPECTION", settings.INSPECTION | FEW)
+        patch.setattr(settings, "POWER", settings.POWER.model_copy(update=FEW_CHAINS))
         patch.setattr(benchmark.steps, "load_data", lambda *_: bars_dataset(100, (1, 16, 16)))
         yield patch
 

@@ -23,6 +23,7 @@ from support.kills import (
 
 import benchmark.steps  # noqa: F401, for the children
 from benchmark import cli
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS, build
 from benchmark.records.record import read_record
 from studies.pages import write_page
@@ -83,8 +84,8 @@ def prepare(models: list[str], folder: Path) -> None:
             raise SystemExit(1)
     for model in models:
         if model in MODELS:
-            job = tiny_config(settings(model)).training_job("digits", model)
-            build(job.settings["architecture"], job.settings["model"], (1, 16, 16))
+            job = job_of(tiny_config(settings(model)), "training", "digits", model)
+            build(job.settings.architecture, job.settings.model, (1, 16, 16))
 
 
 def main() -> None:

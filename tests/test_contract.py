@@ -1,6 +1,6 @@
 """What `benchmark.config.registry` says of a model, held against every registered model.
 
-A new model needs one entry in `reference.configs.MODEL_SETTINGS` and no test of its own here.
+A new model needs one entry in `support.configs.MODEL_SETTINGS` and no test of its own here.
 """
 
 import math
@@ -11,6 +11,7 @@ from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config
 from support.images import adam_losses
 from support.models import IMAGE_SHAPE, batch, make
 
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS
 from benchmark.timing.sampling import flops_per_image, time_sampling
 from benchmark.timing.series import Limits
@@ -55,7 +56,7 @@ def test_the_gradient_reaches_every_parameter(name, seeded):
 
 # Most losses are in nats, and the unexplained variance of the pixels is what can be learnt: tens
 # of them. Diffusion's is the error of predicted unit noise. The pixel EBM's is a gap that the two
-# sides keep closing: tests/test_pixel_ebm.py shows that it learns.
+# sides keep closing: tests/baselines/test_pixel_ebm.py shows that it learns.
 FALLS = {"ddpm": 0.3, "pixel_ebm": None}
 
 
@@ -95,7 +96,7 @@ def test_a_seed_decides_weights_loss_and_samples(name, seeded):
 
 def test_training_twice_ends_in_the_same_weights(name):
     changes = {f"models.{name}": MODEL_SETTINGS[name], "training.updates": 3}
-    job = tiny_config(changes).training_job("digits", name)
+    job = job_of(tiny_config(changes), "training", "digits", name)
     runs = [train_model(job, bars_dataset(), torch.device("cpu"), "none") for _ in range(2)]
     one, other = (run.model.state_dict() for run in runs)
     assert one.keys() == other.keys()
@@ -165,8 +166,8 @@ def test_it_can_be_timed(name):
     model = make(name).eval()
     options = {"batch_sizes": [2], "longest_call": 60, "limits": Limits(1, 3, 1)}
     cpu = torch.device("cpu")
-    found = time_sampling({name: model}, cpu, mode="eager", **options)
-    rows = [rows[name][0] for rows in found if rows]
+    result = time_sampling({name: model}, cpu, mode="eager", **options)
+    rows = [rows[name][0] for rows in result if rows]
     assert all(row["latency_ms"]["median"] > 0 for row in rows)
     assert len(rows) == 1 + hasattr(model, "sample_latents")
     assert flops_per_image(model, cpu) > 0
@@ -213,6 +214,6 @@ def test_nfe_is_how_often_a_sample_goes_through_a_network(name, seeded):
 def test_diagnostics_are_small_arrays(name):
     model = make(name)
     if hasattr(model, "diagnostics"):
-        found = model.diagnostics()
-        assert found
-        assert all(not value.requires_grad and value.numel() < 1e6 for value in found.values())
+        result = model.diagnostics()
+        assert result
+        assert all(not value.requires_grad and value.numel() < 1e6 for value in result.values())

@@ -15,6 +15,7 @@ from support.kills import UPDATES, settings
 from support.models import batch, make
 from support.trainings import Interrupted, MemoryCheckpoints
 
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS
 from benchmark.timing.gpu import EnergyMeter, gpu_state
 from benchmark.timing.sampling import MODES, set_mode
@@ -97,7 +98,7 @@ def test_a_mode_draws_the_same_images(name, mode, monkeypatch):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_training_goes_on_from_its_state(model):
-    job = tiny_config(settings(model)).training_job("digits", model)
+    job = job_of(tiny_config(settings(model)), "training", "digits", model)
 
     def train(checkpoints=None):
         return train_model(job, bars_dataset(), CUDA, "none", checkpoints)

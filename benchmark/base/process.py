@@ -13,6 +13,23 @@ from benchmark.base.errors import BenchmarkError, Stopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@contextmanager
+def _handled(handlers: dict[int, Callable]) -> Iterator[None]:
+    """Let handlers have their signals while the block runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may
+        return
+    before = _set_handlers(handlers)
+    try:
+        yield
+    finally:
+        _set_handlers(before)
+
+
+def _set_handlers(handlers: dict) -> dict:
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+
 class StopRequests:
     """A note of the first of `SIGNALS`, for work that ends itself at the next good moment.
 
@@ -26,29 +43,23 @@ class StopRequests:
     @contextmanager
     def noted(self) -> Iterator[None]:
         """Note the first signal; a second one does what it would have done before."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may
-            return
         before = {number: signal.getsignal(number) for number in SIGNALS}
 
         def note(number: int, _frame) -> None:
             self.signal = number
-            restore()
+            _set_handlers(before)
 
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        for number in SIGNALS:
-            signal.signal(number, note)
-        try:
+        with _handled(dict.fromkeys(SIGNALS, note)):
             yield
-        finally:
-            restore()
 
 
 class _Terminated(BaseException):
     """SIGTERM has come."""
+
+
+def _terminate(_number: int, _frame) -> None:
+    """Unwind the stack as Ctrl-C does, so that no temporary file stays."""
+    raise _Terminated
 
 
 # What an OSError means that is nobody's fault but the disk's.
@@ -69,7 +80,7 @@ def exit_code(command: Callable[[], None]) -> int:
     number when it is interrupted.
     """
     try:
-        with _terminable():
+        with _handled({signal.SIGTERM: _terminate}):
             command()
     except Stopped as stopped:
         return _fail(str(stopped), 128 + stopped.signal)
@@ -99,20 +110,3 @@ def say(message: str) -> None:
     """Print to standard error, whoever may still listen there."""
     with suppress(OSError):
         print(message, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that no temporary file stays."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may
-        return
-
-    def terminate(_number: int, _frame) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -41,9 +41,6 @@ class Strict(BaseModel):
         """Return what was given, without what was left out."""
         return self.model_dump(exclude_unset=True)
 
-    def __getitem__(self, name):  # until all readers use attributes
-        return getattr(self, name)
-
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_nearest(cls, values, check):
@@ -155,7 +152,7 @@ def problems(error: ValidationError, values: Any, whole: str = "configuration") 
 
 
 def _places(loc: tuple, kind: str, values: Any) -> list[str | int]:
-    """The keys and indices of a place; pydantic also names the members of unions that it tried."""
+    """Return the keys and indices of a place, less the members of unions that pydantic names."""
     if loc and loc[-1] == "[key]":  # of a mapping, which is the place
         loc = loc[:-2]
     places = []

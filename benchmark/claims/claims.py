@@ -107,7 +107,7 @@ class Claim(Strict):
         return ends.get(self.comparison, (-margin, margin))
 
     def verdict(self, low: float, high: float) -> str:
-        """What a confidence interval of the effect (of its logarithm, for a ratio) says."""
+        """Judge a confidence interval of the effect (of its logarithm, for a ratio)."""
         lowest, highest = self.region
         if lowest < low and high < highest:
             return SUPPORTED

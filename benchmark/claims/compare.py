@@ -87,7 +87,7 @@ def compare(mine: str | Path, published: str | Path) -> str:
 
 
 def _pairs(sides: list[dict], remarks: Remarks) -> Iterator[tuple[Subject, Pair]]:
-    """The subjects that both sides have, with equal settings; the others are remarked on."""
+    """Match what both sides have with equal settings, and remark on the rest."""
     for subject in sorted({*sides[0], *sides[1]}, key=str):
         if subject.kind == "classifier":
             continue
@@ -111,14 +111,14 @@ def _pairs(sides: list[dict], remarks: Remarks) -> Iterator[tuple[Subject, Pair]
 
 
 def _identity(record: Record) -> str:
-    """What has to be equal: everything, but how often and where a timing was repeated."""
+    """Return what has to be equal: all but how often and where a timing was repeated."""
     if record.kind == "timing":
         return f"{record.settings['training']} {record.settings.get('variant')}"
     return record.config_hash
 
 
 def _quality(subject: Subject, pair: Pair, remarks: Remarks) -> Iterator[dict]:
-    """A row for each metric that all records of both sides have."""
+    """Test each metric that all records of both sides have, a row each."""
     if subject.kind != "metrics":
         return
     twins = _twins(pair)
@@ -139,7 +139,7 @@ def _quality(subject: Subject, pair: Pair, remarks: Remarks) -> Iterator[dict]:
 
 
 def _twins(pair: Pair) -> Pair | None:
-    """The records of the seeds that both sides have, seed by seed.
+    """Return the records of the seeds that both sides have, seed by seed.
 
     None where there are none, or where one such pair would stand for several seeds of each side.
     """
@@ -151,7 +151,7 @@ def _twins(pair: Pair) -> Pair | None:
 
 
 def _side(key: str, records: list[Record]) -> Side:
-    """A metric's values, and the standard errors that records give beside it."""
+    """Return a metric's values, and the standard errors that records give beside it."""
     error = next((key.replace(part, name) for part, name in ERRORS.items() if part in key), "")
     errors = [record.metrics.get(error) for record in records]
     return Side([r.metrics.get(key) for r in records], None if None in errors else errors)
@@ -181,7 +181,7 @@ def _tested(metric: str, sides: list[Side], twins: list[Side] | None) -> dict:
 
 
 def _difference(sides: list[Side], *, paired: bool) -> tuple[Estimate, str]:
-    """Mine less published, and what its standard error rests on."""
+    """Return mine less published, and what its standard error rests on."""
     several = min(len(side.values) for side in sides) > 1
     if several and paired:
         differences = np.subtract(*(side.values for side in sides)).tolist()
@@ -213,7 +213,7 @@ def _finding(difference: Estimate, margin: float) -> str:
 
 
 def _training_sd(values: list[float], errors: list[float] | None) -> float | None:
-    """Of the seeds, beyond the sampling error; all of it where that is not known."""
+    """Return the seeds' SD beyond the sampling error; all of it where that is not known."""
     if len(values) < 2:
         return None
     sampling = np.mean(np.square(errors)) if errors else 0.0
@@ -225,7 +225,7 @@ def _apart(sds: list[float | None]) -> str:
 
 
 def _speed(pairs: dict[Subject, Pair]) -> Iterator[dict]:
-    """A row for each model, device and batch size, and for each update of training."""
+    """Compare the times of each model, a row for each device and batch size."""
     times: dict[tuple, dict[str, tuple[Pair, list[Estimate]]]] = {}
     for subject, pair in pairs.items():
         for what, estimates in _times(subject, pair):
@@ -244,7 +244,7 @@ def _speed(pairs: dict[Subject, Pair]) -> Iterator[dict]:
 
 
 def _times(subject: Subject, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]:
-    """What was timed on both sides, and the logarithms of the times."""
+    """Name what was timed on both sides, with the logarithms of the times."""
     if subject.kind == "training":
         logs = [[math.log(r.metrics.seconds_per_update) for r in records] for records in pair]
         yield "an update of training", [mean_estimate(seconds) for seconds in logs]
@@ -259,7 +259,7 @@ def _times(subject: Subject, pair: Pair) -> Iterator[tuple[str, list[Estimate]]]
 
 
 def _ratios(ratios: list[Estimate], drift: float) -> dict[str, str]:
-    """The logarithms of two ratios, and of the ratio of them."""
+    """Return two ratios and the ratio of them as cells, from their logarithms."""
     both = ratios[0] - ratios[1]
     low, high = (math.exp(end) for end in both.interval())
     return {

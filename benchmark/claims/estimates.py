@@ -66,7 +66,7 @@ class Estimate:
         return max(self._p_above(-margin), self._p_below(margin))
 
     def _p_above(self, bound: float) -> float:
-        """p-value of the value being at most `bound`."""
+        """Return the p-value of the value being at most `bound`."""
         if self.error == 0:
             return float(self.value <= bound)
         return float(stats.t.sf((self.value - bound) / self.error, self.df))

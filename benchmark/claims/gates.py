@@ -57,7 +57,7 @@ class Gate(Strict):
         return self
 
     def failure(self, means: Means, dataset: str, model: str) -> str | None:
-        """What is wrong; None where the gate holds or one of the values was not measured."""
+        """Say what is wrong; None where the gate holds, or a value was not measured."""
         value = means.get((dataset, model), {}).get(self.metric)
         if value is None:
             return None
@@ -93,7 +93,7 @@ def _unknown_models(read: dict[str, list[Gate]]) -> list[str]:
 
 
 def failures(config: Config, means: Means, dataset: str, model: str) -> list[str]:
-    """What entry `model` fails on a dataset; empty for a healthy one."""
+    """Return what entry `model` fails on a dataset; nothing for a healthy one."""
     gates = load_gates()
     own = gates.get(EVERY_MODEL, []) + gates.get(config.architecture(model), [])
     texts = (gate.failure(means, dataset, model) for gate in own)
@@ -101,17 +101,17 @@ def failures(config: Config, means: Means, dataset: str, model: str) -> list[str
 
 
 def first_reference(config: Config, dataset: str) -> str:
-    """The split of real images that the configuration names first."""
-    return next(iter(config.resolved(dataset)["evaluation"]["references"]))
+    """Return the split of real images that the configuration names first."""
+    return next(iter(config.evaluation(dataset).references))
 
 
 def is_distance(name: str) -> bool:
-    """Whether so few images spoil the metric; the last is a Frechet distance, by other weights."""
+    """Say whether few images spoil the metric; frechet_* are distances by other weights."""
     return name in DISTANCES or name.startswith("frechet_")
 
 
 def means_of(config: Config, quality) -> Means:
-    """What the gates look at: the first reference's values.
+    """Return what the gates look at: the first reference's values.
 
     Args:
         quality: a data frame with the columns dataset, model, metric and value.

@@ -51,7 +51,7 @@ class Case:
             return time and time.latency_ms.median
         if claim.kind == "metrics":
             split = first_reference(self.config, self.dataset)
-            count = self.config.resolved(self.dataset)["evaluation"]["references"][split]
+            count = self.config.evaluation(self.dataset).references[split]
             return metrics.get(metric_name(claim.metric, split, count))
         return metrics.final.get(claim.metric) if claim.kind == "training" else metrics.nfe
 
@@ -195,7 +195,7 @@ def judge_all(config: Config, records: Records, claims: list[Claim]) -> list[Ver
 
 
 def _devices(claim: Claim, dataset: str, records: Records) -> list[str | None]:
-    """The devices that a claim about timings has records of."""
+    """Return the devices that a claim about timings has records of."""
     devices = {
         subject.device
         for subject in records
@@ -261,7 +261,7 @@ def _cite(case: Case, verdict: Verdict, records: Records) -> None:
 
 
 def _unhealthy(config: Config, records: Records) -> dict[tuple[str, str], list[str]]:
-    """(dataset, entry) -> the gates that it fails, of every entry whose samples were measured."""
+    """Return (dataset, entry) -> the gates that it fails, of all entries that were measured."""
     rows = [
         {"dataset": record.dataset, "model": record.model, "metric": m.key, "value": m.value}
         for subject, of_seeds in records.items()

@@ -14,6 +14,7 @@ import torch
 
 from benchmark.base.devices import use_device
 from benchmark.config.config import Config
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.records.record import Record, Subject
 from benchmark.timing.series import image_call, step_call, synchronise
@@ -67,17 +68,17 @@ def measure(
     for dataset, entry in pairs:
         if time.perf_counter() > end:
             break
-        job = config.training_job(dataset, entry)
-        shape = tuple(job.settings["data"]["image_shape"])
+        job = job_of(config, "training", dataset, entry)
+        shape = job.settings.data.image_shape
         settings = config.model_settings(dataset, entry)
-        model = build(job.settings["architecture"], settings, shape).to(device)
+        model = build(job.settings.architecture, settings, shape).to(device)
         if model.nfe <= MOST_PASSES:
             call = image_call(model, IMAGES, device)
             drawn = _mean_seconds(call, device, seconds / len(pairs) / 4, MOST_DRAWS)
             machine.image[dataset, entry] = drawn / IMAGES
         trained = records.get(Subject("training", dataset, entry))
         if trained:
-            images = torch.rand(job.settings["training"]["batch_size"], *shape, device=device)
+            images = torch.rand(job.settings.training.batch_size, *shape, device=device)
             call = step_call(model, images)
             here = _mean_seconds(call, device, seconds / len(pairs) / 2, MOST_UPDATES)
             recorded = statistics.mean(r.metrics.seconds_per_update for r in trained)
@@ -88,7 +89,7 @@ def measure(
 def _mean_seconds(
     call: Callable[[], None], device: torch.device, seconds: float, most: int
 ) -> float:
-    """Mean time of a call after the first; as many as fit into `seconds`, one at least."""
+    """Return the mean time of a call after the first, of as many as fit into `seconds`."""
     call()
     synchronise(device)
     start, count = time.perf_counter(), 0

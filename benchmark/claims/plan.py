@@ -16,6 +16,7 @@ from benchmark.claims.claims import Claim, load_claims
 from benchmark.claims.machine import Machine, measure
 from benchmark.claims.report import judged_records, table
 from benchmark.config.config import CLASSIFIER, Config
+from benchmark.config.jobs import job_of
 from benchmark.records.folder import by_subject, own_records
 from benchmark.records.record import Record, Subject
 
@@ -38,7 +39,8 @@ class Costs:
         if command == "sample":
             seconds = self.machine.image.get((dataset, entry))
             return (
-                seconds and seconds * self.config.sampling_job(dataset, entry).settings["samples"]
+                seconds
+                and seconds * job_of(self.config, "sampling", dataset, entry).settings.samples
             )
         kinds = {"train": "training", "evaluate": "metrics", "time": "timing"}
         kind = CLASSIFIER if entry == CLASSIFIER else kinds[command]
@@ -150,7 +152,7 @@ def plan(
 
 
 def _judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str]]:
-    """The claims that records of this configuration can judge."""
+    """Name the claims that records of this configuration can judge, and the datasets."""
     for claim in claims:
         models = config.evaluated_models if claim.kind == "metrics" else config.models
         if claim.not_measured or not set(claim.entries) <= set(models):
@@ -163,7 +165,7 @@ def _judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str
 
 
 def _settled_by(config: Config, claim: Claim) -> str:
-    """The least evidence level with which this configuration can settle a claim."""
+    """Return the least evidence level with which this configuration can settle a claim."""
     if config.demo:
         return "no demo"
     return "more seeds" if len(config.seeds) < (claim.seeds or 1) else claim.evidence
@@ -180,7 +182,7 @@ class Turns:
     asked: dict[tuple[str, str], tuple[list[str], list[Step]]] = field(default_factory=dict)
 
     def add(self, claim: Claim, timings: list[Step]) -> None:
-        """The timings that a claim needs."""
+        """Add the timings that a claim needs."""
         for step in timings:
             _, dataset, _, device = step
             asking, steps = self.asked.setdefault((dataset, device), ([], []))
@@ -188,7 +190,7 @@ class Turns:
             steps += [step] if step not in steps else []
 
     def recipes(self, costs: Costs, words: list[str], seed: int) -> Iterator[str]:
-        """A command for each dataset and device, below what it is for."""
+        """Write a command for each dataset and device, below what it is for."""
         for (dataset, device), (asking, steps) in self.asked.items():
             cost = _time(costs.total(steps))
             named = [word for _, _, entry, _ in steps for word in ("--model", entry)]

@@ -65,7 +65,7 @@ def judged_records(config: Config, folder: Path) -> list[Record]:
 
 
 def _remarks(folder: Path, records: list[Record]) -> list[str]:
-    """What is to be said of the records as a whole."""
+    """Say what the records are as a whole."""
     others = sum(1 for kind in KINDS for _ in (folder / kind).rglob("*.json")) - len(records)
     sources = sorted({record.provenance.source_digest for record in records})
     remarks = [f"{others} records of other datasets, entries or seeds: not read."] if others else []
@@ -156,7 +156,7 @@ def _where(config: Config, verdict: Verdict) -> str:
 
 
 def _not_run(config: Config, verdicts: list[Verdict]) -> list[str]:
-    """A line for each claim that was not run on a dataset of this run, or that is about others."""
+    """Return a line for each claim that was not run, on a dataset of this run or at all."""
     here = [verdict for verdict in verdicts if verdict.dataset in config.datasets]
     about_these = {verdict.claim.id for verdict in here}
     lines: dict[str, dict[str, list[str]]] = {}

@@ -13,7 +13,7 @@ from benchmark.base.foreign import LARGEST_YAML, LocatedYaml, locate_yaml, read_
 from benchmark.base.typed import Strict
 from benchmark.config.facts import Facts, known_datasets
 from benchmark.config.registry import MODELS, ModelSpec
-from benchmark.config.settings import Evaluation, Run
+from benchmark.config.settings import OFFICIAL_SHA256, Evaluation, Run
 from benchmark.config.validation import (
     CLASSIFIER,
     REAL,
@@ -99,7 +99,7 @@ class Config:
         """Return the digest of the Inception weights that the dataset is to be measured with; None
         for no measuring with Inception."""
         evaluation = self.evaluation(dataset)
-        return evaluation.inception_sha256 if evaluation.inception else None
+        return (evaluation.inception_sha256 or OFFICIAL_SHA256) if evaluation.inception else None
 
     # Entries ------------------------------------------------------------------------------------
 
@@ -180,36 +180,6 @@ class Config:
             grid[model] = (prior["basis"], prior["reference"])
         vary = all(len(set(names)) > 1 for names in zip(*grid.values(), strict=True))
         return grid if vary else {}
-
-    def training_job(self, dataset, model):  # until all readers use `jobs.job`
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "classifier" if model == CLASSIFIER else "training", dataset, model)
-
-    def sampling_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "sampling", dataset, model)
-
-    def evaluation_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "metrics", dataset, model)
-
-    def inspection_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "inspection", dataset, model)
-
-    def timing_job(self, dataset, model):
-        from benchmark.config.jobs import job_of
-
-        return job_of(self, "timing", dataset, model)
-
-    def measures_independence(self, dataset):
-        from benchmark.config.job_settings import measures_independence
-
-        return measures_independence(self, dataset)
 
     # The run ------------------------------------------------------------------------------------
 

@@ -4,12 +4,11 @@ The workflow's rules, the steps, `status`, `publish`, `plan`, the claims, tables
 read `KINDS`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from benchmark.base import paths
 from benchmark.base.typed import Strict
@@ -209,31 +208,36 @@ def _settings(config: Config, kind: str, dataset: str, model: str) -> Strict:
     return KINDS[kind].settings(config, dataset, model)
 
 
-def jobs(config: Config, kind: str, *, gpu: bool = False, **where: Any) -> list[Job]:
-    """Return the jobs of one kind that a run has.
+def jobs(
+    config: Config,
+    kind: str,
+    *,
+    dataset: str | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    gpu: bool = False,
+) -> list[Job]:
+    """Return the jobs of one kind that a run has: all, or those with these names.
 
     Args:
+        device: of timings; by default those of the configuration.
         gpu: whether there is one, for timings on "auto" devices.
-        where: values that the jobs shall have: dataset=, model=, seed=, device=.
     """
-    return [
-        job_of(config, kind, *names)
-        for names in _names(config, kind, gpu)
-        if all(
-            dict(zip(("dataset", "model", "seed", "device"), names, strict=True))[key] == value
-            for key, value in where.items()
-        )
-    ]
-
-
-def _names(config: Config, kind: str, gpu: bool) -> Iterator[tuple[str, str, int, str]]:
     row = KINDS[kind]
-    devices = config.timing_devices(gpu) if kind == "timing" else ["cpu"]
+    devices = [""]
+    if kind == "timing":
+        devices = [device] if device else config.timing_devices(gpu)
     datasets = ["two_modes"] if kind == "power" else config.datasets
-    for device, dataset in product(devices, datasets):
-        for model in row.entries(config, dataset):
-            for seed in row.seeds(config, model):
-                yield dataset, model, seed, device
+    return [
+        job_of(config, kind, place, entry, number, name)
+        for name, place in product(devices, datasets)
+        if dataset in (None, place)
+        for entry in row.entries(config, place)
+        if model in (None, entry)
+        for number in row.seeds(config, entry)
+        if seed in (None, number)
+    ]
 
 
 def inputs(config: Config, of: Job) -> list[Path]:

@@ -52,13 +52,14 @@ class Evaluation(Strict):
 
     Attributes:
         references: split of real images -> as many samples are compared with it.
-        inception: whether FID and KID are wanted, of the weights with this digest.
+        inception: whether FID and KID are wanted.
+        inception_sha256: of the weights; the official ones by default.
     """
 
     references: Annotated[dict[Split, AtLeastTwo], Some]
     batch_size: Count
     inception: bool = False
-    inception_sha256: Sha256 = OFFICIAL_SHA256
+    inception_sha256: Sha256 | None = None
     likelihood: Likelihood | None = None
 
 

@@ -1,5 +1,7 @@
 """Where a dataset's images are: in an npz file, in folders, or in its own distribution."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +26,7 @@ IDX_FILES = {
     "t10k-images-idx3-ubyte": 7840016,
     "t10k-labels-idx1-ubyte": 10008,
 }
-SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")  # torchvision checks them by their MD5
+PARTS = ("train", "test")
 
 
 def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
@@ -81,15 +83,12 @@ def _idx(facts: Facts, root: Path, download: bool) -> Source:
                 "again."
             )
 
-    def read() -> Parts:
-        parts = {}
-        for part in ("train", "test"):
-            with damage_explained(facts, folder):
-                held = torchvision_dataset(kind)(root, train=part == "train")
-            parts[part] = Part(held.data.numpy(), held.targets.numpy())
-        return parts
+    def read(part: str) -> Part:
+        with damage_explained(facts, folder):
+            held = torchvision_dataset(kind)(root, train=part == "train")
+        return Part(held.data.numpy(), held.targets.numpy())
 
-    return Source(str(root), read, files)
+    return Source(str(root), partial(_both, read), files)
 
 
 def _cifar10(facts: Facts, root: Path, download: bool) -> Source:
@@ -103,39 +102,39 @@ def _cifar10(facts: Facts, root: Path, download: bool) -> Source:
 
     fetch_missing(facts, root, [folder], [folder.name], fetch, download)
 
-    def read() -> Parts:
-        official, parts = torchvision_dataset("CIFAR10"), {}
-        for part, files in (("train", official.train_list), ("test", official.test_list)):
-            with damage_explained(facts, folder):
-                for file, md5 in files:
-                    check_md5(folder / file, md5)
-                batches = [read_batch(folder / file) for file, _ in files]
-            images, labels = zip(*batches, strict=True)
-            parts[part] = Part(np.concatenate(images), np.concatenate(labels))
-        return parts
+    def read(part: str) -> Part:
+        files = getattr(torchvision_dataset("CIFAR10"), f"{part}_list")
+        with damage_explained(facts, folder):
+            for file, md5 in files:
+                check_md5(folder / file, md5)
+            batches = [read_batch(folder / file) for file, _ in files]
+        images, labels = zip(*batches, strict=True)
+        return Part(np.concatenate(images), np.concatenate(labels))
 
-    return Source(str(root), read, sorted(path for path in folder.iterdir() if path.is_file()))
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return Source(str(root), partial(_both, read), files)
 
 
 def _svhn(facts: Facts, root: Path, download: bool) -> Source:
-    files = [root / name for name in SVHN_FILES]
+    files = {part: root / f"{part}_32x32.mat" for part in PARTS}
 
     def fetch(place: Path) -> None:
-        for part in ("train", "test"):
+        for part in PARTS:
             torchvision_dataset("SVHN")(place, part, download=True)
 
-    fetch_missing(facts, root, files, list(SVHN_FILES), fetch, download)
+    names = [file.name for file in files.values()]
+    fetch_missing(facts, root, files.values(), names, fetch, download)
 
-    def read() -> Parts:
-        parts = {}
-        for part, file in zip(("train", "test"), files, strict=True):
-            with damage_explained(facts, file):
-                held = torchvision_dataset("SVHN")(root, part)
-            images = np.ascontiguousarray(held.data.transpose(0, 2, 3, 1))
-            parts[part] = Part(images, held.labels)
-        return parts
+    def read(part: str) -> Part:
+        with damage_explained(facts, files[part]):  # torchvision looks at their MD5
+            held = torchvision_dataset("SVHN")(root, part)
+        return Part(np.ascontiguousarray(held.data.transpose(0, 2, 3, 1)), held.labels)
 
-    return Source(str(root), read, files)
+    return Source(str(root), partial(_both, read), list(files.values()))
+
+
+def _both(read: Callable[[str], Part]) -> Parts:
+    return {part: read(part) for part in PARTS}
 
 
 READERS = {

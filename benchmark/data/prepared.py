@@ -39,7 +39,7 @@ def content_digest(digests: list[bytes]) -> str:
 
 def prepared_name(facts: Facts, source: Source) -> str:
     """Return the folder's name, with a digest of the dataset's files and facts."""
-    content = [FORMAT, source.stamp(), facts.settings, facts.classes]
+    content = [FORMAT, source.stamp(), facts.images.plain(), facts.classes]
     return f"{facts.name}-{settings_digest(content)}"
 
 
@@ -170,9 +170,9 @@ def split_rows(facts: Facts, digests: dict[str, list[bytes]]) -> dict[str, tuple
         orders[part] = canonical[shuffle.permutation(len(values))]
     rows = {}
     for split, cut in facts.splits.items():
-        part, start = cut["part"], starts[cut["part"]]
-        rows[split] = (part, orders[part][start : start + cut["count"]])
-        starts[part] += cut["count"]
+        part, start = cut.part, starts[cut.part]
+        rows[split] = (part, orders[part][start : start + cut.count])
+        starts[part] += cut.count
     return rows
 
 

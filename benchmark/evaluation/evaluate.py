@@ -9,8 +9,9 @@ from torch import Tensor
 from benchmark.base import paths
 from benchmark.base.files import file_digest
 from benchmark.base.seeding import generator
-from benchmark.config.config import CLASSIFIER, REAL, Config
+from benchmark.config.config import REAL, Config
 from benchmark.config.facts import reference_splits
+from benchmark.config.jobs import job_of
 from benchmark.data.dataset import Dataset, load_data
 from benchmark.evaluation.features import (
     ClassifierFeatures,
@@ -38,14 +39,14 @@ def evaluate_samples(
 ) -> dict:
     """Return the metrics of one record, see `config/schema/record.schema.json`."""
     data = load_data(config, dataset)
-    settings = config.resolved(dataset)["evaluation"]
+    settings = config.evaluation(dataset)
     extractors, metrics = _extractors(config, dataset, device)
-    for split in settings["references"]:
+    for split in settings.references:
         splits = reference_splits(config.facts(dataset).splits, split)
         metrics[f"reference_count_{split}"] = sum(len(data.images[name]) for name in splits)
     for extractor in extractors:
         metrics |= _compare(config, data, samples, extractor)
-    if model != REAL and "likelihood" in settings:
+    if model != REAL and settings.likelihood:
         metrics |= _likelihood(config, data, model, seed, device)
     return metrics
 
@@ -74,7 +75,7 @@ def _extractors(
 
 def classifier_features(config: Config, dataset: str, device: torch.device) -> ClassifierFeatures:
     """Load the dataset's trained classifier."""
-    job = config.training_job(dataset, CLASSIFIER)
+    job = job_of(config, "classifier", dataset)
     path = paths.fill(paths.CLASSIFIER, config.run, dataset=dataset)
     fresh = build_classifier(job, config.facts(dataset).image_shape)
     classifier = load_weights(path, fresh, job, device)
@@ -84,7 +85,7 @@ def classifier_features(config: Config, dataset: str, device: torch.device) -> C
 def split_features(config: Config, data: Dataset, split: str, extractor: Extractor) -> RealFeatures:
     """Return the features of a split's real images, "train" as `reference_splits` has it."""
     splits = reference_splits(config.facts(data.name).splits, split)
-    batch_size = config.resolved(data.name)["evaluation"]["batch_size"]
+    batch_size = config.evaluation(data.name).batch_size
     return real_features(data, splits, extractor, batch_size, paths.cache_root(config.data_root))
 
 
@@ -92,12 +93,12 @@ def _compare(
     config: Config, data: Dataset, samples: Samples, extractor: Extractor
 ) -> dict[str, float]:
     """Compare the samples with the real images of every split that the configuration names."""
-    settings = config.resolved(data.name)["evaluation"]
+    settings = config.evaluation(data.name)
     metrics = {}
     with tempfile.TemporaryDirectory(prefix=".features-", dir=samples.path.parent) as scratch:
-        batches = samples.batches(settings["batch_size"])
+        batches = samples.batches(settings.batch_size)
         drawn = extract(batches, len(samples), extractor, Path(scratch) / "features")
-        for split, count in settings["references"].items():
+        for split, count in settings.references.items():
             real = split_features(config, data, split, extractor)
             values = _named_metrics(drawn[:count], real, extractor)
             metrics |= {metric_name(name, split, count): v for name, v in values.items()}
@@ -120,12 +121,12 @@ def _likelihood(
     trained = load_model(config, data.name, model, seed, device)
     if not hasattr(trained, "log_evidence"):
         return {}
-    settings = config.resolved(data.name)["evaluation"]["likelihood"]
+    settings = config.evaluation(data.name).likelihood
     return likelihood_metrics(
         trained,
-        data.images[settings["split"]][: settings["images"]],
-        settings["split"],
-        settings["passes"],
+        data.images[settings.split][: settings.images],
+        settings.split,
+        settings.passes,
         generator("likelihood", data.name, model, seed, device=device),
         device,
     )

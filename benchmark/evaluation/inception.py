@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmark.base.errors import DataError
 from benchmark.base.files import atomic, file_digest
 from benchmark.base.paths import inception_weights
-from benchmark.config.config import OFFICIAL_SHA256
+from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.data.pixels import to_rgb
 
 SIZE = "96 MB"

@@ -14,7 +14,7 @@ from torch_fidelity.metric_prc import (
     prc_features_to_metric,
 )
 
-from benchmark.config.config import OFFICIAL_SHA256
+from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.evaluation.features import RealFeatures
 from benchmark.evaluation.frechet import fit_gaussian, frechet_distance, frechet_infinity
 

@@ -31,7 +31,6 @@ LARGEST_IMAGE = 2**22  # bytes
 def draw_images(
     model: torch.nn.Module,
     job: Job,
-    seed: int,
     device: torch.device,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Tensor]:
@@ -41,18 +40,16 @@ def draw_images(
     on the CPU whatever the device.
     """
     model.to(device).eval()
-    for start in range(0, job.settings["samples"], batch_size):
-        numbers = range(start, min(start + batch_size, job.settings["samples"]))
-        generators = [generator("sample", job.dataset, job.model, seed, i) for i in numbers]
+    for start in range(0, job.settings.samples, batch_size):
+        numbers = range(start, min(start + batch_size, job.settings.samples))
+        generators = [generator("sample", job.dataset, job.model, job.seed, i) for i in numbers]
         yield to_uint8(model.sample(len(generators), generators)).cpu()
 
 
-def real_images(
-    images: Tensor, job: Job, seed: int, batch_size: int = BATCH_SIZE
-) -> Iterator[Tensor]:
+def real_images(images: Tensor, job: Job, batch_size: int = BATCH_SIZE) -> Iterator[Tensor]:
     """Draw as many real images as a model's samples, without replacement where they suffice."""
-    count = job.settings["samples"]
-    draws = generator("sample", job.dataset, job.model, seed)
+    count = job.settings.samples
+    draws = generator("sample", job.dataset, job.model, job.seed)
     if count <= len(images):
         rows = torch.randperm(len(images), generator=draws)[:count]
     else:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmark.base.errors import BenchmarkError
 from benchmark.base.seeding import generator
+from benchmark.config.job_settings import InspectionSettings
 from benchmark.config.jobs import Job
 from benchmark.data.dataset import Dataset
 from benchmark.data.pixels import to_float, to_uint8
@@ -32,9 +33,7 @@ MIXED = 1.1  # R-hat below which chains are usually said to agree
 Findings = tuple[dict[str, np.ndarray], dict]  # arrays, and numbers of the record
 
 
-def inspect_model(
-    model: KAEM, data: Dataset, job: Job, seed: int, device: torch.device
-) -> Findings:
+def inspect_model(model: KAEM, data: Dataset, job: Job, device: torch.device) -> Findings:
     """Look into one trained model, on the first images of the job's split.
 
     Returns:
@@ -44,19 +43,19 @@ def inspect_model(
         BenchmarkError: fewer than two images, or chains that do not move.
     """
     settings = job.settings
-    images = data.images[settings["split"]][: settings["images"]]
+    images = data.images[settings.split][: settings.images]
     if len(images) < 2:
         raise BenchmarkError(f"{job.dataset}: {len(images)} images are too few to look into")
-    labels = data.labels.get(settings["split"], torch.empty(0))[: settings["images"]].numpy()
+    labels = data.labels.get(settings.split, torch.empty(0))[: settings.images].numpy()
 
     def random(name: str) -> torch.Generator:
-        return generator("inspect", name, job.dataset, job.model, seed, device=device)
+        return generator("inspect", name, job.dataset, job.model, job.seed, device=device)
 
     density = model.prior.feature_density()
     draws, mixing = _posterior(model, images.to(device), settings, random("posterior"))
-    one, other = (density.sample(settings["sobol_draws"], random(name)) for name in ("one", "two"))
+    one, other = (density.sample(settings.sobol_draws, random(name)) for name in ("one", "two"))
     sobol = total_sobol_indices(model.decoder, one, other)
-    order = torch.argsort(sobol.total, descending=True)[: settings["moved"]]
+    order = torch.argsort(sobol.total, descending=True)[: settings.moved]
     arrays, agreement = _against_prior(density, draws)
     classes, by_class = _classes(draws, labels)
     formulas, numbers = _formulas(model)
@@ -66,9 +65,11 @@ def inspect_model(
     return arrays, numbers
 
 
-def _posterior(model: KAEM, images: Tensor, settings: dict, random) -> tuple[Tensor, dict]:
+def _posterior(
+    model: KAEM, images: Tensor, settings: InspectionSettings, random
+) -> tuple[Tensor, dict]:
     """Return draws (steps, chains, b, q), and how well the chains of each image agree."""
-    passes = {name: settings[name] for name in ("chains", "annealing", "burn_in", "kept")}
+    passes = {name: getattr(settings, name) for name in ("chains", "annealing", "burn_in", "kept")}
     parts = [
         draw_posterior(FeaturePosterior(model, to_float(batch)), **passes, generator=random)
         for batch in images.split(BATCH_SIZE)
@@ -162,7 +163,11 @@ def _formulas(model: KAEM) -> Findings:
 
 @torch.no_grad()
 def _traversals(
-    model: KAEM, density: PiecewiseLinearDensity, order: Tensor, settings: dict, random
+    model: KAEM,
+    density: PiecewiseLinearDensity,
+    order: Tensor,
+    settings: InspectionSettings,
+    random,
 ) -> dict[str, np.ndarray]:
     """Decode images along icdf(u) of the latents `order`, all others held at a prior draw.
 
@@ -170,8 +175,8 @@ def _traversals(
         "moved": (m,), the latents; "quantiles": (k,), "positions": (m, k), where they are moved
         to; "bases": (b, q), the draws; "base_images": (b, C, H, W); "images": (b, m, k, C, H, W).
     """
-    bases = density.sample(settings["bases"], random)
-    u = torch.linspace(LOWEST, HIGHEST, settings["positions"]).to(density.nodes)
+    bases = density.sample(settings.bases, random)
+    u = torch.linspace(LOWEST, HIGHEST, settings.positions).to(density.nodes)
     positions = density.icdf(u[:, None].expand(-1, bases.shape[1]))[:, order]
     rows = bases[:, None, None].repeat(1, len(order), len(u), 1)
     for place, q in enumerate(order.tolist()):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.base.seeding import generator
+from benchmark.config.job_settings import PowerSettings
 from kaem import KAEM, MixturePrior
 from kaem.langevin import run_chains
 from kaem.posterior import Posterior
@@ -28,18 +29,18 @@ class _TwoModes(nn.Module):
         return ((h.square() + 0.01).sqrt() + 0.3 * h)[:, :, None, None]
 
 
-def two_mode_posterior(chains: int, settings: dict) -> Posterior:
+def two_mode_posterior(chains: int, settings: PowerSettings) -> Posterior:
     """Build the posterior of as many copies of the settings' datum, in float64."""
     prior = MixturePrior(1, 1, grid_size=4, reference="gaussian", domain=DOMAIN, n_nodes=400)
     with torch.no_grad():
         prior.functions.coefficients.zero_()
         prior.functions.w_base.zero_()
-    model = KAEM(prior.double(), _TwoModes(), sigma=settings["sigma"])
-    return Posterior(model, torch.full((chains, 1, 1, 1), settings["datum"], dtype=torch.float64))
+    model = KAEM(prior.double(), _TwoModes(), sigma=settings.sigma)
+    return Posterior(model, torch.full((chains, 1, 1, 1), settings.datum, dtype=torch.float64))
 
 
 @torch.no_grad()
-def power_densities(temperatures: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+def power_densities(temperatures: Tensor, settings: PowerSettings) -> tuple[Tensor, Tensor]:
     """Tabulate p_t(z|x) (k, m) on a grid (m,) of the domain, for temperatures (k,)."""
     posterior = two_mode_posterior(1, settings)
     grid = torch.linspace(*DOMAIN, GRID_POINTS, dtype=torch.float64)
@@ -49,17 +50,17 @@ def power_densities(temperatures: Tensor, settings: dict) -> tuple[Tensor, Tenso
     return grid, density / torch.trapezoid(density, grid)[:, None]
 
 
-def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
+def compare_samplers(settings: PowerSettings) -> tuple[dict[str, np.ndarray], dict]:
     """Run both samplers from the same prior draws with equal numbers of decoder passes.
 
     Returns:
         Arrays, and the "metrics" of a record of the kind "power".
     """
-    posterior = two_mode_posterior(settings["chains"], settings)
-    temperatures = power_schedule(settings["temperatures"], settings["power_end"])
-    start = posterior.prior_draws(settings["chains"], generator("power", "start"))
+    posterior = two_mode_posterior(settings.chains, settings)
+    temperatures = power_schedule(settings.temperatures, settings.power_end)
+    start = posterior.prior_draws(settings.chains, generator("power", "start"))
     # A sweep moves every chain `steps` times and scores each temperature once for the exchange.
-    passes = settings["temperatures"] * settings["steps"] + len(temperatures)
+    passes = settings.temperatures * settings.steps + len(temperatures)
     alone = _langevin(posterior, start, settings, passes)
     population, swap_rates = _population(posterior, start, settings, temperatures)
     grid, densities = power_densities(temperatures, settings)
@@ -68,7 +69,7 @@ def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
     mean = torch.trapezoid(grid * densities[-1], grid).item()
 
     edges = np.linspace(*DOMAIN, BINS + 1)
-    late = population[settings["sweeps"] // 2 :].flatten(2)
+    late = population[settings.sweeps // 2 :].flatten(2)
     shares = [np.histogram(late[:, k], bins=edges, density=True)[0] for k in range(late.shape[1])]
     traces = {"ula": alone, "population": population[:, -1]}
     arrays = {
@@ -81,7 +82,7 @@ def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
         "passes": passes * np.arange(len(alone)),
     }
     metrics = {
-        "passes": passes * settings["sweeps"],
+        "passes": passes * settings.sweeps,
         "mass_true": masses[1],
         "mass_prior_basin": masses[0],
         "swap_rates": swap_rates,
@@ -94,7 +95,7 @@ def compare_samplers(settings: dict) -> tuple[dict[str, np.ndarray], dict]:
         arrays[f"autocorrelation_{name}"] = correlation.numpy()
         final = sides[-1].mean().item()
         metrics[f"mass_{name}"] = final
-        metrics[f"mass_{name}_error"] = (final * (1 - final) / settings["chains"]) ** 0.5
+        metrics[f"mass_{name}_error"] = (final * (1 - final) / settings.chains) ** 0.5
         metrics[f"autocorrelation_{name}"] = correlation[-1].item()
     return arrays, metrics
 
@@ -110,31 +111,31 @@ def autocorrelation(centred: Tensor) -> Tensor:
     return torch.stack(products) / products[0]
 
 
-def _langevin(posterior: Posterior, z: Tensor, settings: dict, passes: int) -> Tensor:
+def _langevin(posterior: Posterior, z: Tensor, settings: PowerSettings, passes: int) -> Tensor:
     """Run ULA; return z at the start and after every `passes` steps, (sweeps + 1, n, 1)."""
     random, states = generator("power", "ula"), [z]
-    for _ in range(settings["sweeps"]):
+    for _ in range(settings.sweeps):
         z, _ = run_chains(
-            posterior, z, steps=passes, step_size=settings["step_size"], generator=random
+            posterior, z, steps=passes, step_size=settings.step_size, generator=random
         )
         states.append(z)
     return torch.stack(states)
 
 
 def _population(
-    posterior: Posterior, start: Tensor, settings: dict, temperatures: Tensor
+    posterior: Posterior, start: Tensor, settings: PowerSettings, temperatures: Tensor
 ) -> tuple[Tensor, list[float]]:
     """Run chains at t_1..t_N, (sweeps + 1, N, n, 1), with the mean acceptance across each gap."""
     random = generator("power", "population")
-    sizes = step_sizes(temperatures[1:], settings["step_size"], settings["prior_step_size"])
-    z = start.expand(settings["temperatures"], -1, -1)
+    sizes = step_sizes(temperatures[1:], settings.step_size, settings.prior_step_size)
+    z = start.expand(settings.temperatures, -1, -1)
     states, rates = [z], []
-    for number in range(settings["sweeps"]):
+    for number in range(settings.sweeps):
         z, info = sweep(
             posterior,
             z,
             temperatures,
-            steps=settings["steps"],
+            steps=settings.steps,
             step_size=sizes,
             parity=number,
             generator=random,
@@ -144,8 +145,8 @@ def _population(
     return torch.stack(states), torch.stack(rates).mean(dim=0).tolist()
 
 
-def _schedules(settings: dict) -> np.ndarray:
+def _schedules(settings: PowerSettings) -> np.ndarray:
     """Tabulate the temperatures of a training that anneals the power, (m, N + 1)."""
-    start, end = settings["power_start"], settings["power_end"]
+    start, end = settings.power_start, settings.power_end
     powers = [annealed_power(start, end, s) for s in np.linspace(0, 1, SHOWN_PROGRESS)]
-    return np.stack([power_schedule(settings["temperatures"], p).numpy() for p in powers])
+    return np.stack([power_schedule(settings.temperatures, p).numpy() for p in powers])

@@ -51,7 +51,7 @@ def _in_metrics(record: Record) -> Iterator[str]:
 
 
 def _follows(key: str, metrics: QualityMetrics) -> bool:
-    """Whether the bits are the nats: the ratio of their errors is the number of dimensions."""
+    """Say whether the bits are the nats; the ratio of their errors tells the dimensions."""
     names = (key.replace("bits_per_dimension", part) for part in ("nats", "nats_error"))
     nats, error = map(metrics.get, names)
     bits = metrics.get(key)
@@ -99,7 +99,7 @@ def check_together(records: list[Record], folder: Path) -> None:
 
 
 def _check_settings(records: list[Record]) -> None:
-    """Seeds of a subject have the same settings, and measure the training beside them."""
+    """Refuse seeds of other settings, and measurements of another training than the one there."""
     firsts: dict[Subject, Record] = {}
     for record in records:
         first = firsts.setdefault(record.subject, record)
@@ -120,7 +120,7 @@ def _check_settings(records: list[Record]) -> None:
 
 
 def _check_repetitions(records: list[Record]) -> None:
-    """No two records of a dataset hold the same values: that is one measurement shown twice."""
+    """Refuse two records of a dataset with the same values: one measurement, shown twice."""
     seen: dict[tuple, Path] = {}
     for record in records:
         if record.kind not in ("training", "metrics"):
@@ -136,8 +136,7 @@ def _check_repetitions(records: list[Record]) -> None:
 
 
 def _check_classifiers(records: list[Record]) -> None:
-    """The images of a dataset were compared in the features of one classifier; records of earlier
-    versions of the code do not say of which."""
+    """Refuse distances in the features of two classifiers; older records do not say of which."""
     seen: dict[str, tuple[str, Path]] = {}
     keys = {"classifier": "weights_sha256", "metrics": "classifier_sha256"}
     for record in records:
@@ -153,7 +152,7 @@ def _check_classifiers(records: list[Record]) -> None:
 
 
 def _check_weights(records: list[Record], folder: Path) -> None:
-    """Two trainings do not end in the same weights, where these are there."""
+    """Refuse two trainings that end in the same weights, where these are there."""
     seen: dict[int, list[Path]] = {}
     for record in records:
         if record.kind != "training":

@@ -6,20 +6,12 @@ from pathlib import Path
 from benchmark.base import paths
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.errors import RecordError
-from benchmark.config.config import CLASSIFIER, REAL, Config
+from benchmark.config.config import Config
 from benchmark.config.facts import reference_splits
-from benchmark.config.jobs import Job
+from benchmark.config.jobs import KINDS, Job, jobs
 from benchmark.records.checks import check_together, contradiction
 from benchmark.records.record import Record, Subject, read_record
 
-PLACES = {
-    "training": paths.TRAINING_RECORD,
-    "metrics": paths.METRICS_RECORD,
-    "timing": paths.TIMING_RECORD,
-    "classifier": paths.CLASSIFIER_RECORD,
-    "inspection": paths.INSPECTION_RECORD,
-    "power": paths.POWER_RECORD,
-}
 COMPARABLE = ("training", "metrics", "timing", "classifier")
 
 
@@ -58,12 +50,8 @@ def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -
             was measured against other images than the split it names.
     """
     folder = Path(folder or paths.fill(paths.RUN, config.run))
-    found = (
-        own_record(job, kind, folder, **names)
-        for kind in kinds
-        for job, names in _jobs(config, kind)
-    )
-    records = sorted(filter(None, found), key=lambda record: record.path)
+    files = (own_record(job, folder) for kind in kinds for job in _jobs(config, kind))
+    records = sorted(filter(None, files), key=lambda record: record.path)
     for record in records:
         if record.kind == "metrics":
             _check_references(config, record)
@@ -71,24 +59,22 @@ def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -
     return records
 
 
-def own_record(
-    job: Job, kind: str, folder: Path | None = None, **names: str | int
-) -> Record | None:
+def own_record(job: Job, folder: Path | None = None) -> Record | None:
     """Read the record of one job; None where it is not there.
 
     Args:
         folder: results/<run> by default.
-        names: the seed or the device, where the job has one.
 
     Raises:
         RecordError: it is not what it should be, or of another job.
     """
-    path = record_path(job, kind, folder, **names)
+    folder = folder or paths.fill(paths.RUN, job.run)
+    path = record_path(job, folder)
     if not path.exists():
         return None
-    record = _read(folder or paths.fill(paths.RUN, job.run), kind, path)
+    record = _read(folder, job.kind, path)
     pairs = {"run": (record.run, job.run), "config_hash": (record.config_hash, job.config_hash)}
-    if kind == "classifier":  # one that another run trained with the same settings will do
+    if job.kind == "classifier":  # one that another run trained with the same settings will do
         del pairs["run"]
     differing = [f"{name} {its} (now {now})" for name, (its, now) in pairs.items() if its != now]
     if differing:
@@ -99,14 +85,13 @@ def own_record(
     return record
 
 
-def record_path(job: Job, kind: str, folder: Path | None = None, **names: str | int) -> Path:
-    """Return where the record of a job belongs; arguments as of `own_record`."""
-    folder = folder or paths.fill(paths.RUN, job.run)
-    return _place(folder, kind, dataset=job.dataset, model=job.model, **names)
+def record_path(job: Job, folder: Path) -> Path:
+    """Return where the record of a job belongs in a folder such as results/<run>."""
+    return folder / job.path().relative_to(paths.fill(paths.RUN, job.run))
 
 
 def _place(folder: Path, kind: str, **names: str | int) -> Path:
-    return folder / PLACES[kind].removeprefix(paths.RUN + "/").format(**names)
+    return folder / KINDS[kind].files["record"].removeprefix(paths.RUN + "/").format(**names)
 
 
 def by_subject(records: Iterable[Record]) -> dict[Subject, list[Record]]:
@@ -129,29 +114,16 @@ def _read(folder: Path, kind: str, path: Path) -> Record:
     return record
 
 
-def _jobs(config: Config, kind: str) -> Iterator[tuple[Job, dict]]:
-    """Each job with a record of this kind, and the seed or device in its path."""
-    for dataset in config.datasets:
-        if kind == "classifier" and config.has_classifier(dataset):
-            yield config.training_job(dataset, CLASSIFIER), {}
-        if kind == "training":
-            for model in config.trained_models:
-                job = config.training_job(dataset, model)
-                yield from ((job, {"seed": seed}) for seed in config.seeds)
-        if kind == "metrics":
-            for model in (REAL, *config.evaluated_models):
-                job = config.evaluation_job(dataset, model)
-                yield from ((job, {"seed": seed}) for seed in config.seeds_of(model))
-        if kind == "timing":
-            for model in config.models:
-                job = config.timing_job(dataset, model)
-                yield from ((job, {"device": device}) for device in DEVICE_LABELS)
+def _jobs(config: Config, kind: str) -> Iterator[Job]:
+    """Name each job with a record of this kind; of timings, those on any device."""
+    for device in DEVICE_LABELS if kind == "timing" else [""]:
+        yield from jobs(config, kind, **({"device": device} if device else {}))
 
 
 def _check_references(config: Config, record: Record) -> None:
     splits = config.facts(record.dataset).splits
-    for split in config.resolved(record.dataset)["evaluation"]["references"]:
-        expected = sum(splits[part]["count"] for part in reference_splits(splits, split))
+    for split in config.evaluation(record.dataset).references:
+        expected = sum(splits[part].count for part in reference_splits(splits, split))
         count = record.metrics.reference_count(split)
         if count != expected:
             raise RecordError(

@@ -1,4 +1,4 @@
-"""How things are called: metrics in records, and whatever is named by what it depends on."""
+"""How metrics are called in records, and how numbers are written."""
 
 import re
 
@@ -7,20 +7,20 @@ METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>\
 
 
 def metric_name(name: str, split: str, count: int) -> str:
-    """ "fid_train_50k", "fd_classifier_test_360"."""
+    """Return a name such as "fid_train_50k" or "fd_classifier_test_360"."""
     return f"{name}_{split}_{count_name(count)}"
 
 
 def count_name(count: int) -> str:
-    """ "50k" for 50,000, "360" for 360."""
+    """Return "50k" for 50,000, "360" for 360."""
     return f"{count // 1000}k" if count % 1000 == 0 else str(count)
 
 
 def count_of(name: str) -> int:
-    """The number that `count_name` wrote."""
+    """Return the number that `count_name` wrote."""
     return 1000 * int(name[:-1]) if name.endswith("k") else int(name)
 
 
 def rate_text(per_second: float) -> str:
-    """ "32,047", "7.2" or "0.13": a rate to read; slow ones keep two digits, not "0"."""
+    """Write a rate to read: "32,047", "7.2" or "0.13"; slow ones keep two digits."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"

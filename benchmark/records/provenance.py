@@ -84,7 +84,7 @@ def provenance(device: "torch.device") -> dict:
 
 @cache
 def source_state() -> dict:
-    """Commit, whether it was modified, and digest, as they are at the first call.
+    """Return commit, whether it was modified, and digest, as they are at the first call.
 
     `benchmark.steps` makes it as it is loaded: a training runs for hours, and the checkout may be
     another one by the time that its record is written.
@@ -98,7 +98,7 @@ def source_state() -> dict:
 
 @cache
 def source_digest() -> str:
-    """16 hex digits over the code that computes results; the same code has the same digest."""
+    """Return 16 hex digits over the code that computes results, the same for the same code."""
     digest = hashlib.sha256()
     for folder in SOURCE_FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -107,7 +107,7 @@ def source_digest() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints, or None where this is not a checkout or git is missing."""
+    """Return what git prints; None where this is no checkout, or git is missing."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30

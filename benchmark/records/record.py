@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import PrivateAttr, ValidationError
 
@@ -37,10 +37,22 @@ class Subject(NamedTuple):
     device: str | None = None
 
 
-class Record(Strict):
+METRICS: dict[str, type[Strict]] = {
+    "training": TrainingMetrics,
+    "classifier": ClassifierMetrics,
+    "metrics": QualityMetrics,
+    "inspection": InspectionMetrics,
+    "power": PowerMetrics,
+    "timing": TimingMetrics,
+}
+Metrics = TypeVar("Metrics")
+
+
+class Record(Strict, Generic[Metrics]):
     """One measurement and its origin.
 
     Attributes:
+        kind: a key of `METRICS`, which has the class of its metrics.
         model: the entry's name in the configuration.
         settings: all that the result depends on; `config_hash` is theirs.
         sample_count: how many images the measurement rests on.
@@ -54,7 +66,7 @@ class Record(Strict):
     seed: Natural
     config_hash: Hash
     settings: dict[str, Any]
-    metrics: Any
+    metrics: Metrics
     sample_count: Count
     wall_time_s: NotNegative
     provenance: Provenance
@@ -73,93 +85,40 @@ class Record(Strict):
         return Subject(self.kind, self.dataset, self.model, device)
 
 
-class TrainingRecord(Record):
-    """The training of a model."""
-
-    kind: Literal["training"]
-    metrics: TrainingMetrics
-
-
-class ClassifierRecord(Record):
-    """The training of a dataset's classifier."""
-
-    kind: Literal["classifier"]
-    metrics: ClassifierMetrics
-
-
-class QualityRecord(Record):
-    """The quality of drawn images."""
-
-    kind: Literal["metrics"]
-    metrics: QualityMetrics
-
-
-class InspectionRecord(Record):
-    """What a KAEM learned."""
-
-    kind: Literal["inspection"]
-    metrics: InspectionMetrics
-
-
-class PowerRecord(Record):
-    """The comparison of two samplers on two modes."""
-
-    kind: Literal["power"]
-    metrics: PowerMetrics
-
-
-class TimingRecord(Record):
-    """The times of a model on a device."""
-
-    kind: Literal["timing"]
-    metrics: TimingMetrics
-
-
-CLASSES: dict[str, type[Record]] = {
-    "training": TrainingRecord,
-    "classifier": ClassifierRecord,
-    "metrics": QualityRecord,
-    "inspection": InspectionRecord,
-    "power": PowerRecord,
-    "timing": TimingRecord,
-}
-
-
 def write_record(
-    path: str | Path,
-    kind: str,
     job: Job,
     metrics: dict,
     *,
-    seed: int,
     device: "torch.device",
     wall_time_s: float,
     sample_count: int,
+    path: Path | None = None,
 ) -> Record:
     """Write a measurement with its origin; returns the record.
 
     Args:
-        kind: a key of `CLASSES`.
         job: what was computed; its settings and their hash are stored.
         metrics: the measurements, as the class of their kind has them.
         sample_count: how many images the measurement rests on.
+        path: of the file; the job's by default.
     """
     content = {
-        "kind": kind,
+        "kind": job.kind,
         "run": job.run,
         "dataset": job.dataset,
         "model": job.model,
-        "seed": seed,
+        "seed": job.seed,
         "config_hash": job.config_hash,
-        "settings": job.settings,
+        "settings": job.settings.plain(),
         "metrics": metrics,
         "sample_count": sample_count,
         "wall_time_s": round(wall_time_s, 3),
         "provenance": provenance(device),
     }
     content["digest"] = record_digest(content)
-    record = _parse(content, path)
-    write_json(path, content)
+    content = json.loads(json.dumps(content))  # as it will be read
+    record = _parse(content, path or job.path())
+    write_json(record.path, content)
     return record
 
 
@@ -189,9 +148,9 @@ def record_digest(content: dict) -> str:
 
 def _parse(content: Any, path: str | Path) -> Record:
     kind = content.get("kind") if isinstance(content, dict) else None
-    kind = CLASSES.get(kind, Record) if isinstance(kind, str) else Record
+    metrics = METRICS.get(kind) if isinstance(kind, str) else None
     try:
-        record = kind.model_validate(content)
+        record = Record[metrics or dict].model_validate(content)
     except ValidationError as error:
         lines = "; ".join(problems(error, content, "the whole"))
         raise RecordError(f"{path}: not a valid record: {lines}") from error

@@ -9,6 +9,7 @@ import torch
 
 from benchmark.base.errors import TimingError
 from benchmark.base.progress import show_progress
+from benchmark.config.settings import Timing
 from benchmark.timing.alone import Watch, is_disturbed, reserved
 from benchmark.timing.gpu import gpu_state
 from benchmark.timing.sampling import PARTS, flops_per_image, set_mode, time_sampling, time_updates
@@ -45,7 +46,7 @@ class Speed:
 def measure_speed(
     load: Callable[[str], torch.nn.Module],
     entries: list[str],
-    settings: dict,
+    settings: Timing,
     device: torch.device,
     title: str,
     updates: Updates | None = None,
@@ -68,18 +69,17 @@ def measure_speed(
         TimingError: the device has none of the modes; or other work went on meanwhile, and
             `disturbed` is "refuse".
     """
-    groups = list(_groups(settings["modes"], entries, device))
+    groups = list(_groups(settings.modes, entries, device))
     if not groups:
-        raise TimingError(
-            f"none of the modes {', '.join(settings['modes'])} runs on a {device.type}"
-        )
-    limits = Limits(*(settings[name] for name in ("warmup", "repetitions", "seconds")))
-    sizes, longest = settings["batch_sizes"], settings["longest_call"]
+        modes = ", ".join(settings.modes)
+        raise TimingError(f"none of the modes {modes} runs on a {device.type}")
+    limits = Limits(settings.warmup, settings.repetitions, settings.seconds)
+    sizes, longest = settings.batch_sizes, settings.longest_call
     total, done = len(groups) * len(PARTS) * len(sizes) + 1, 0
     # Plain lines, printed between timed calls: a live bar would be drawn during them.
     with reserved(device), show_progress(title, total, "lines") as report:
         speeds = {entry: Speed() for entry in entries}
-        watch = Watch(device, refuse=settings["disturbed"] == "refuse")
+        watch = Watch(device, refuse=settings.disturbed == "refuse")
         for mode, group in groups:
             if mode != "eager":  # imports the compiler, for seconds
                 torch.compiler.reset()

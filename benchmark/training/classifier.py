@@ -35,7 +35,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, C, H, W) in [0, 1] -> logits (n, classes)."""
+        """Return the logits (n, classes) of images (n, C, H, W) in [0, 1]."""
         return self.head(self.features(x))
 
 

@@ -3,7 +3,6 @@
 import gc
 from collections import Counter
 from collections.abc import Callable
-from itertools import repeat
 from typing import TypeVar
 
 import torch
@@ -119,12 +118,12 @@ def _is_out_of_memory(error: Exception) -> bool:
 def split_rows(model: nn.Module, parts: int) -> None:
     """Let the model's networks take their batches in so many parts.
 
-    Those are the children that the model names in `row_wise`: each treats every row of a batch
-    alone. What happens inside them is forgotten and computed again on the way back (Chen et al.
-    2016, arXiv 1604.06174), so one part at a time is in memory. Noise is drawn outside of them, so
-    gradients are the same up to the order of float sums. A loop over parts of the images would
-    draw other noise, divide no population of proposals, and is wrong where a loss is no sum over
-    images, as with the sigma that suits a batch best.
+    Those are the children that the model names in `row_wise`: each treats every row of its
+    arguments alone. What happens inside them is forgotten and computed again on the way back (Chen
+    et al. 2016, arXiv 1604.06174), so one part at a time is in memory. Noise is drawn outside of
+    them, so gradients are the same up to the order of float sums. A loop over parts of the images
+    would draw other noise, divide no population of proposals, and be wrong where a loss is no sum
+    over images, as with the sigma that suits a batch best.
     """
     for name in model.row_wise:
         network = getattr(model, name)
@@ -132,21 +131,12 @@ def split_rows(model: nn.Module, parts: int) -> None:
 
 
 def _in_parts(forward: Callable, parts: int) -> Callable:
-    def run(x: Tensor, *others):
-        arguments = (_split(argument, len(x), parts) for argument in others)
-        pieces = [
-            checkpoint(forward, *rows, use_reentrant=False)
-            for rows in zip(x.chunk(parts), *arguments, strict=False)
-        ]
+    def run(*arguments: Tensor):
+        rows = zip(*(argument.chunk(parts) for argument in arguments), strict=True)
+        pieces = [checkpoint(forward, *part, use_reentrant=False) for part in rows]
         if isinstance(pieces[0], Tensor):
             return torch.cat(pieces)
         # diffusers' networks return a mapping.
         return type(pieces[0])({key: torch.cat([p[key] for p in pieces]) for key in pieces[0]})
 
     return run
-
-
-def _split(argument, n: int, parts: int):
-    """Return the rows of an argument that has one for each datum, part by part; others whole."""
-    has_rows = isinstance(argument, Tensor) and argument.dim() > 0 and len(argument) == n
-    return argument.chunk(parts) if has_rows else repeat(argument)

@@ -91,7 +91,7 @@ def write_progress(
 
 
 def read_progress(folder: str | Path) -> Progress | None:
-    """What `write_progress` wrote there; None where nothing did, and for a damaged file."""
+    """Read what `write_progress` wrote there; None where nothing did, and for a damaged file."""
     try:
         content = parse_json(read_text(Path(folder) / PROGRESS, LARGEST))
         progress = Progress.model_validate(content)

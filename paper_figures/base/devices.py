@@ -10,7 +10,7 @@ from benchmark.records.provenance import Provenance
 
 
 def read_by_device(run: str) -> dict[str, dict]:
-    """Device -> what the command `make <run>` wrote.
+    """Read what the command `make <run>` wrote, by device.
 
     Raises:
         RecordError: nothing was measured, or a file is damaged.
@@ -31,7 +31,7 @@ def read_by_device(run: str) -> dict[str, dict]:
 
 
 def machine_notes(records: dict[str, dict]) -> list[str]:
-    """A line about the machine of each device's record."""
+    """Return a line about the machine of each device's record."""
     return [
         f"{DEVICE_LABELS[device]}: {Provenance(**record['provenance']).hardware}."
         for device, record in records.items()

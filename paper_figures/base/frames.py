@@ -13,8 +13,8 @@ from benchmark.base.errors import MissingError, RecordError
 from benchmark.base.files import file_digest
 from benchmark.base.foreign import LARGEST_TEXT, check_size
 from benchmark.config.config import REAL, Config
-from benchmark.config.jobs import Job, job_of
-from benchmark.records.folder import own_record, own_records, record_path
+from benchmark.config.jobs import Job, job_of, jobs
+from benchmark.records.folder import own_record, own_records
 from benchmark.records.measurements import LeftOut, Time
 from benchmark.records.names import METRIC
 from benchmark.records.record import Record, Subject
@@ -25,8 +25,8 @@ OF_A_MODEL = ("nfe", "parameters", "flops_per_image", "trained", "disturbed", "s
 
 
 def training_records(config: Config) -> pd.DataFrame:
-    """One row per finished training: dataset, model, seed, updates, seconds, hardware, parameters,
-    source, file, and what was logged over its last updates, as final_<name>."""
+    """Return a row per finished training: dataset, model, seed, updates, seconds, hardware,
+    parameters, source, file, and what was logged over its last updates, as final_<name>."""
     records = {(r.dataset, r.model, r.seed): r for r in own_records(config, "training")}
     rows = []
     for dataset, model, seed in _jobs(config, config.models):
@@ -47,7 +47,7 @@ def training_records(config: Config) -> pd.DataFrame:
 
 
 def quality_records(config: Config) -> pd.DataFrame:
-    """One row per metric value: dataset, model, seed, metric, value, source, file, images (the
+    """Return a row per metric value: dataset, model, seed, metric, value, source, file, images (the
     smaller number of drawn and real ones), and classifier, the digest of its weights."""
     records = own_records(config, "metrics", "training", "classifier")
     records = {(r.dataset, r.model, r.seed): r for r in records if r.kind == "metrics"}
@@ -68,7 +68,7 @@ def quality_records(config: Config) -> pd.DataFrame:
 
 
 def timing_records(config: Config) -> pd.DataFrame:
-    """One row per time: dataset, model, device, hardware, nfe, ..., mode, part ("images",
+    """Return a row per time: dataset, model, device, hardware, nfe, ..., mode, part ("images",
     "latents", "update"), batch_size, median, ...; those left out say why in `left_out`."""
     records = {r.subject: r for r in own_records(config, "timing", "training")}
     rows = []
@@ -94,25 +94,25 @@ DISTURBED = "! timed beside other work on the machine: too slow by an unknown am
 
 
 def disturbed_mark(row: pd.Series) -> str:
-    """What follows a time in a cell that `DISTURBED` explains below the table."""
+    """Return what follows a time in a cell; `DISTURBED` explains it below the table."""
     return " !" if row["disturbed"] else ""
 
 
 def machines(timing: pd.DataFrame) -> list[str]:
-    """Each device of these times, and the hardware that it was."""
+    """Return a line for each device of these times, and the hardware that it was."""
     found = timing.groupby("device")["hardware"].unique()
     return [f"{DEVICE_LABELS[name]}: {', '.join(names)}" for name, names in found.items()]
 
 
 def select(frame: pd.DataFrame, **keys) -> pd.DataFrame:
-    """The rows with these values in these columns."""
+    """Return the rows with these values in these columns."""
     if not len(frame):
         return frame
     return frame[(frame[list(keys)] == pd.Series(keys)).all(axis=1)]
 
 
 def values_of(quality: pd.DataFrame, name: str, **keys) -> pd.Series:
-    """A metric's values in the rows with these keys, of the first reference that has any.
+    """Return a metric's values in the rows with these keys, of the first reference that has any.
 
     Args:
         name: the metric's plain name.
@@ -125,7 +125,7 @@ def values_of(quality: pd.DataFrame, name: str, **keys) -> pd.Series:
 
 
 def histories(config: Config, dataset: str) -> pd.DataFrame:
-    """The loss histories of one dataset: model, seed, update, seconds, loss, ..."""
+    """Read the loss histories of one dataset: model, seed, update, seconds, loss, ..."""
     frames = []
     for _, model, seed in _jobs(config, config.trained_models, [dataset]):
         path = paths.fill(paths.HISTORY, config.run, dataset=dataset, model=model, seed=seed)
@@ -135,7 +135,7 @@ def histories(config: Config, dataset: str) -> pd.DataFrame:
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """A training's history, a row per stretch: update, seconds, loss, ...
+    """Read a training's history, a row per stretch: update, seconds, loss, ...
 
     Raises:
         RecordError: it is damaged.
@@ -152,7 +152,7 @@ def read_history(path: Path) -> pd.DataFrame:
 
 
 def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str, np.ndarray]:
-    """The arrays that show what a model learned; empty where there are none."""
+    """Read the arrays that show what a model learned; empty where there are none."""
     path = paths.fill(paths.DIAGNOSTICS, config.run, dataset=dataset, model=model, seed=seed)
     if not path.exists():
         return {}
@@ -160,7 +160,7 @@ def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str
 
 
 def inspected_models(config: Config, dataset: str) -> list[str]:
-    """The entries of KAEM whose latents were looked into, of the first seed.
+    """Return the entries of KAEM whose latents were looked into, of the first seed.
 
     Raises:
         MissingError: none were.
@@ -181,26 +181,22 @@ def inspected_models(config: Config, dataset: str) -> list[str]:
 
 
 def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """What was found in the first seed's latents: the record's metrics, and the arrays.
+    """Read what was found in the first seed's latents: the record's metrics, and the arrays.
 
     Raises:
         MissingError: nobody has looked yet; RecordError: at another model.
     """
-    job = config.inspection_job(dataset, model)
-    return _with_arrays(job, _inspect(config, dataset, model), "inspection", seed=config.seeds[0])
+    job = job_of(config, "inspection", dataset, model)
+    return _with_arrays(job, _inspect(config, dataset, model))
 
 
 def independence_records(config: Config) -> pd.DataFrame:
-    """One row per KAEM of the first seed of which it was measured: dataset, model, seed, source,
-    file, and the distances of `benchmark.inspection.independence`."""
-    rows = []
-    for dataset in filter(config.measures_independence, config.datasets):
-        for model in config.inspected_models:
-            job = config.inspection_job(dataset, model)
-            record = own_record(job, "inspection", seed=config.seeds[0])
-            if record:
-                rows.append(_names(record) | dict(record.metrics.independence))
-    return pd.DataFrame(rows)
+    """Return a row per KAEM of the first seed of which it was measured: dataset, model, seed,
+    source, file, and the distances of `benchmark.inspection.independence`."""
+    records = filter(None, (own_record(job) for job in jobs(config, "inspection")))
+    return pd.DataFrame(
+        [_names(r) | dict(r.metrics.independence) for r in records if r.metrics.independence]
+    )
 
 
 def _inspect(config: Config, dataset: str, model: str) -> str:
@@ -208,21 +204,21 @@ def _inspect(config: Config, dataset: str, model: str) -> str:
 
 
 def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
-    """How the population and ULA sampled two modes: the record's metrics, and the arrays.
+    """Read how the population and ULA sampled two modes: the record's metrics, and the arrays.
 
     Raises:
         MissingError: they were not compared yet.
     """
-    return _with_arrays(job_of(config, "power"), "power", "power")
+    return _with_arrays(job_of(config, "power"), "power")
 
 
 def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:
-    """Where the drawn images of one job lie."""
+    """Return where the drawn images of one job lie."""
     return paths.fill(paths.SAMPLES, config.run, dataset=dataset, model=model, seed=seed)
 
 
 def source_note(*frames: pd.DataFrame) -> list[str]:
-    """A line that says so when the records were made by different versions of the code."""
+    """Return a line that says so when different versions of the code made the records."""
     sources = {source for frame in frames if len(frame) for source in frame["source"]}
     if len(sources) < 2:
         return []
@@ -241,15 +237,13 @@ def _names(record: Record) -> dict:
     return names | {"source": record.provenance.source_digest, "file": str(record.path)}
 
 
-def _with_arrays(
-    job: Job, command: str, kind: str, **names: int
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """The metrics of a record and the arrays beside it."""
-    record = own_record(job, kind, **names)
+def _with_arrays(job: Job, command: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return the metrics of a job's record, and the arrays beside it."""
+    record = own_record(job)
     advice = f"\n  Run `python -m benchmark {command}` with this configuration."
     if record is None:
-        raise MissingError(f"{record_path(job, kind, **names)}: is not there{advice}")
-    path = record.path.with_suffix(".npz")
+        raise MissingError(f"{job.path()}: is not there{advice}")
+    path = job.path("arrays")
     if not path.exists() or file_digest(path) != record.metrics.arrays_sha256:
         raise RecordError(f"{path}: is missing or not what its record describes{advice}")
     return record.metrics.model_dump(exclude_unset=True), read_arrays(path, "arrays of a figure")

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmark.config.config import REAL, Config
+from benchmark.config.jobs import job_of
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import samples_path
 from paper_figures.base.style import FULL, dataset_label, model_label, save_figure, tiled
@@ -44,7 +45,7 @@ def render(config: Config, dataset: str) -> None:
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (model, path) in zip(axes.flat, drawn.items(), strict=False):
-        images = open_samples(path, config.sampling_job(dataset, model)).first(SIDE**2)
+        images = open_samples(path, job_of(config, "sampling", dataset, model)).first(SIDE**2)
         axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
         axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
     figure.suptitle(f"{dataset_label(config, dataset)}: first {SIDE**2} samples, seed {seed}")

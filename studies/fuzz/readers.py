@@ -32,6 +32,7 @@ from benchmark.base.process import StopRequests
 from benchmark.base.tensors import write_tensors
 from benchmark.claims.compare import compare
 from benchmark.config.config import Config, load_config
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS, build
 from benchmark.config.validation import merge
 from benchmark.data.cifar import read_batch
@@ -149,7 +150,7 @@ def _arrays(folder: Path) -> Reader:
 
 
 def _samples(folder: Path) -> Reader:
-    job = tiny_config({"evaluation.references": {"test": 6}}).sampling_job("digits", "vae")
+    job = job_of(tiny_config({"evaluation.references": {"test": 6}}), "sampling", "digits", "vae")
     images = torch.arange(6 * 64, dtype=torch.int32).remainder(256).to(torch.uint8).view(6, 1, 8, 8)
     save_samples(folder / "samples", [images], images.shape, job)
     arrays = {"images": images.numpy(), "config_hash": np.array(job.config_hash)}
@@ -176,7 +177,7 @@ def _dataset(folder: Path) -> Reader:
 
 
 def _weights(folder: Path) -> Reader:
-    job = tiny_config().training_job("digits", "vae")
+    job = job_of(tiny_config(), "training", "digits", "vae")
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     header = {"settings": job.settings, "hash": job.config_hash}
     inputs = _tensors(folder / "weights", network.state_dict(), header)
@@ -184,7 +185,7 @@ def _weights(folder: Path) -> Reader:
 
 
 def _checkpoint(folder: Path) -> Reader:
-    job = tiny_config().training_job("digits", "vae")
+    job = job_of(tiny_config(), "training", "digits", "vae")
     kept = Checkpoints(job, CPU, 0, StopRequests())
     header = {"hash": job.config_hash, "device": "cpu", "update": 3}
     header["values"] = {"seconds": 1.5, "history": {"rows": [], "stretch": [{"loss": 2.0}]}}

@@ -147,13 +147,13 @@ def test_the_loss_of_an_exact_denoiser_is_its_known_minimum(seeded):
             return SimpleNamespace(sample=noise)
 
     model, generator = Diffusion(Exact(), (1, 1, 2), ema_decay=0.9).double(), seeded()
-    found = []
+    result = []
     for _ in range(100):
         y = m + v**0.5 * torch.randn(1000, 1, 1, 2, generator=generator, dtype=torch.float64)
-        found.append(model.loss((y + 1) / 2, generator)[0])
+        result.append(model.loss((y + 1) / 2, generator)[0])
     minimum = (ABAR * v / (ABAR * v + 1 - ABAR)).mean()
-    assert errors(torch.stack(found), minimum).abs() < 5
-    assert torch.stack(found).std() / 10 < 0.02 * minimum
+    assert errors(torch.stack(result), minimum).abs() < 5
+    assert torch.stack(result).std() / 10 < 0.02 * minimum
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.95])
@@ -169,9 +169,9 @@ def test_the_moving_average_is_that_of_diffusers(decay):
                 parameter.normal_()
         model.after_update(update, 200)
         reference.step(parameters)
-        found = list(model.ema.module.parameters())
+        result = list(model.ema.module.parameters())
         for average, expected, parameter in zip(
-            found, reference.shadow_params, parameters, strict=True
+            result, reference.shadow_params, parameters, strict=True
         ):
             torch.testing.assert_close(average, expected, rtol=1e-12, atol=1e-12)
             assert torch.equal(average, parameter) == (update == 1)  # the first one copies
@@ -217,7 +217,7 @@ def test_ddpm_is_the_algorithm_of_ho_et_al(seeded):
     # Algorithm 2 with sigma_t^2 = beta_t; diffusers computes in single precision.
     denoiser, generator = ExactDenoiser(), seeded(1)
     x = torch.randn(20, 1, 1, 2, generator=seeded(), dtype=torch.float64)
-    found = run_sampler(denoiser, x, SCHEDULERS["ddpm"](**SCHEDULE), 1000, generator)
+    result = run_sampler(denoiser, x, SCHEDULERS["ddpm"](**SCHEDULE), 1000, generator)
     generator, betas = seeded(1), np.linspace(1e-4, 0.02, 1000)
     for t in reversed(range(1000)):
         step = betas[t] / (1 - ABAR[t]).sqrt() * denoiser(x, torch.tensor(t))
@@ -225,20 +225,20 @@ def test_ddpm_is_the_algorithm_of_ho_et_al(seeded):
         if t > 0:
             noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
             x = x + betas[t] ** 0.5 * noise
-    torch.testing.assert_close(found, x, atol=2e-3, rtol=0)
+    torch.testing.assert_close(result, x, atol=2e-3, rtol=0)
 
 
 def test_ddim_is_the_formula_of_song_et_al(seeded):
     # Equation 12 without noise, from t = 980 in steps of 20 and at last to x_0.
     denoiser = ExactDenoiser()
     x = torch.randn(20, 1, 1, 2, generator=seeded(), dtype=torch.float64)
-    found = run_sampler(denoiser, x, SCHEDULERS["ddim"](**SCHEDULE), 50)
+    result = run_sampler(denoiser, x, SCHEDULERS["ddim"](**SCHEDULE), 50)
     for t in reversed(range(0, 1000, 20)):
         abar, following = ABAR[t], ABAR[t - 20] if t > 0 else torch.tensor(1.0)
         noise = denoiser(x, torch.tensor(t))
         clean = (x - (1 - abar).sqrt() * noise) / abar.sqrt()
         x = following.sqrt() * clean + (1 - following).sqrt() * noise
-    torch.testing.assert_close(found, x, atol=1e-3, rtol=0)
+    torch.testing.assert_close(result, x, atol=1e-3, rtol=0)
 
 
 # --- sampling ---------------------------------------------------------------------------------
@@ -266,8 +266,8 @@ def test_a_sample_is_a_run_of_the_averaged_network_in_the_range_of_images(kind, 
     generator = seeded()
     noise = torch.randn(3, *IMAGE_SHAPE, generator=generator, dtype=torch.float64)
     scheduler = SCHEDULERS[kind](**SCHEDULE)
-    found = run_sampler(lambda x, _: 0.5 * x, noise, scheduler, 5, generator)
-    torch.testing.assert_close(images, (found.clip(-1, 1) + 1) / 2)
+    result = run_sampler(lambda x, _: 0.5 * x, noise, scheduler, 5, generator)
+    torch.testing.assert_close(images, (result.clip(-1, 1) + 1) / 2)
     model.after_update(1, 1)
     assert not torch.equal(model.sample(3, seeded()), images)
 

@@ -178,8 +178,8 @@ def test_the_decoders_gradient_is_its_posterior_expectation_in_closed_form(seede
     of_weight = -(torch.outer(rest, mean[0]) - weight @ covariance) / SIGMA**2
     expected = torch.cat([of_weight.flatten(), -rest / SIGMA**2])
     generator, batch = seeded(), x.expand(n, 1, 1, 3)
-    found = [flat_gradient(model.loss(batch, generator)[0], model.decoder) for _ in range(40)]
-    assert (errors(torch.stack(found), expected).abs() < 5).all()
+    result = [flat_gradient(model.loss(batch, generator)[0], model.decoder) for _ in range(40)]
+    assert (errors(torch.stack(result), expected).abs() < 5).all()
 
 
 def test_the_losss_gradient_is_that_of_the_evidence_by_quadrature(seeded):
@@ -281,7 +281,7 @@ def test_the_model_of_the_settings():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"sigma": -0.3}, "sigma must be positive, got -0.3"),
         ({"sigma": float("nan")}, "sigma must be positive, got nan"),
@@ -289,6 +289,6 @@ def test_the_model_of_the_settings():
         ({"posterior_steps": -1}, "no run has -1 steps"),
     ],
 )
-def test_bad_arguments(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
         LatentEBM.from_settings(SETTINGS | wrong, (1, 8, 8))

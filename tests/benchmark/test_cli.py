@@ -16,6 +16,7 @@ import paper_figures.__main__
 from benchmark import cli
 from benchmark.base import paths
 from benchmark.records.record import read_record
+from paper_figures.artefacts import ARTEFACTS
 
 JOB_COMMANDS = ("train", "sample", "evaluate", "inspect", "time")
 COMMANDS = ("preflight", *JOB_COMMANDS, "power", "claims", "plan", "status", "compare")
@@ -332,7 +333,7 @@ def render(monkeypatch, *words: str) -> int:
     return paper_figures.__main__.main()
 
 
-@pytest.mark.parametrize("name", paper_figures.__main__.RENDERERS)
+@pytest.mark.parametrize("name", ARTEFACTS)
 def test_help_of_each_rendering(name, capsys, monkeypatch):
     for words in (["--help"], [name, "--help"]):
         with pytest.raises(SystemExit) as stopped:
@@ -397,7 +398,8 @@ def test_linear_algebra_has_the_configurations_threads_whatever_the_environment_
 
 def test_output_that_nobody_reads_any_more_ends_the_command_quietly():
     lines = "def many():\n  for _ in range(100_000): print('line')\n"
-    code = f"import sys\nfrom benchmark.base.process import exit_code\n{lines}sys.exit(exit_code(many))"
+    start = "import sys\nfrom benchmark.base.process import exit_code\n"
+    code = f"{start}{lines}sys.exit(exit_code(many))"
     reader, writer = os.pipe()
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE

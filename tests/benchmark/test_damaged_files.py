@@ -24,6 +24,7 @@ from support.datasets import encoded, facts_of, generated, write_npz, write_zip
 from benchmark.base.arrays import UNREADABLE, open_archive, read_arrays, write_arrays
 from benchmark.base.errors import DataError, RecordError
 from benchmark.base.tensors import read_tensors, write_tensors
+from benchmark.config.jobs import job_of
 from benchmark.data.cifar import read_batch
 from benchmark.data.image_files import BrokenImageError, ImageFiles, folder_reader, zip_reader
 from benchmark.data.sources import npz_source
@@ -34,7 +35,7 @@ ARRAYS = generated((6, 6, 3))
 BATCH = generated((32, 32, 3))["train"]
 NOISE = np.random.default_rng(4).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 DRAWN = torch.from_numpy(NOISE[:32].reshape(4, 3, 16, 20))
-JOB = tiny_config().sampling_job("digits", "vae")
+JOB = job_of(tiny_config(), "sampling", "digits", "vae")
 IMAGE_KINDS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 
 

@@ -201,11 +201,6 @@ def test_quantiles_are_numpys(n):
 # --- arguments -------------------------------------------------------------------------------
 
 
-def test_unknown_basis_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown basis 'nope'; known: .*rbf.*morlet"):
-        make_basis("nope", 5, (-1.0, 1.0))
-
-
 @pytest.mark.parametrize("name", ["rbf", "morlet"])
 def test_too_small_a_grid(name):
     with pytest.raises(ValueError, match="grid_size must be at least 2, got 1"):

@@ -91,11 +91,6 @@ def test_conv_decoder_refuses_sides_it_cannot_make():
         ConvDecoder(2, (1, 10, 8))
 
 
-def test_unknown_decoder_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown decoder 'nope'; known: conv, kan"):
-        make_decoder("nope", q=2, image_shape=(1, 8, 8))
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_last_layer_is_torchs_transposed_convolution(channels, seeded):
     ours = TransposedConvolutionToFewChannels(6, channels, 4, stride=2, padding=1).double()

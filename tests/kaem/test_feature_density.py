@@ -74,11 +74,11 @@ def test_a_sum_of_normals_is_normal_far_into_its_tails():
         prior.functions.coefficients.zero_()
         prior.functions.w_base.zero_()
     points = torch.linspace(-17, 17, 301, dtype=torch.float64)
-    found = prior.feature_density().log_prob(points[:, None].expand(-1, 2))
+    result = prior.feature_density().log_prob(points[:, None].expand(-1, 2))
     # A polyline's hats add a sixth of their squared width to the variance.
     variance = 3 * (1 + (20 / 199) ** 2 / 6)
     expected = torch.distributions.Normal(0, math.sqrt(variance)).log_prob(points)
-    torch.testing.assert_close(found, expected[:, None].expand(-1, 2), atol=5e-3, rtol=0)
+    torch.testing.assert_close(result, expected[:, None].expand(-1, 2), atol=5e-3, rtol=0)
 
 
 # Two sums a setting, each at level 1e-3: at most 0.2% a setting with a new seed.
@@ -121,9 +121,9 @@ def test_its_domain_and_precision(p, dtype):
 
 def test_a_mixtures_features_are_its_latents():
     prior = make_prior("mixture", "gaussian", sharp)
-    found, expected = prior.feature_density(), prior.marginals()
-    assert torch.equal(found.log_density, expected.log_density)
-    assert torch.equal(found.nodes, expected.nodes)
+    result, expected = prior.feature_density(), prior.marginals()
+    assert torch.equal(result.log_density, expected.log_density)
+    assert torch.equal(result.nodes, expected.nodes)
 
 
 @pytest.mark.parametrize("p", [2, 20])
@@ -135,13 +135,13 @@ def test_its_distribution_function_is_that_of_the_sum(reference, p):
     nodes, points = np.linspace(a, b, 200), np.linspace(a, b, fine)
     values = component_densities(prior, reference, torch.from_numpy(nodes)).detach().numpy()[0]
     width, masses = points[1] - points[0], np.ones(1)
-    for each in values:
-        polyline = np.interp(points, nodes, each)
+    for row in values:
+        polyline = np.interp(points, nodes, row)
         masses = signal.fftconvolve(masses, 0.5 * width * (polyline[1:] + polyline[:-1]))
     centres = p * a + width * (np.arange(len(masses)) + p / 2)
     exact = np.cumsum(masses) - 0.5 * masses
-    found = prior.feature_density().cdf(torch.from_numpy(centres).float()[:, None]).numpy()[:, 0]
-    assert np.abs(found - exact).max() < 2e-4
+    result = prior.feature_density().cdf(torch.from_numpy(centres).float()[:, None]).numpy()[:, 0]
+    assert np.abs(result - exact).max() < 2e-4
 
 
 # Two sums, each at level 1e-3: at most 0.2% a setting with a new seed.

@@ -43,10 +43,10 @@ def test_a_guide_table_finds_what_a_search_finds(dtype):
     table = rows(dtype)
     u = probes(table).expand(len(table), -1).contiguous()
     guide = GuideTable(table)
-    found = guide.find(u, 0).view(u.shape) - guide.row_start
+    result = guide.find(u, 0).view(u.shape) - guide.row_start
     expected = torch.searchsorted(table, u, side="right") - 1
     # Beyond the last entry that is not above u, entries equal to it count on: both say the last.
-    assert torch.equal(found.long(), expected.clamp(max=table.shape[1] - 1))
+    assert torch.equal(result.long(), expected.clamp(max=table.shape[1] - 1))
 
 
 def test_smooth_densities_need_hardly_a_round():
@@ -59,7 +59,7 @@ def inverse(names, dtype=torch.float64) -> PiecewiseQuadraticInverse:
     step = float(NODES[1] - NODES[0])
     density = torch.stack([DENSITIES[name].double() for name in names])
     density = density / (0.5 * step * (density[:, 1:] + density[:, :-1])).sum(1, keepdim=True)
-    table = torch.stack([cumulative(each) for each in density])
+    table = torch.stack([cumulative(row) for row in density])
     return PiecewiseQuadraticInverse(density.to(dtype), table.to(dtype), NODES.to(dtype))
 
 

@@ -67,8 +67,8 @@ def test_reflect_is_the_triangle_wave(a, b, dtype):
 def test_reflect_by_hand():
     places = [-1.0, 3.0, 0.3, 3.5, -1.5, 7.0, -5.0, 11.5, -9.25]
     folded = [-1.0, 3.0, 0.3, 2.5, -0.5, -1.0, 3.0, 2.5, -0.75]
-    found = reflect(torch.tensor(places, dtype=torch.float64), (-1.0, 3.0))
-    torch.testing.assert_close(found, torch.tensor(folded, dtype=torch.float64))
+    result = reflect(torch.tensor(places, dtype=torch.float64), (-1.0, 3.0))
+    torch.testing.assert_close(result, torch.tensor(folded, dtype=torch.float64))
 
 
 def test_reflect_leaves_what_is_inside_and_the_walls_bit_by_bit():
@@ -79,8 +79,8 @@ def test_reflect_leaves_what_is_inside_and_the_walls_bit_by_bit():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_reflect_makes_nan_of_what_is_not_finite(value):
-    found = reflect(torch.tensor([0.5, value, 2.5]), (0.0, 1.0))
-    assert found.isnan().tolist() == [False, True, False]
+    result = reflect(torch.tensor([0.5, value, 2.5]), (0.0, 1.0))
+    assert result.isnan().tolist() == [False, True, False]
 
 
 # --- one ULA step -----------------------------------------------------------------------------
@@ -196,9 +196,9 @@ def test_a_proposal_whose_ratio_is_not_a_number_is_rejected(part, seeded):
     ill = torch.arange(2000) % 3 == 0
 
     def evaluate(z):
-        found = posterior.evaluate(z)
-        getattr(found, part)[ill] = math.nan
-        return found
+        result = posterior.evaluate(z)
+        getattr(result, part)[ill] = math.nan
+        return result
 
     options = (posterior.domain, 0.1, 1.0)
     new, info = mala_step(state, evaluate, *options, seeded(2))
@@ -275,7 +275,7 @@ def test_ulas_variance_is_off_by_what_theory_says_and_malas_is_not(seeded, capsy
     model = curve_model(identity, sigma=1.0, domain=(-8.0, 8.0))
     posterior, exact = Posterior(model, data(1.2)), PowerPosterior(model, data(1.2)[0])
     for eta in SIZES:
-        theory, found = 1 / (1 - eta / (2 * variance)), []
+        theory, result = 1 / (1 - eta / (2 * variance)), []
         # ULA forgets its start by (1 - eta / s^2) a step: the steps leave 2%, squared.
         steps = max(15, int(2 * variance / eta))
         for kernel, expected in (("ula", theory), ("mala", 1.0)):
@@ -291,8 +291,8 @@ def test_ulas_variance_is_off_by_what_theory_says_and_malas_is_not(seeded, capsy
             error = squares.std() / n**0.5
             # The prior's table is normal to about 1e-3.
             assert abs(squares.mean() - expected) < 5 * error + 2e-3
-            found.append(squares.mean().item())
-        rows.append([eta, found[0], theory, found[1]])
+            result.append(squares.mean().item())
+        rows.append([eta, result[0], theory, result[1]])
     with capsys.disabled():
         print(f"\nStationary variance over that of N(0.6, 0.5); noise {(2 / n) ** 0.5:.3f}")
         print("     eta      ULA   theory     MALA")
@@ -302,9 +302,9 @@ def test_ulas_variance_is_off_by_what_theory_says_and_malas_is_not(seeded, capsy
 
 def test_ulas_distance_from_the_posterior_falls_with_eta_and_malas_is_noise(seeded, capsys):
     make, datum, _ = CASES["one latent"]
-    model, n, found = make(), 5000, {"ula": [], "mala": []}
+    model, n, result = make(), 5000, {"ula": [], "mala": []}
     posterior, exact = Posterior(model, datum[None]), PowerPosterior(model, datum)
-    for kernel, tests in found.items():
+    for kernel, tests in result.items():
         for eta in SIZES:
             z, _ = run_chains(
                 posterior,
@@ -318,14 +318,14 @@ def test_ulas_distance_from_the_posterior_falls_with_eta_and_malas_is_noise(seed
     with capsys.disabled():
         print(f"\nKS distance from the toy posterior; noise {0.87 / n**0.5:.3f}")
         print("     eta      ULA     MALA   MALA's p")
-        for eta, u, m in zip(SIZES, *found.values(), strict=True):
+        for eta, u, m in zip(SIZES, *result.values(), strict=True):
             print(f"{eta:8.3f} {u.statistic:8.4f} {m.statistic:8.4f} {m.pvalue:10.3f}")
     # In proportion to eta; the last one is near the noise.
-    ula = [test.statistic for test in found["ula"]]
+    ula = [test.statistic for test in result["ula"]]
     assert ula[0] > 3 * ula[1]
     assert ula[1] > 1.5 * ula[2]
-    assert found["ula"][1].pvalue < ALPHA
-    assert all(test.pvalue > ALPHA for test in found["mala"])
+    assert result["ula"][1].pvalue < ALPHA
+    assert all(test.pvalue > ALPHA for test in result["mala"])
 
 
 # --- runs -------------------------------------------------------------------------------------
@@ -333,12 +333,12 @@ def test_ulas_distance_from_the_posterior_falls_with_eta_and_malas_is_noise(seed
 
 def test_adapted_moves_towards_the_wanted_acceptance():
     size = torch.full((3,), 0.1)
-    found = adapted(size, torch.tensor([0.9, MALA_ACCEPTANCE, 0.1]))
-    assert found[0] > 0.1 > found[2] > 0
-    assert found[1] == size[1]
+    result = adapted(size, torch.tensor([0.9, MALA_ACCEPTANCE, 0.1]))
+    assert result[0] > 0.1 > result[2] > 0
+    assert result[1] == size[1]
     harder = adapted(size, torch.tensor([0.9, MALA_ACCEPTANCE, 0.1]), gain=0.5)
-    assert harder[0] > found[0]
-    assert harder[2] < found[2]
+    assert harder[0] > result[0]
+    assert harder[2] < result[2]
 
 
 @pytest.mark.parametrize(("kernel", "more"), [("ula", 0), ("mala", 1)])

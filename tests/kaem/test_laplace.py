@@ -81,8 +81,8 @@ def test_the_standard_errors_are_honest():
     # four of these away (6e-5 per comparison for a new seed), and leave room for the bias of the
     # log of a mean.
     posterior, truth = linear_gaussian(1, DATA)
-    found = laplace_importance(repeated(posterior, 100), 300, seeded(0))
-    z = (found.log_evidence - truth.repeat(100)) / found.standard_error
+    result = laplace_importance(repeated(posterior, 100), 300, seeded(0))
+    z = (result.log_evidence - truth.repeat(100)) / result.standard_error
     assert 0.8 < z.std() < 1.2
     assert z.mean().abs() < 0.4
 
@@ -121,13 +121,13 @@ def test_the_estimate_of_the_probability_is_unbiased(fit, monkeypatch):
     for name, function in FITS[fit].items():
         monkeypatch.setattr(kaem.laplace, name, function)
     posterior, truth = linear_gaussian(2, 1)
-    found = laplace_importance(repeated(posterior, 4000), 70, seeded(1))
-    ratio = (found.log_evidence - truth).exp()
+    result = laplace_importance(repeated(posterior, 4000), 70, seeded(1))
+    ratio = (result.log_evidence - truth).exp()
     error = ratio.std() / len(ratio) ** 0.5
     assert abs(ratio.mean() - 1) < 4 * error
     assert error < 0.02
     # A bound on average: the log of a mean of few weights is too low.
-    assert found.log_evidence.mean() < truth - 4 * found.log_evidence.std() / len(ratio) ** 0.5
+    assert result.log_evidence.mean() < truth - 4 * result.log_evidence.std() / len(ratio) ** 0.5
 
 
 # The fit -----------------------------------------------------------------------------------------
@@ -146,10 +146,10 @@ def exact_posterior(posterior: Posterior) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_precision_of_a_linear_model_is_exact(latents):
     posterior, _ = linear_gaussian(latents, DATA)
     _, expected = exact_posterior(posterior)
-    found = kaem.laplace.gauss_newton_precision(posterior, posterior.prior_draws(DATA, seeded(0)))
-    assert found.dtype == torch.float64
+    result = kaem.laplace.gauss_newton_precision(posterior, posterior.prior_draws(DATA, seeded(0)))
+    assert result.dtype == torch.float64
     # The prior's table has a variance of its own, to four digits.
-    torch.testing.assert_close(found, expected.expand(DATA, -1, -1), rtol=0, atol=1e-3)
+    torch.testing.assert_close(result, expected.expand(DATA, -1, -1), rtol=0, atol=1e-3)
 
 
 @toys
@@ -157,9 +157,9 @@ def test_the_precision_of_a_linear_model_is_exact(latents):
 def test_the_precision_of_a_nonlinear_model_by_autograd(toy, cls):
     posterior = cls(toy_model(*toy), toy_data())
     z = posterior.prior_draws(2, seeded(0))
-    found = kaem.laplace.gauss_newton_precision(posterior, z.flatten(1))
+    result = kaem.laplace.gauss_newton_precision(posterior, z.flatten(1))
     variance = posterior.marginals.variance().flatten()
-    for row, precision in zip(z, found, strict=True):
+    for row, precision in zip(z, result, strict=True):
 
         def image(flat):
             return posterior.decode(flat.reshape(1, *posterior.event_shape)).flatten()
@@ -311,7 +311,7 @@ def test_single_precision_and_no_gradients(cls):
     model, x = toy_model("univariate", 1, 2), toy_data()
     truth = ExactPosterior.of(model, x).log_evidence.detach()
     model.float()
-    found = laplace_importance(cls(model, x.float()), 1000, seeded(1))
-    check(found, truth, 0.06, 100)
-    assert not any(part.requires_grad for part in found)
+    result = laplace_importance(cls(model, x.float()), 1000, seeded(1))
+    check(result, truth, 0.06, 100)
+    assert not any(part.requires_grad for part in result)
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -130,10 +130,10 @@ def test_log_mean_exp():
 
 def test_zero_weights_alone_estimate_nothing():
     log_weights = torch.tensor([[-math.inf, -math.inf], [0.0, 0.0]])
-    found = evidence_from_weights(log_weights)
-    assert found.log_evidence.tolist() == [-math.inf, 0.0]
-    assert found.standard_error.tolist() == [math.inf, 0.0]
-    assert found.ess.tolist() == [0.0, 2.0]
+    result = evidence_from_weights(log_weights)
+    assert result.log_evidence.tolist() == [-math.inf, 0.0]
+    assert result.standard_error.tolist() == [math.inf, 0.0]
+    assert result.ess.tolist() == [0.0, 2.0]
 
 
 def test_the_mean_of_an_evidence():

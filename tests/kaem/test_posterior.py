@@ -84,18 +84,18 @@ def test_row_j_belongs_to_datum_j_mod_b():
 def test_evaluates_gradients_are_those_of_the_independent_formulas(toy):
     posterior = posterior_of(toy)
     z = latents(posterior)
-    found = posterior.evaluate(z)
+    result = posterior.evaluate(z)
     leaf = z.clone().requires_grad_()
     likelihood = independent_log_likelihood(posterior, leaf)
     prior = log_prior(posterior.model.prior, REFERENCE, leaf)
     (grad_likelihood,) = torch.autograd.grad(likelihood.sum(), leaf)
     (grad_prior,) = torch.autograd.grad(prior.sum(), leaf)
-    assert torch.equal(found.z, z)
-    torch.testing.assert_close(found.log_likelihood, likelihood.detach())
-    torch.testing.assert_close(found.log_prior, prior.detach(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.grad_log_likelihood, grad_likelihood)
-    torch.testing.assert_close(found.grad_log_prior, grad_prior, rtol=1e-4, atol=1e-4)
-    assert found.z.shape == found.grad_log_likelihood.shape == found.grad_log_prior.shape
+    assert torch.equal(result.z, z)
+    torch.testing.assert_close(result.log_likelihood, likelihood.detach())
+    torch.testing.assert_close(result.log_prior, prior.detach(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(result.grad_log_likelihood, grad_likelihood)
+    torch.testing.assert_close(result.grad_log_prior, grad_prior, rtol=1e-4, atol=1e-4)
+    assert result.z.shape == result.grad_log_likelihood.shape == result.grad_log_prior.shape
 
 
 @toys
@@ -103,11 +103,11 @@ def test_evaluates_gradients_are_those_of_the_independent_formulas(toy):
 def test_evaluates_gradients_pass_finite_differences(cls, toy):
     posterior = posterior_of(toy, cls)
     z, step = latents(posterior), 1e-6
-    found = posterior.evaluate(z)
+    result = posterior.evaluate(z)
     direction = torch.randn_like(z)
     for function, gradient in (
-        (posterior.log_likelihood, found.grad_log_likelihood),
-        (posterior.log_prior, found.grad_log_prior),
+        (posterior.log_likelihood, result.grad_log_likelihood),
+        (posterior.log_prior, result.grad_log_prior),
     ):
         ahead, behind = (function(z + s * step * direction).detach() for s in (1, -1))
         slope = (gradient * direction).flatten(1).sum(1)
@@ -119,11 +119,11 @@ def test_no_parameter_gets_a_gradient(enabled):
     posterior = posterior_of("two latents")
     z = latents(posterior).requires_grad_()
     with torch.set_grad_enabled(enabled):
-        found = posterior.evaluate(z)
-    assert not any(part.requires_grad for part in found)
+        result = posterior.evaluate(z)
+    assert not any(part.requires_grad for part in result)
     assert all(parameter.grad is None for parameter in posterior.model.parameters())
     assert z.grad is None
-    assert (found.grad_log_prior != 0).all()
+    assert (result.grad_log_prior != 0).all()
 
 
 def test_prior_draws_come_from_the_prior(seeded):
@@ -168,8 +168,8 @@ def test_the_evidence_is_the_same_integral_over_fewer_numbers(toy):
     prior = features.log_prior(h).exp()
     likelihood = log_likelihoods(features.model, toy_data(), h).exp()
     truth = ExactPosterior.of(features.model, toy_data()).log_evidence
-    found = torch.trapezoid(likelihood * prior, h[:, 0]).log()
-    torch.testing.assert_close(found, truth, atol=1e-3, rtol=0)
+    result = torch.trapezoid(likelihood * prior, h[:, 0]).log()
+    torch.testing.assert_close(result, truth, atol=1e-3, rtol=0)
 
 
 def test_a_mixtures_latents_are_the_decoders_input():
@@ -184,25 +184,25 @@ def test_a_mixtures_latents_are_the_decoders_input():
 
 @pytest.mark.parametrize("shape", [(2,), (3, 2)])
 def test_log_density_and_score_at_a_number_and_at_one_per_row(shape):
-    found = state(shape=shape)
+    result = state(shape=shape)
     temperatures = torch.linspace(0, 1, 6, dtype=torch.float64)
-    for at, each in ((0.3, [0.3] * 6), (torch.tensor(0.3).double(), [0.3] * 6),
+    for at, numbers in ((0.3, [0.3] * 6), (torch.tensor(0.3).double(), [0.3] * 6),
                      (temperatures, temperatures.tolist())):  # fmt: skip
-        log_density, score = found.log_density(at), found.score(at)
-        assert score.shape == found.z.shape
-        for i, t in enumerate(each):
-            expected = t * found.log_likelihood[i] + found.log_prior[i]
+        log_density, score = result.log_density(at), result.score(at)
+        assert score.shape == result.z.shape
+        for i, t in enumerate(numbers):
+            expected = t * result.log_likelihood[i] + result.log_prior[i]
             torch.testing.assert_close(log_density[i], expected)
-            expected = t * found.grad_log_likelihood[i] + found.grad_log_prior[i]
+            expected = t * result.grad_log_likelihood[i] + result.grad_log_prior[i]
             torch.testing.assert_close(score[i], expected)
 
 
 def test_temperature_zero_is_the_prior_and_one_the_joint():
-    found = state()
-    assert torch.equal(found.log_density(0.0), found.log_prior)
-    assert torch.equal(found.score(0.0), found.grad_log_prior)
-    assert torch.equal(found.log_density(1.0), found.log_likelihood + found.log_prior)
-    assert torch.equal(found.score(1.0), found.grad_log_likelihood + found.grad_log_prior)
+    result = state()
+    assert torch.equal(result.log_density(0.0), result.log_prior)
+    assert torch.equal(result.score(0.0), result.grad_log_prior)
+    assert torch.equal(result.log_density(1.0), result.log_likelihood + result.log_prior)
+    assert torch.equal(result.score(1.0), result.grad_log_likelihood + result.grad_log_prior)
 
 
 @pytest.mark.parametrize("shape", [(2,), (3, 2)])

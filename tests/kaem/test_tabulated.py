@@ -97,9 +97,9 @@ def test_variance_in_single_precision_far_from_zero(log_values):
     # The mean of squares less the square of the mean: most digits cancel.
     expected = normalised(log_values).variance()
     nodes = NODES.float() + 1000
-    found = normalised(log_values.float(), nodes).variance()
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+    result = normalised(log_values.float(), nodes).variance()
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=0)
 
 
 def test_outside_the_domain(log_values):

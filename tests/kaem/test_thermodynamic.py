@@ -315,9 +315,9 @@ def population_masses(kernel: str, seed: int):
             inside.append((z[-1, :, 0] > 0).double().unflatten(0, (CHAINS, -1)))
             swaps.append(info.swap_acceptance)
             accepted.append(info.acceptance.mean(1))
-    each = torch.stack(inside).mean(0)  # one number per independent population
-    error = each.std(0) / CHAINS**0.5
-    return each.mean(0), error, torch.stack(swaps).mean(0), torch.stack(accepted).mean(0)
+    masses = torch.stack(inside).mean(0)  # one number per independent population
+    error = masses.std(0) / CHAINS**0.5
+    return masses.mean(0), error, torch.stack(swaps).mean(0), torch.stack(accepted).mean(0)
 
 
 def test_ula_alone_stays_in_the_mode_where_it_started(seeded):
@@ -334,18 +334,18 @@ def test_the_population_visits_both_modes_with_their_masses(capsys):
     # populations, a false alarm of 0.3% per comparison for a new seed, two comparisons. ULA at
     # a small step is allowed 0.02 more.
     *_, exact = two_modes()
-    found = {kernel: population_masses(kernel, seed=0) for kernel in ("mala", "ula")}
+    result = {kernel: population_masses(kernel, seed=0) for kernel in ("mala", "ula")}
     with capsys.disabled():
         print(f"\nMass of the heavier mode after {BURN_IN} of {SWEEPS} sweeps, start in the other")
-        print("   x   exact     " + "".join(f"{kernel:<16}" for kernel in found))
+        print("   x   exact     " + "".join(f"{kernel:<16}" for kernel in result))
         for i, x in enumerate(TWO_MODES):
-            row = "".join(f"{m[i]:.3f} +- {e[i]:.3f}  " for m, e, *_ in found.values())
+            row = "".join(f"{m[i]:.3f} +- {e[i]:.3f}  " for m, e, *_ in result.values())
             print(f"{x:4.1f}   {exact[i]:.3f}  {row}")
-        for kernel, (_, _, swaps, _) in found.items():
+        for kernel, (_, _, swaps, _) in result.items():
             print(f"{kernel:>4} swaps ", "  ".join(f"{rate:.2f}" for rate in swaps.tolist()))
-        print("mala steps ", "  ".join(f"{rate:.2f}" for rate in found["mala"][3].tolist()))
+        print("mala steps ", "  ".join(f"{rate:.2f}" for rate in result["mala"][3].tolist()))
     for kernel, bias in (("mala", 0.0), ("ula", 0.02)):
-        mass, error, swaps, _ = found[kernel]
+        mass, error, swaps, _ = result[kernel]
         assert (error < 0.015).all()
         assert ((mass - exact).abs() < 3 * error + bias).all()
         assert (swaps > 0.3).all()

@@ -102,10 +102,10 @@ def test_coefficients_to_curves_to_coefficients(basis):
     design = functions.basis(points)
     curves = functions.coefficients @ design.T
     # The ridge hardly bites with six functions; Morlet wavelets are the most alike.
-    found = least_squares(design, curves)
-    assert found.shape == (3, 4, 6)
-    torch.testing.assert_close(found, functions.coefficients, atol=1e-3, rtol=0)
-    torch.testing.assert_close(found @ design.T, curves, atol=1e-5, rtol=0)
+    result = least_squares(design, curves)
+    assert result.shape == (3, 4, 6)
+    torch.testing.assert_close(result, functions.coefficients, atol=1e-3, rtol=0)
+    torch.testing.assert_close(result @ design.T, curves, atol=1e-5, rtol=0)
 
 
 def test_least_squares_is_numpys_where_the_curves_are_beyond_the_basis():
@@ -117,8 +117,8 @@ def test_least_squares_is_numpys_where_the_curves_are_beyond_the_basis():
 
 def test_functions_that_no_point_reaches_get_the_coefficient_zero():
     design = torch.eye(5, dtype=torch.float64)[:, :3] @ torch.eye(3, 4, dtype=torch.float64)
-    found = least_squares(design, torch.ones(1, 5, dtype=torch.float64))
-    torch.testing.assert_close(found[0], torch.tensor([1.0, 1, 1, 0]).double())
+    result = least_squares(design, torch.ones(1, 5, dtype=torch.float64))
+    torch.testing.assert_close(result[0], torch.tensor([1.0, 1, 1, 0]).double())
 
 
 # --- refits ----------------------------------------------------------------------------------
@@ -340,9 +340,9 @@ def test_levelling_off_starts_with_the_value_and_the_slope_at_the_end():
         torch.testing.assert_close(start, value, atol=1.1e-5, rtol=0)
         has_room = room > 0.01
         assert 10 < has_room.sum() < 40
-        found = ((start - value) / 1e-6)[has_room]
+        result = ((start - value) / 1e-6)[has_room]
         # Half the curvature, below 50, times a thousandth.
-        torch.testing.assert_close(found, slope[has_room], atol=0.06, rtol=0)
+        torch.testing.assert_close(result, slope[has_room], atol=0.06, rtol=0)
         assert slope[has_room].abs().max() > 3
 
 
@@ -360,8 +360,8 @@ def test_levelling_off_never_leaves_the_range_of_the_curve():
 
 @pytest.mark.parametrize("height", [2.0, 0.0])
 def test_a_flat_curve_stays_flat(height):
-    found = levelled_off(lambda z: height + 0 * z[None], LEVEL_DOMAIN, far_and_near())
-    assert (found == height).all()
+    result = levelled_off(lambda z: height + 0 * z[None], LEVEL_DOMAIN, far_and_near())
+    assert (result == height).all()
 
 
 # --- sparsity --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The tables of times and cost, and the figures of quality against them, beside the golden run."""
 
+import matplotlib.pyplot as plt
 import pytest
 from support.configs import MODEL_SETTINGS
 from support.records import timing_row
@@ -105,6 +106,7 @@ def test_panels_show_means_ranges_and_the_floor():
     assert {text.get_text() for text in axis.texts} == {"KAEM-IS", "VAE", "real images"}
     assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axis.get_lines())
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("ms", "FD-classifier, lower is better")
+    plt.close(figure)
 
 
 def test_a_sample_takes_what_the_largest_shared_batch_says():

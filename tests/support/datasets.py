@@ -11,7 +11,6 @@ import pytest
 import scipy.io
 import torchvision
 from PIL import Image
-from support.idx import idx_bytes, naive_digest
 
 from benchmark.config.facts import Facts
 from benchmark.data import distributions
@@ -46,7 +45,17 @@ def facts_of(arrays: Arrays, layout: str | None = None, name: str = "made", **mo
         "digests": {part: naive_digest(images) for part, (images, _) in arrays.items()},
         "splits": SPLITS,
     }
-    return Facts.parse(name, values | more)
+    values = {key: value for key, value in (values | more).items() if value is not None}
+    return Facts.parse(name, values)
+
+
+def naive_digest(images: np.ndarray) -> str:
+    """sha256 over the sorted, concatenated sha256 digests of the images' pixels, row by row."""
+    digests = sorted(sha256(bytes(image.ravel().tolist())).digest() for image in images)
+    total = sha256()
+    for digest in digests:
+        total.update(digest)
+    return total.hexdigest()
 
 
 def image_digests(images) -> list[bytes]:
@@ -95,6 +104,12 @@ def write_folders(root: Path, arrays: Arrays, name: str = "made") -> None:
             path = root / name / part / str(label) / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded(image, "PNG"))
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """The IDX format: magic number 0x0000 08 <dimensions>, big-endian sizes, bytes."""
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">i4").tobytes()
+    return header + array.tobytes()
 
 
 def idx_files(arrays: Arrays) -> dict[str, bytes]:
@@ -184,7 +199,8 @@ def celeba_facts(name: str = "faces", **more) -> Facts:
     """Of `celeba_files`; `more` replaces what is said."""
     splits = {part: {"part": part, "count": count} for part, count in CELEBA_COUNTS.items()}
     values = {"image_shape": [3, 64, 64], "layout": "celeba", "crop": 140, "splits": splits}
-    return Facts.parse(name, values | more)
+    values = {key: value for key, value in (values | more).items() if value is not None}
+    return Facts.parse(name, values)
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:

@@ -4,6 +4,7 @@ import torch
 from support.configs import MODEL_SETTINGS, tiny_config
 from support.images import bars
 
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 
 IMAGE_SHAPE = (1, 8, 8)
@@ -12,9 +13,9 @@ IMAGE_SHAPE = (1, 8, 8)
 def make(name: str, seed: int = 0) -> torch.nn.Module:
     """The model, built from a configuration as training builds it."""
     config = tiny_config({f"models.{name}": MODEL_SETTINGS[name]})
-    settings = config.training_job("digits", name).settings
+    settings = job_of(config, "training", "digits", name).settings
     torch.manual_seed(seed)
-    return build(settings["architecture"], settings["model"], IMAGE_SHAPE)
+    return build(settings.architecture, settings.model, IMAGE_SHAPE)
 
 
 def batch(n: int = 16, seed: int = 0) -> torch.Tensor:

@@ -2,14 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from support.configs import MODEL_SETTINGS, tiny_config
 
 from benchmark.config.config import Config
-from benchmark.config.jobs import Job
-from benchmark.records.folder import record_path
+from benchmark.config.jobs import Job, job_of
 from benchmark.records.names import metric_name
 from benchmark.records.record import Record, record_digest, write_record
 
@@ -124,37 +124,36 @@ def write_any(
     path: Path, kind: str = "metrics", metrics: dict | None = None, job: Job | None = None, **about
 ) -> Record:
     """A record; `METRICS` has measurements of each kind."""
-    about = {"seed": 0, "device": CPU, "wall_time_s": 1.23456, "sample_count": 64} | about
-    job = job or tiny_config().evaluation_job("digits", "vae")
-    return write_record(path, kind, job, metrics or METRICS[kind], **about)
+    about = {"device": CPU, "wall_time_s": 1.23456, "sample_count": 64} | about
+    job = job or job_of(tiny_config(), "metrics", "digits", "vae")
+    job = replace(job, kind=kind, seed=about.pop("seed", job.seed))
+    return write_record(job, metrics or METRICS[kind], path=path, **about)
 
 
 def write_training(
     config: Config, model: str, seed: int, seconds: float, dataset: str = "mnist", **final
 ) -> Path:
     """A training of so many seconds; its loss is another for each seed, time and model."""
-    job = config.training_job(dataset, model)
-    updates = job.settings["training"]["updates"]
+    job = job_of(config, "training", dataset, model, seed)
+    updates = job.settings.training.updates
     metrics = {
         "updates": updates,
         "seconds_per_update": seconds / updates,
         "parameters": 1000,
         "final": {"loss": seed + seconds / 7 + len(model), **final},
     }
-    path = record_path(job, "training", seed=seed)
-    return write_any(path, "training", metrics, job, seed=seed, wall_time_s=seconds).path
+    return write_any(job.path(), "training", metrics, job, wall_time_s=seconds).path
 
 
 def write_quality(
     config: Config, model: str, seed: int, dataset: str = "mnist", images: int = 10_000, **metrics
 ) -> Path:
     """Metrics by their plain names, against the whole test split."""
-    job = config.evaluation_job(dataset, model)
+    job = job_of(config, "metrics", dataset, model, seed)
     values = {metric_name(name, "test", images): value for name, value in metrics.items()}
-    values["reference_count_test"] = config.facts(dataset).splits["test"]["count"]
-    path = record_path(job, "metrics", seed=seed)
-    about = {"seed": seed, "wall_time_s": 2.0, "sample_count": images}
-    return write_any(path, "metrics", values, job, **about).path
+    values["reference_count_test"] = config.facts(dataset).splits["test"].count
+    about = {"wall_time_s": 2.0, "sample_count": images}
+    return write_any(job.path(), "metrics", values, job, **about).path
 
 
 def _around(median: float, spread: float) -> dict[str, float]:
@@ -177,7 +176,7 @@ def write_timing(
     Args:
         update: median of an update of training of this batch size.
     """
-    job = config.timing_job("mnist", model)
+    job = job_of(config, "timing", "mnist", model)
     rows = []
     for size, median in medians.items():
         latency = _around(median, spread)
@@ -186,8 +185,8 @@ def write_timing(
         latency = _around(update, spread)
         row = update_row(batch_size, update, repetitions=repetitions, latency_ms=latency)
         changes["update"] = row
-    path = record_path(job, "timing", device="cpu")
-    return write_any(path, "timing", timing_metrics(rows, **changes), job, wall_time_s=3.0).path
+    metrics = timing_metrics(rows, **changes)
+    return write_any(job.path(), "timing", metrics, job, wall_time_s=3.0).path
 
 
 def bits_and_nats(nats: float, error: float, dimension: int = 784) -> dict[str, float]:

@@ -9,6 +9,7 @@ from benchmark import cli
 from benchmark.base.errors import RecordError
 from benchmark.claims.equal_time import equal_time
 from benchmark.config.config import Config
+from benchmark.config.jobs import job_of
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def config_of_three() -> Config:
 def write_costs(config: Config, **seconds_per_update: list[float]) -> None:
     """One training of each seed."""
     for model, costs in seconds_per_update.items():
-        updates = config.training_job("mnist", model).settings["training"]["updates"]
+        updates = job_of(config, "training", "mnist", model).settings.training.updates
         for seed, cost in enumerate(costs):
             write_training(config, model, seed, cost * updates)
 
@@ -40,7 +41,7 @@ def test_as_many_updates_as_fit_by_the_median_of_the_records():
     values = yaml.safe_load(equal_time(config, 120))
     again = Config(values, "equal_time")
     updates = {
-        m: again.training_job("mnist", m).settings["training"]["updates"] for m in again.models
+        m: job_of(again, "training", "mnist", m).settings.training.updates for m in again.models
     }
     assert updates == {
         "kaem_ula": 600,

@@ -9,26 +9,23 @@ from support.configs import RUN_CONFIGS, loaded_by, tiny_config
 from baselines.diffusion import Diffusion
 from baselines.vae import VAE
 from benchmark.config.config import load_config
-from benchmark.config.registry import MODELS, build
+from benchmark.config.registry import MODELS, VARIANTS, build
 from kaem import KAEM, MixturePrior, UnivariatePrior
-from paper_figures.base.style import LABELS
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_typed_settings_and_a_label(name):
+def test_every_model_has_typed_settings(name):
     spec = MODELS[name]
     # What every entry may say, whatever its model.
     assert {"model", "label", "training"} <= spec.entry.model_fields.keys()
     assert ("decoder" in spec.entry.model_fields) == spec.decoder
-    assert LABELS[name] not in (name, "")
     assert spec.variant is None or {"weights_of", "label"} <= spec.variant.model_fields.keys()
 
 
-def test_no_label_is_left_over():
-    # A diffusion model goes by the names of its samplers.
-    samplers = {"ddpm_1000", "ddim_10", "ddim_20", "ddim_50", "ddim_100"}
-    assert LABELS.keys() == {*MODELS, "real", "latent_ebm_gaussian", *samplers}
-    assert len(set(LABELS.values())) == len(LABELS)
+def test_no_two_models_look_alike():
+    for look in ("label", "colour"):
+        looks = [getattr(spec, look) for spec in (*MODELS.values(), *VARIANTS.values())]
+        assert len(set(looks)) == len(looks)
 
 
 @pytest.mark.parametrize(

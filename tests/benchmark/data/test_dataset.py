@@ -1,7 +1,5 @@
 """Datasets as the pipeline sees them: the same from every form, prepared once, whole or refused."""
 
-import contextlib
-import dataclasses
 import errno
 import itertools
 import json
@@ -219,7 +217,7 @@ load_dataset(Facts.parse(values.pop("name"), values), Path(sys.argv[2]), Path(sy
 
 
 def test_after_a_kill_the_next_run_prepares_it(root, cache, counted):
-    arguments = [json.dumps(dataclasses.asdict(FACTS)), root, cache]
+    arguments = [json.dumps(FACTS.plain()), root, cache]
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     assert [path.name.startswith(".") for path in folders(cache)] == [True]  # unfinished
@@ -313,41 +311,12 @@ def refuse(*_args, **_kwargs):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class Full:
-    """A file that takes nothing."""
-
-    write = staticmethod(refuse)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_error):
-        pass
-
-
-@contextlib.contextmanager
-def full_at(name: str):
-    """No room from the moment that a file of this name is written."""
+@pytest.mark.parametrize("writer", ["_write_part", "_write_rows", "np.save", "write_json"])
+def test_a_disk_that_fills_up_leaves_nothing_behind(root, cache, writer):
     with pytest.MonkeyPatch.context() as patch:
-        if name == "labels":
-            patch.setattr(prepared.np, "save", refuse)
-        elif name == "origin":
-            patch.setattr(prepared, "write_json", refuse)
-        else:
-            real = Path.open
-
-            def opened(path, mode="r", *more, **options):
-                full = "w" in mode and path.name == name
-                return Full() if full else real(path, mode, *more, **options)
-
-            patch.setattr(Path, "open", opened)
-        yield
-
-
-@pytest.mark.parametrize("name", ["train.raw", "test.raw", "train.npy", "labels", "origin"])
-def test_a_disk_that_fills_up_leaves_nothing_behind(root, cache, name):
-    with full_at(name), pytest.raises(DataError, match=NO_ROOM):
-        load_dataset(FACTS, root, cache)
+        patch.setattr(f"benchmark.data.prepared.{writer}", refuse)
+        with pytest.raises(DataError, match=NO_ROOM):
+            load_dataset(FACTS, root, cache)
     assert folders(cache) == []
     assert is_whole(load_dataset(FACTS, root, cache))
 

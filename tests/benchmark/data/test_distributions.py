@@ -36,6 +36,7 @@ from support.server import cut_in_half, cut_in_the_middle_of_a_chunk, serving, w
 
 from benchmark.base.errors import DataError
 from benchmark.data import downloads
+from benchmark.data.celeba import celeba_parts
 from benchmark.data.dataset import load_dataset
 from benchmark.data.distributions import find_source
 
@@ -297,6 +298,36 @@ def test_every_form_of_celeba_gives_the_same_images_and_is_read_in_place(tmp_pat
     assert faces.labels == {}
     assert faces.digests == truth.digests
     assert all(np.array_equal(faces.images[split], truth.images[split]) for split in CELEBA_COUNTS)
+
+
+NAMES = [*reversed(FACES), "000001.jpg", "x/162771.jpg"]
+LISTING = "000001.jpg 2\n000003.jpg 0\n\n000002.jpg 1\n000004.jpg 0\n"
+
+
+def test_parts_follow_the_numbers_or_the_list_where_there_is_one():
+    parts = celeba_parts(NAMES, None)
+    counts = {part: len(names) for part, names in parts.items()}
+    assert counts == CELEBA_COUNTS | {"train": 13, "validation": 4}
+    first_and_last = parts["train"][0], parts["validation"][0], parts["test"][-1]
+    assert first_and_last == ("000001.jpg", "x/162771.jpg", "202599.jpg")
+    assert celeba_parts([f"img/{n:06d}.jpg" for n in (4, 3, 2, 1)], LISTING) == {
+        "train": ["img/000003.jpg", "img/000004.jpg"],
+        "validation": ["img/000002.jpg"],
+        "test": ["img/000001.jpg"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "listing", "message"),
+    [
+        ("202600.jpg", None, "beyond CelebA's 202599"),
+        ("photo.jpg", None, "photo"),
+        ("000005.jpg", LISTING, "is not in list_eval_partition.txt"),
+    ],
+)
+def test_a_file_without_a_part(name, listing, message):
+    with pytest.raises(ValueError, match=message):
+        celeba_parts([name], listing)
 
 
 def test_the_official_list_decides_where_it_lies_beside(tmp_path):

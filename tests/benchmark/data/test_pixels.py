@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from reference.faulty_metrics import to_uint8_truncating
 
 from benchmark.data.pixels import to_float, to_rgb, to_uint8
 
@@ -17,17 +18,9 @@ def rounds_to_nearest(to_uint8) -> bool:
     return True
 
 
-def to_uint8_truncated(images: torch.Tensor) -> torch.Tensor:
-    """The fault to avoid: floats are cut off, and every image darkens by half a level."""
-    return (images * 255).to(torch.uint8)
-
-
 def test_to_uint8_rounds():
     assert rounds_to_nearest(to_uint8)
-    assert not rounds_to_nearest(to_uint8_truncated)
-
-
-def test_to_uint8_does_not_wrap():
+    assert not rounds_to_nearest(to_uint8_truncating)
     assert to_uint8(torch.tensor([-0.1, 1.1])).tolist() == [0, 255]
 
 

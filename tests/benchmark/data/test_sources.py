@@ -14,13 +14,6 @@ ARRAYS = generated((6, 6, 3))
 FACTS = facts_of(ARRAYS)
 
 
-def test_an_npz_is_read_as_it_is(tmp_path):
-    found = npz_source(FACTS, write_npz(tmp_path, ARRAYS)).read()
-    for part, (images, labels) in ARRAYS.items():
-        assert np.array_equal(found[part].images, images)
-        assert np.array_equal(found[part].labels, labels)
-
-
 def test_an_npz_without_labels_will_do_where_there_are_no_classes(tmp_path):
     np.savez(tmp_path / "made.npz", **{f"{k}_images": v[0] for k, v in ARRAYS.items()})
     parts = npz_source(facts_of(ARRAYS, classes=None), tmp_path / "made.npz").read()
@@ -69,16 +62,6 @@ def test_members_with_odd_names_are_not_unpacked(tmp_path):
         archive.writestr(str(tmp_path / "absolute.npy"), b"")
     npz_source(FACTS, path).read()
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "made.npz", "root"]
-
-
-def test_a_folder_is_read_with_the_labels_of_its_folders(tmp_path):
-    write_folders(tmp_path, ARRAYS)
-    found = folder_source(FACTS, tmp_path / "made").read()
-    for part, (images, labels) in ARRAYS.items():
-        truth = {im.tobytes(): label for im, label in zip(images, labels, strict=True)}
-        assert len(found[part].images) == len(images)
-        for image, label in zip(found[part].images, found[part].labels, strict=True):
-            assert truth[image.tobytes()] == label
 
 
 def test_the_stamp_follows_every_change_of_a_file(tmp_path):

@@ -12,6 +12,7 @@ from support.configs import tiny_config
 
 from benchmark.base.errors import RecordError
 from benchmark.config.config import REAL
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.evaluation.samples import draw_images, open_samples, real_images, save_samples
 
@@ -21,13 +22,13 @@ ENTRIES = ("kaem_is", "vae")
 
 def sampling_job(model: str = "vae", samples: int = 10, changes: dict | None = None):
     config = tiny_config({"evaluation.references": {"test": samples}, **(changes or {})})
-    return config.sampling_job("digits", model)
+    return job_of(config, "sampling", "digits", model)
 
 
 def draw(model: str = "vae", samples: int = 10, seed: int = 0, **options) -> torch.Tensor:
     torch.manual_seed(0)  # of the weights
-    settings = tiny_config().training_job("digits", model).settings
-    network = build(settings["architecture"], settings["model"], (1, 8, 8))
+    settings = job_of(tiny_config(), "training", "digits", model).settings
+    network = build(settings.architecture, settings.model, (1, 8, 8))
     torch.manual_seed(samples)  # the state of the global generator is no matter
     job = sampling_job(model, samples)
     return torch.cat(list(draw_images(network, job, seed, CPU, **options)))
@@ -115,12 +116,15 @@ def numbered(n: int) -> torch.Tensor:
     return torch.arange(2 * n, dtype=torch.uint8).view(n, 1, 1, 2)
 
 
-def test_real_images_are_drawn_without_replacement():
+def test_real_images_repeat_only_where_there_are_too_few():
     images = numbered(30)
     chosen = real(images, 20)
     assert torch.equal(chosen, real(images, 20))
     assert not torch.equal(chosen, real(images, 20, seed=1))
     assert len(chosen.flatten(1).unique(dim=0)) == 20
+    repeated = real(images[:10], 100)
+    assert repeated.shape == (100, 1, 1, 2)
+    assert torch.equal(repeated.flatten(1).unique(dim=0), images[:10].flatten(1))
     everything = real(images, 30)
     assert torch.equal(everything.flatten(1).unique(dim=0), images.flatten(1))
     assert not torch.equal(everything, images)
@@ -133,13 +137,6 @@ def test_real_images_do_not_depend_on_the_batches(batch_size):
     batches = list(real_images(images, sampling_job(REAL, 20), 0, batch_size))
     assert max(map(len, batches)) == batch_size
     assert torch.equal(torch.cat(batches), expected)
-
-
-def test_real_images_repeat_only_where_there_are_too_few():
-    images = numbered(10)
-    chosen = real(images, 100)
-    assert chosen.shape == (100, 1, 1, 2)
-    assert torch.equal(chosen.flatten(1).unique(dim=0), images.flatten(1))
 
 
 # Files ------------------------------------------------------------------------------------------
@@ -167,14 +164,15 @@ def read(path, job=None) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [1, 3, 10, 256])
 def test_round_trip(size, saved, drawn):
-    for job in (sampling_job(), None):
-        samples = open_samples(saved, job)
+    for samples in (open_samples(saved, sampling_job(), SHAPE[1:]), open_samples(saved)):
         assert len(samples) == 10
         assert samples.shape == SHAPE
         batches = list(samples.batches(size))
         assert max(map(len, batches)) == min(size, 10)
         assert torch.equal(torch.cat(batches), drawn)
         assert batches[0].dtype == torch.uint8
+        assert torch.equal(samples.first(size), drawn[:size])  # from the beginning again
+        assert torch.equal(torch.cat(list(samples.batches(2, size))), drawn[:size])
     assert [path.name for path in saved.parent.iterdir()] == ["seed0.npz"]
 
 
@@ -184,20 +182,6 @@ def test_numpy_reads_the_same_and_its_own_files_are_read_too(saved, drawn):
     assert held["config_hash"] == sampling_job().config_hash
     np.savez_compressed(saved, **held)
     assert torch.equal(read(saved, sampling_job()), drawn)
-
-
-@pytest.mark.parametrize("count", [1, 3, 10, 12])
-def test_the_first_images(count, saved, drawn):
-    samples = open_samples(saved)
-    assert torch.equal(samples.first(count), drawn[:count])
-    assert torch.equal(torch.cat(list(samples.batches(2, count))), drawn[:count])
-
-
-def test_a_file_is_read_from_its_beginning_every_time(saved, drawn):
-    samples = open_samples(saved)
-    one, other = samples.batches(4), samples.batches(4)
-    assert torch.equal(next(one), next(other))
-    assert torch.equal(next(samples.batches(10)), drawn)
 
 
 FOUR = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
@@ -283,6 +267,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 def test_samples_of_another_job(saved, other):
     with pytest.raises(RecordError, match="was drawn with other settings") as caught:
         open_samples(saved, other)
+    with pytest.raises(RecordError, match=r"its images are \(.*\), the dataset's \(3, 9, 9\)"):
+        open_samples(saved, other, (3, 9, 9))
     assert f"Run the sampling of {other.model} on digits again." in str(caught.value)
 
 
@@ -324,9 +310,3 @@ def test_a_file_that_disappears(saved):
     saved.unlink()
     with pytest.raises(RecordError, match="No such"):
         samples.first(1)
-
-
-def test_images_of_another_shape_than_the_datasets(saved):
-    assert len(open_samples(saved, sampling_job(), open_samples(saved).shape[1:])) > 0
-    with pytest.raises(RecordError, match=r"its images are \(.*\), the dataset's \(3, 9, 9\)"):
-        open_samples(saved, sampling_job(), (3, 9, 9))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from reference.quadrature import running_integral
 
-from benchmark.config.jobs import POWER_JOB
+from benchmark.config.job_settings import POWER
 from benchmark.inspection.two_modes import (
     _TwoModes,
     autocorrelation,
@@ -14,19 +14,17 @@ from benchmark.inspection.two_modes import (
     two_mode_posterior,
 )
 
-SETTINGS = POWER_JOB["settings"]
-
 
 def exact(z: np.ndarray, temperature: float) -> np.ndarray:
     """The unnormalised power posterior, written out."""
     mean = np.sqrt(z**2 + 0.01) + 0.3 * z
-    misfit = (SETTINGS["datum"] - mean) ** 2 / (2 * SETTINGS["sigma"] ** 2)
+    misfit = (POWER.datum - mean) ** 2 / (2 * POWER.sigma**2)
     return np.exp(-0.5 * z**2 - temperature * misfit)
 
 
 def test_the_power_posteriors_are_those_of_the_model():
     temperatures = torch.tensor([0.0, 0.1, 1.0], dtype=torch.float64)
-    grid, densities = power_densities(temperatures, SETTINGS)
+    grid, densities = power_densities(temperatures, POWER)
     for t, density in zip(temperatures.tolist(), densities.numpy(), strict=True):
         expected = exact(grid.numpy(), t)
         expected /= np.trapezoid(expected, grid.numpy())
@@ -35,7 +33,7 @@ def test_the_power_posteriors_are_those_of_the_model():
 
 
 def test_both_samplers_pass_the_decoder_equally_often(monkeypatch):
-    small = SETTINGS | {"chains": 4, "sweeps": 3}
+    small = POWER.model_copy(update={"chains": 4, "sweeps": 3})
     rows = []
     forward = _TwoModes.forward
     monkeypatch.setattr(
@@ -50,7 +48,7 @@ def test_both_samplers_pass_the_decoder_equally_often(monkeypatch):
 def test_the_population_finds_the_masses_and_ula_stays_where_it_began():
     """The population's mass is within five standard errors and 0.03, the bias that unadjusted steps
     have here; ULA's is where its chains began, eight standard errors away."""
-    arrays, metrics = compare_samplers(SETTINGS | {"chains": 300, "sweeps": 20})
+    arrays, metrics = compare_samplers(POWER.model_copy(update={"chains": 300, "sweeps": 20}))
     z = np.linspace(-4, 4, 20001)
     integral = running_integral(exact(z, 1.0), z)
     truth = 1 - integral(0.0) / integral(4.0)
@@ -85,6 +83,6 @@ def test_chains_that_never_move_do_not_look_mixed():
 
 
 def test_the_posterior_is_of_copies_of_one_datum():
-    posterior = two_mode_posterior(3, SETTINGS)
+    posterior = two_mode_posterior(3, POWER)
     assert posterior.x.shape == (3, 1)
-    assert posterior.x.unique().tolist() == [SETTINGS["datum"]]
+    assert posterior.x.unique().tolist() == [POWER.datum]

@@ -16,6 +16,7 @@ from support.records import (
 )
 
 from benchmark.base.errors import RecordError
+from benchmark.config.jobs import job_of
 from benchmark.records.folder import by_subject, own_record, own_records, read_folder, record_path
 
 CONFIG = mnist_config(
@@ -68,11 +69,10 @@ def test_a_healthy_folder_is_read_whole_or_in_part(records):
     assert len(subjects) == 2 + 2 + 1
     assert [r.seed for r in subjects["metrics", "mnist", "vae", None]] == [0, 1, 2]
     assert len(subjects["timing", "mnist", "vae", "cpu"]) == 1
-    job = CONFIG.training_job("mnist", "vae")
-    assert own_record(job, "training", seed=0).path == records["training"]
-    assert own_record(job, "training", seed=9) is None
-    elsewhere = record_path(job, "training", Path("a"), seed=9)
-    assert elsewhere == Path("a/training/mnist/vae/seed9.json")
+    job = job_of(CONFIG, "training", "mnist", "vae")
+    assert own_record(job).path == records["training"]
+    assert own_record(job_of(CONFIG, "training", "mnist", "vae", 9)) is None
+    assert record_path(job, Path("a")) == Path("a/training/mnist/vae/seed0.json")
 
 
 def test_a_folder_without_records():
@@ -194,9 +194,9 @@ def test_distances_by_two_classifiers_do_not_mix(records):
 
 
 def test_a_distance_by_another_classifier_than_the_one_beside_it(records):
-    job = CONFIG.training_job("mnist", "classifier")
+    job = job_of(CONFIG, "classifier", "mnist")
     trained = {"accuracy_test": 0.9, "weights_sha256": "b" * 64}
-    path = write_any(record_path(job, "classifier"), "classifier", trained, job).path
+    path = write_any(job.path(), "classifier", trained, job).path
     forge(records["metrics"], lambda r: r["metrics"].update(classifier_sha256="a" * 64))
     for read_both in (
         lambda: read_folder("results/tiny"),

@@ -9,9 +9,10 @@ from support.configs import changed, tiny_config
 from support.records import METRICS, forge, write_any
 
 from benchmark.base.errors import BenchmarkError, RecordError
+from benchmark.config.jobs import job_of
 from benchmark.records.record import read_record
 
-JOB = tiny_config().evaluation_job("digits", "vae")
+JOB = job_of(tiny_config(), "metrics", "digits", "vae")
 
 
 @pytest.mark.parametrize("kind", METRICS)

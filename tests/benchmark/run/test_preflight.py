@@ -13,6 +13,7 @@ from support.configs import FACES, MISSING, changed, tiny_config
 from benchmark.base import paths
 from benchmark.base.errors import DataError
 from benchmark.config.config import Config
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.run.preflight import GPU_RESERVE, check_all, check_dataset
 from benchmark.training.memory import training_bytes
@@ -155,8 +156,8 @@ def result_bytes(config: Config) -> int:
     """Weights and images of two models, and real images, for each seed."""
     weights = 0
     for model in config.trained_models:
-        job = config.training_job("digits", model)
-        fresh = build(model, job.settings["model"], (1, 16, 16))
+        job = job_of(config, "training", "digits", model)
+        fresh = build(model, job.settings.model, (1, 16, 16))
         weights += sum(value.nbytes for value in fresh.state_dict().values())
     return len(config.seeds) * (3 * 64 * PIXELS + weights)
 
@@ -198,7 +199,7 @@ def test_space_is_asked_for_where_the_folders_will_be(monkeypatch, folder):
 def test_the_gpu_must_hold_the_largest_training(monkeypatch):
     batch_size = 20_000  # far more than the other model takes
     config = tiny_config({"device": "cuda", "models.vae.training.batch_size": batch_size})
-    fresh = build("vae", config.training_job("digits", "vae").settings["model"], (1, 16, 16))
+    fresh = build("vae", config.model_settings("digits", "vae"), (1, 16, 16))
     needed = GPU_RESERVE + training_bytes(fresh, (1, 16, 16), batch_size)
     give_gpu(monkeypatch, needed - 1)
     text = refused(config)

@@ -13,6 +13,7 @@ from support.records import forge
 from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.config.config import Config
+from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import write_record
 from benchmark.run.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
@@ -29,16 +30,13 @@ def config(tmp_path, monkeypatch) -> Config:
     config = tiny_config()
     names = {"dataset": "digits", "model": "vae", "seed": 0}
     write_record(
-        paths.fill(paths.METRICS_RECORD, config.run, **names),
-        "metrics",
-        config.evaluation_job("digits", "vae"),
-        {"fd_classifier_test_64": 5.0, "reference_count_test": 64},
-        seed=0,
+        job_of(config, "metrics", "digits", "vae"),
+        {"fd_classifier_test_64": 5.0, "reference_count_test": 360},
         device=CPU,
         wall_time_s=1.0,
         sample_count=64,
     )
-    job = config.sampling_job("digits", "vae")
+    job = job_of(config, "sampling", "digits", "vae")
     images = torch.randint(256, (SHOWN + 9, 1, 16, 16), dtype=torch.uint8)
     path = paths.fill(paths.SAMPLES, config.run, **names)
     save_samples(path, [images], images.shape, job)
@@ -68,17 +66,15 @@ def test_records_small_weights_and_the_first_images_are_copied(config):
     assert len(shown) == SHOWN
 
 
-def test_what_is_published_renders_the_same(config, monkeypatch):
+def test_what_is_published_renders_the_same(config):
     quality.render(config)
     here = Path("results/tiny/tables/quality.csv").read_text()
     publish(config)
     shutil.rmtree("results/tiny")
-    for name in ("RUN", "METRICS_RECORD", "TRAINING_RECORD", "TABLE"):
-        pattern = getattr(paths, name).replace("results/", "results/published/", 1)
-        monkeypatch.setattr(paths, name, pattern)
-    again = Config(yaml.safe_load((TARGET / "config.yaml").read_text()), "published")
+    TARGET.rename("results/tiny")
+    again = Config(yaml.safe_load(Path("results/tiny/config.yaml").read_text()), "published")
     quality.render(again)
-    assert (TARGET / "tables/quality.csv").read_text() == here
+    assert Path("results/tiny/tables/quality.csv").read_text() == here
 
 
 def test_a_rerun_is_published_with_the_run_and_compared_with_it(config):

@@ -18,6 +18,7 @@ from support.records import timing_metrics, timing_row
 from benchmark import cli
 from benchmark.base import paths
 from benchmark.base.progress import duration
+from benchmark.config.jobs import job_of
 from benchmark.records.record import write_record
 from benchmark.run import status_report
 from benchmark.run.status import DONE, FAILED, OUTDATED, RUNNING, STARTS, STOPPED, WAITING, status
@@ -37,15 +38,13 @@ def _folder(tmp_path, monkeypatch):
 
 
 def record(job, wall_time_s: float = 7.0) -> str:
-    path = paths.fill(paths.TRAINING_RECORD, "tiny", **VAE)
     final = {"updates": 5, "seconds_per_update": 0.1, "parameters": 3, "final": {"loss": -3.5}}
-    about = {"seed": 0, "device": torch.device("cpu"), "sample_count": 100}
-    write_record(path, "training", job, final, wall_time_s=wall_time_s, **about)
-    return path
+    about = {"device": torch.device("cpu"), "sample_count": 100}
+    return write_record(job, final, wall_time_s=wall_time_s, **about).path
 
 
 def checkpoints(config):
-    settings = config.training_job("digits", "vae").config_hash
+    settings = job_of(config, "training", "digits", "vae").config_hash
     return paths.fill(paths.CHECKPOINTS, "tiny", **VAE, config_hash=settings)
 
 
@@ -85,7 +84,7 @@ def test_every_training_waits_before_the_first_run(tmp_path):
 
 def test_done_and_outdated():
     config = tiny_config()
-    record(config.training_job("digits", "vae"))
+    record(job_of(config, "training", "digits", "vae"))
     found = vae(config)
     assert (found.state, found.seconds) == (DONE, 7.0)
     faster = tiny_config({"training.learning_rate": 0.5})
@@ -97,7 +96,7 @@ def test_done_and_outdated():
 
 def test_a_damaged_record_is_a_failure_that_names_it():
     config = tiny_config()
-    path = record(config.training_job("digits", "vae"))
+    path = record(job_of(config, "training", "digits", "vae"))
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     assert vae(config).state == FAILED
     (failure,) = status(config).failures
@@ -171,7 +170,7 @@ def test_an_old_failure_is_not_that_of_a_training_begun_since():
     assert vae(config).state == FAILED
     write_progress(checkpoints(config), **SAID)
     assert vae(config).state == STOPPED
-    record(config.training_job("digits", "vae"))
+    record(job_of(config, "training", "digits", "vae"))
     assert vae(config).state == DONE
     assert status(config).failures == []
 
@@ -193,16 +192,13 @@ def test_other_steps_are_counted_where_their_settings_are_these():
     data.write_text("{}")
     samples = Path(paths.SAMPLES.format(**names))
     samples.parent.mkdir(parents=True)
-    job = config.sampling_job("digits", "vae")
+    job = job_of(config, "sampling", "digits", "vae")
     np.savez(samples, images=np.zeros((1, 1, 8, 8), np.uint8), config_hash=job.config_hash)
     steps = {"data": (1, 1), "sample": (1, 3), "evaluate": (0, 3), "inspect": (0, 1)}
     for model, done in (("vae", 0), ("kaem_is", 1)):  # timing is one step for all models
         write_record(
-            paths.TIMING_RECORD.format(**names | {"model": model}),
-            "timing",
-            config.timing_job("digits", model),
+            job_of(config, "timing", "digits", model),
             timing_metrics([timing_row()]),
-            seed=0,
             device=torch.device("cpu"),
             wall_time_s=1.0,
             sample_count=1,
@@ -241,7 +237,7 @@ def printed(config, width: int = 80) -> list[str]:
 def test_the_table_fits_80_columns():
     name = "latent_ebm_gaussian_abc"  # longer than any in the configurations
     config = tiny_config({f"models.{name}": {"model": "vae", **MODEL_SETTINGS["vae"]}})
-    job = config.training_job("digits", name)
+    job = job_of(config, "training", "digits", name)
     names = {"dataset": "digits", "model": name, "seed": 0, "config_hash": job.config_hash}
     folder = paths.fill(paths.CHECKPOINTS, "tiny", **names)
     last = Checkpoint(update=14_000, written=time.time() - 720)
@@ -318,7 +314,7 @@ def test_the_command_is_quick_and_plain_when_piped():
 
 def test_settings_given_to_the_run_are_given_here_too(capsys):
     write_config(Path("tiny.yaml"))
-    record(tiny_config({"training.updates": 7}).training_job("digits", "vae"))
+    record(job_of(tiny_config({"training.updates": 7}), "training", "digits", "vae"))
     for words, state in (([], "outdated"), (["--set", "training.updates=7"], "done")):
         assert cli.main(["status", "--config", "tiny.yaml", *words]) == 0
         assert f"Trainings: 1 {state}, 2 waiting" in capsys.readouterr().out

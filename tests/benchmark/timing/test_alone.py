@@ -30,6 +30,7 @@ def test_work_of_others_is_counted_and_own_work_is_not(monkeypatch):
         cpu_times=lambda: machine.pop(0), Process=lambda: process(own), NoSuchProcess=OSError
     )
     monkeypatch.setattr(alone, "psutil", fake)
+    monkeypatch.setattr(alone, "gpu_state", lambda _device: {"processes": 3})
     clock = iter([0.0, 1.9, 2.0, 2.0, 2.0])
     monkeypatch.setattr(alone.time, "perf_counter", lambda: next(clock))
     watch = Watch(CPU, refuse=False)
@@ -37,7 +38,7 @@ def test_work_of_others_is_counted_and_own_work_is_not(monkeypatch):
     assert watch.worst == QUIET
     watch.look(after=2.0)
     # The machine worked 4 seconds in 2, of which this process and its child had 1.
-    assert watch.worst == {"cpu_cores": 1.5, "gpu_processes": None}
+    assert watch.worst == {"cpu_cores": 1.5, "gpu_processes": 2}
 
 
 def test_the_worst_of_all_looks_is_kept_or_refused(monkeypatch):

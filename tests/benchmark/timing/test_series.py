@@ -10,6 +10,7 @@ from support.configs import MODEL_SETTINGS, tiny_config
 
 from benchmark import steps
 from benchmark.base.errors import DataError, TrainingError
+from benchmark.config.jobs import job_of
 from benchmark.timing import sampling, series
 from benchmark.timing.sampling import (
     MODES,
@@ -298,7 +299,7 @@ def test_which_updates_there_are_to_time(monkeypatch):
     models = {name: MODEL_SETTINGS[name] for name in ("vae", "latent_ebm")}
     models["gaussian"] = {"weights_of": "latent_ebm", "prior_steps": 0}
     config = tiny_config({"models": models, "models.vae.training": {"batch_size": 7}})
-    batch = config.training_job("digits", "latent_ebm").settings["training"]["batch_size"]
+    batch = job_of(config, "training", "digits", "latent_ebm").settings.training.batch_size
     updates = steps._updates(config, "digits", list(models), 0, CPU)
     assert {model: size for model, (size, _) in updates.items()} == {"vae": 7, "latent_ebm": batch}
     training = updates["vae"][1]()

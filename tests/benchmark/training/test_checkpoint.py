@@ -52,7 +52,7 @@ def cache(tmp_path_factory):
 
 
 def job_of(model: str, **changes):
-    return tiny_config(settings(model, **changes)).training_job("digits", model)
+    return job_of(tiny_config(settings(model, **changes)), "training", "digits", model)
 
 
 def checkpoints_of(model: str = "vae", every: float = 0, **options) -> Checkpoints:

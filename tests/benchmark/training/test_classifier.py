@@ -6,8 +6,8 @@ from support.configs import bars_dataset, tiny_config
 from support.trainings import weights
 from torch import nn
 
-from benchmark.config.config import CLASSIFIER
 from benchmark.config.facts import Facts, known_datasets
+from benchmark.config.jobs import job_of
 from benchmark.data.dataset import load_dataset
 from benchmark.training.classifier import accuracy, build_classifier, train_classifier
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def job(**changes):
     config = tiny_config({f"classifier.{key}": value for key, value in changes.items()})
-    return config.training_job("digits", CLASSIFIER)
+    return job_of(config, "classifier", "digits")
 
 
 def test_it_learns_the_digits(tmp_path):

@@ -1,5 +1,7 @@
 """The memory of a training: its estimate against counts by hand, and going on with less."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from support.configs import bars_dataset, tiny_config
@@ -8,6 +10,7 @@ from support.models import IMAGE_SHAPE, make
 from torch import nn
 
 from benchmark.base.errors import TrainingError
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS, build
 from benchmark.training.memory import saved_bytes, split_rows, training_bytes, with_less_memory
 from benchmark.training.train import train_model
@@ -131,27 +134,19 @@ def test_the_gradients_do_not_depend_on_the_parts(name, seeded):
         torch.testing.assert_close(in_parts, whole, rtol=1e-9, atol=1e-11)
 
 
-class Scaled(nn.Module):
-    """A network with an argument for each row, and one for all."""
-
-    row_wise = ("network",)
-
-    def __init__(self):
-        super().__init__()
-        self.network, self.sizes = nn.Identity(), []
-        self.network.forward = self.scale
-
-    def scale(self, x, scale, bias):
-        self.sizes.append((len(x), len(scale), bias.dim()))
-        return x * scale + bias
-
-
 def test_no_part_is_larger_than_its_share():
-    model, x = Scaled(), torch.arange(10.0)
+    sizes = []
+
+    def forward(x, scale):
+        sizes.append((len(x), len(scale)))
+        return x * scale
+
+    model, x = SimpleNamespace(row_wise=["network"], network=nn.Identity()), torch.arange(10.0)
+    model.network.forward = forward
     split_rows(model, 4)
     with torch.no_grad():
-        assert torch.equal(model.network(x, 2 * x, torch.tensor(1.0)), 2 * x * x + 1)
-    assert model.sizes == [(3, 3, 0), (3, 3, 0), (3, 3, 0), (1, 1, 0)]
+        assert torch.equal(model.network(x, 2 * x), 2 * x * x)
+    assert sizes == [(3, 3), (3, 3), (3, 3), (1, 1)]
 
 
 def test_parts_take_less_memory():
@@ -197,7 +192,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
 
 def test_a_training_that_runs_out_of_memory_ends_as_one_that_does_not(capsys):
-    job = tiny_config().training_job("digits", "vae")
+    job = job_of(tiny_config(), "training", "digits", "vae")
     whole = train_model(job, bars_dataset(), CPU, "none")
 
     def small_build(*arguments):

@@ -8,6 +8,7 @@ from support.trainings import weights
 from torch import nn
 
 from benchmark.base.errors import RecordError
+from benchmark.config.jobs import job_of
 from benchmark.training.weights import load_weights, save_weights
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ def make(seed: int, width: int = 4) -> nn.Module:
 
 @pytest.fixture
 def job():
-    return tiny_config().training_job("digits", "vae")
+    return job_of(tiny_config(), "training", "digits", "vae")
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_missing_file_is_refused(tmp_path, job):
     ids=["learning rate", "sigma", "model", "entry of the same settings"],
 )
 def test_weights_of_another_job_are_refused(saved, changes, entry):
-    other = tiny_config(changes).training_job("digits", entry)
+    other = job_of(tiny_config(changes), "training", "digits", entry)
     with pytest.raises(RecordError, match="was trained with other settings") as error:
         load_weights(saved, make(1), other, CPU)
     assert other.config_hash in str(error.value)

@@ -60,7 +60,7 @@ def resampled_weights() -> tuple:
         return shown_bias(measure(model, exact, case, repetitions=200))
 
     ours = bias()
-    with patch("kaem.model.select_particles", select_particles_softmax_twice):
+    with patch("kaem.losses.select_particles", select_particles_softmax_twice):
         theirs = bias()
     return (
         "puts importance weights that sum to one through a second softmax",

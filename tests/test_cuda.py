@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from reference.densities import densities_of_log_prob
-from support.priors import DOMAIN, kinds, make_prior, shapes
 from reference.quadrature import smallest_p_value
 from support.configs import bars_dataset, tiny_config
 from support.keepers import Interrupted, Kept
 from support.kills import UPDATES, settings
 from support.models import batch, make
+from support.priors import DOMAIN, kinds, make_prior, shapes
 
 from benchmark.config.registry import MODELS
 from benchmark.timing.gpu import EnergyMeter, gpu_state

@@ -91,15 +91,6 @@ MODELS = {
         "ebm",
         variant=e.LatentEBMVariant,
     ),
-    "pixel_ebm": ModelSpec(
-        "baselines.pixel_ebm:PixelEBM",
-        e.PixelEBMEntry,
-        "pixel EBM",
-        "#b1400d",
-        "ebm",
-        variant=e.PixelEBMVariant,
-        loss="gap of energies",
-    ),
     "ddpm": ModelSpec(
         "baselines.diffusion:Diffusion",
         e.DiffusionEntry,
@@ -108,6 +99,15 @@ MODELS = {
         "diffusion",
         variant=e.DiffusionVariant,
         loss="squared error of the noise",
+    ),
+    "pixel_ebm": ModelSpec(
+        "baselines.pixel_ebm:PixelEBM",
+        e.PixelEBMEntry,
+        "pixel EBM",
+        "#b1400d",
+        "ebm",
+        variant=e.PixelEBMVariant,
+        loss="gap of energies",
     ),
 }
 

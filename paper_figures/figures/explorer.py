@@ -33,32 +33,26 @@ LARGEST = 5_000_000  # bytes
 CURVE_POINTS, BINS = 80, 40
 
 
-def render(config: Config) -> None:
+def render(config: Config, largest: int = LARGEST) -> None:
     """Write the page, with as many of the prior draws as fit into it.
+
+    Args:
+        largest: bytes of the page.
 
     Raises:
         BenchmarkError: no KAEM entry, none of them inspected, or too much for one page.
     """
     if not config.inspected_models:
         raise BenchmarkError(f"{config.run}: no entry of the configuration is a KAEM to explore")
-    found, missing = {}, []
-    for dataset in config.datasets:
-        try:
-            models = inspected_models(config, dataset)
-        except MissingError as error:
-            missing.append(error)
-        else:
-            found[dataset] = {model: inspection(config, dataset, model) for model in models}
-    if not found:
-        raise missing[0]
-    most = max(len(arrays["bases"]) for each in found.values() for _, arrays in each.values())
-    for bases in range(most, 0, -1):
-        page = _page(config, found, bases)
-        if len(page) <= LARGEST:
+    inspections = _inspections(config)
+    arrays = [arrays for models in inspections.values() for _, arrays in models.values()]
+    for bases in range(max(len(each["bases"]) for each in arrays), 0, -1):
+        page = _page(config, inspections, bases)
+        if len(page) <= largest:
             break
     else:
         raise BenchmarkError(
-            f"{config.run}: the explorer would be larger than {LARGEST / 1e6:.0f} MB with a single "
+            f"{config.run}: the explorer would be larger than {largest / 1e6:.0f} MB with a single "
             "prior draw\n  Choose fewer datasets: --set datasets=[NAME]"
         )
     (path,) = PAGE.paths(config.run)
@@ -66,7 +60,22 @@ def render(config: Config) -> None:
         temporary.write_bytes(page)
 
 
-def _page(config: Config, found: dict, bases: int) -> bytes:
+def _inspections(config: Config) -> dict[str, dict[str, tuple[dict, dict]]]:
+    """Return dataset -> model -> metrics and arrays, of the datasets that have any."""
+    inspections, missing = {}, []
+    for dataset in config.datasets:
+        try:
+            models = inspected_models(config, dataset)
+        except MissingError as error:
+            missing.append(error)
+        else:
+            inspections[dataset] = {model: inspection(config, dataset, model) for model in models}
+    if not inspections:
+        raise missing[0]
+    return inspections
+
+
+def _page(config: Config, inspections: dict, bases: int) -> bytes:
     datasets = [
         {
             "title": dataset_label(config, dataset),
@@ -74,7 +83,7 @@ def _page(config: Config, found: dict, bases: int) -> bytes:
                 _model(config, model, *inspected, bases) for model, inspected in models.items()
             ],
         }
-        for dataset, models in found.items()
+        for dataset, models in inspections.items()
     ]
     # "</script>" inside a text would end the script that holds it, "<!--" would let it go on.
     data = json.dumps({"run": config.run, "datasets": datasets}).replace("<", "\\u003c")

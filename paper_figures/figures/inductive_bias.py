@@ -28,11 +28,19 @@ REFERENCES = {"gaussian": "Gaussian", "lognormal": "log-normal"}
 
 
 def render(config: Config) -> None:
-    """A heat map per dataset and metric: means over the seeds; nothing where there is no grid."""
+    """Write the figure; nothing for a run that has no grid of priors."""
     grids = {dataset: config.prior_grid(dataset) for dataset in config.datasets}
     grids = {dataset: entries for dataset, entries in grids.items() if entries}
-    if not grids:
-        return
+    if grids:
+        save_figure(draw(config, grids), FIGURE.paths(config.run))
+
+
+def draw(config: Config, grids: dict[str, dict[str, tuple[str, str]]]) -> plt.Figure:
+    """Draw a heat map per dataset and metric: means over the seeds.
+
+    Args:
+        grids: dataset -> entry -> (basis, reference density).
+    """
     quality = quality_records(config)
     size = (len(METRICS), len(grids))
     figure, axes = plt.subplots(*size, figsize=(FULL, 2.1 * len(METRICS)), squeeze=False)
@@ -49,11 +57,11 @@ def render(config: Config) -> None:
         axis.set_xlabel("reference density")
     for axis in axes[:, 0]:
         axis.set_ylabel("basis")
-    save_figure(figure, FIGURE.paths(config.run))
+    return figure
 
 
 def _cells(quality: pd.DataFrame, metric: str, dataset: str, entries: dict) -> pd.DataFrame:
-    """Bases x references; NaN, drawn empty, where nothing was measured."""
+    """Return bases x references; NaN, drawn empty, where nothing was measured."""
     bases, references = (list(dict.fromkeys(each)) for each in zip(*entries.values(), strict=True))
     cells = pd.DataFrame(index=bases, columns=references, dtype=float)
     for model, (basis, reference) in entries.items():

@@ -1,7 +1,5 @@
 """Figure `loss_<dataset>`: training losses."""
 
-from dataclasses import dataclass
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,6 +7,7 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.config.config import Config
+from benchmark.config.registry import MODELS
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
 from paper_figures.base.style import (
@@ -28,50 +27,28 @@ FIGURE = Figure(
 
 COLUMNS = 3
 
-# Whose loss is no bound of the evidence in nats.
-OTHER_LOSSES = {"ddpm": "squared error of the noise", "pixel_ebm": "gap of energies"}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The losses of one kind."""
-
-    title: str
-    ylabel: str
-    architectures: tuple[str, ...] | None = None  # None: all but those with other losses
-
-    def models(self, config: Config, history: pd.DataFrame) -> list[str]:
-        """Those that have a history."""
-        trained = set(history["model"]) if len(history) else set()
-        return [
-            model
-            for model in config.trained_models
-            if model in trained and self._shows(config.architecture(model))
-        ]
-
-    def _shows(self, architecture: str) -> bool:
-        if self.architectures is None:
-            return architecture not in OTHER_LOSSES
-        return architecture in self.architectures
-
-
-PANELS = [
-    Panel("loss (each model's own)", "nats per image"),
-    *[Panel(name, "loss", (kind,)) for kind, name in OTHER_LOSSES.items()],
-]
-
 
 def render(config: Config, dataset: str) -> None:
-    """Mean over seeds, with the range of the seeds as a band; panels without data are left out."""
+    """Write the figure of one dataset."""
+    save_figure(draw(config, dataset), FIGURE.paths(config.run, dataset=dataset))
+
+
+def draw(config: Config, dataset: str) -> plt.Figure:
+    """Draw means over seeds, with the range of the seeds as a band, in a panel per kind of loss."""
     history = histories(config, dataset)
-    panels = [(panel, panel.models(config, history)) for panel in PANELS]
-    panels = [(panel, models) for panel, models in panels if models]
+    panels: dict[str | None, list[str]] = {}  # what the loss is -> models with a history
+    for model in config.trained_models:
+        if len(history) and model in set(history["model"]):
+            panels.setdefault(config.spec(model).loss, []).append(model)
+    kinds = [
+        loss for loss in dict.fromkeys(spec.loss for spec in MODELS.values()) if loss in panels
+    ]
     columns = min(max(len(panels), 1), COLUMNS)
     rows = max(-(-len(panels) // columns), 1)
     figure, axes = plt.subplots(rows, columns, figsize=(FULL, 2.3 * rows + 0.6), squeeze=False)
     handles = {}
-    for axis, (panel, models) in zip(axes.flat, panels, strict=False):
-        _draw(axis, panel, models, history, config)
+    for axis, loss in zip(axes.flat, kinds, strict=False):
+        _draw(axis, loss, panels[loss], history, config)
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
         axis.get_legend().remove()
@@ -80,10 +57,12 @@ def render(config: Config, dataset: str) -> None:
     # One legend for all, below: inside it would lie on the curves of some run.
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{dataset_label(config, dataset)}: training")
-    save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
+    return figure
 
 
-def _draw(axis, panel: Panel, models: list[str], history: pd.DataFrame, config: Config) -> None:
+def _draw(
+    axis: plt.Axes, loss: str | None, models: list[str], history: pd.DataFrame, config: Config
+) -> None:
     colours = model_colours(config)
     for model in models:
         sns.lineplot(
@@ -96,8 +75,8 @@ def _draw(axis, panel: Panel, models: list[str], history: pd.DataFrame, config: 
             color=colours[model],
             label=model_label(config, model),
         )
-    axis.set(xlabel="update", ylabel=panel.ylabel)
-    axis.set_title(panel.title, fontsize="small")
+    axis.set(xlabel="update", ylabel="loss" if loss else "nats per image")
+    axis.set_title(loss or "loss (each model's own)", fontsize="small")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     _zoom(axis, history.loc[history["model"].isin(models), "loss"])
 

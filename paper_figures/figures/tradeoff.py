@@ -1,5 +1,9 @@
 """Figure `tradeoff_<device>`: sample quality against the time that a sample takes, by dataset."""
 
+from functools import partial
+
+import pandas as pd
+
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
@@ -17,21 +21,28 @@ FIGURE = Figure(
 
 
 def render(config: Config, device: str) -> None:
-    """Draw distances against median milliseconds per image, at the largest batch that every model
-    of the dataset was timed with."""
+    """Draw distances against median milliseconds per image."""
     timing = select(timing_records(config), device=device, part="images", mode="eager", left_out="")
-
-    def times_of(dataset: str, models: list[str]) -> tuple[dict[str, float], str]:
-        rows = {model: select(timing, dataset=dataset, model=model) for model in models}
-        medians = {
-            m: frame.set_index("batch_size")["median"] for m, frame in rows.items() if len(frame)
-        }
-        sizes = [set(times.index) for times in medians.values()]
-        size = max(set.intersection(*sizes), default=0) if sizes else 0
-        if not size:
-            return {}, ""
-        times = {model: series[size] / size for model, series in medians.items()}
-        return times, f"ms per image, in batches of {size:,}"
-
-    figure = draw_panels(config, f"Quality against time, {DEVICE_LABELS[device]}", times_of)
+    title = f"Quality against time, {DEVICE_LABELS[device]}"
+    figure = draw_panels(config, title, partial(image_times, timing))
     save_figure(figure, FIGURE.paths(config.run, device=device))
+
+
+def image_times(
+    timing: pd.DataFrame, dataset: str, models: list[str]
+) -> tuple[dict[str, float], str]:
+    """Return the milliseconds per image of each model that was timed, at the largest batch that
+    all of them were timed with; and what to call them."""
+    rows = {model: select(timing, dataset=dataset, model=model) for model in models}
+    medians = {
+        model: frame.set_index("batch_size")["median"]
+        for model, frame in rows.items()
+        if len(frame)
+    }
+    sizes = [set(times.index) for times in medians.values()]
+    shared = set.intersection(*sizes) if sizes else set()
+    if not shared:
+        return {}, ""
+    size = max(shared)
+    times = {model: series[size] / size for model, series in medians.items()}
+    return times, f"ms per image, in batches of {size:,}"

@@ -1,5 +1,9 @@
 """Figure `training_time`: sample quality against the time that training took, by dataset."""
 
+from functools import partial
+
+import pandas as pd
+
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import select, training_records
@@ -17,13 +21,16 @@ FIGURE = Figure(
 
 
 def render(config: Config) -> None:
-    """Draw distances against seconds of training, means over the seeds."""
-    training = training_records(config)
-
-    def seconds_of(dataset: str, models: list[str]) -> tuple[dict[str, float], str]:
-        rows = {model: select(training, dataset=dataset, model=model) for model in models}
-        means = {model: frame["seconds"].mean() for model, frame in rows.items() if len(frame)}
-        return means, "seconds of training"
-
-    figure = draw_panels(config, "Quality against training time", seconds_of, wide=True)
+    """Draw distances against seconds of training."""
+    costs_of = partial(training_seconds, training_records(config))
+    figure = draw_panels(config, "Quality against training time", costs_of, wide=True)
     save_figure(figure, FIGURE.paths(config.run))
+
+
+def training_seconds(
+    training: pd.DataFrame, dataset: str, models: list[str]
+) -> tuple[dict[str, float], str]:
+    """Return the seconds of each model that was trained, means over the seeds; and their name."""
+    rows = {model: select(training, dataset=dataset, model=model) for model in models}
+    means = {model: frame["seconds"].mean() for model, frame in rows.items() if len(frame)}
+    return means, "seconds of training"

@@ -1,0 +1,59 @@
+"""What the tests of tables and figures share."""
+
+from pathlib import Path
+
+import pytest
+from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config
+
+import benchmark.steps
+from benchmark.config import job_settings
+from benchmark.config.config import Config
+
+INSPECTED = ("kaem_is", "kaem_thermo_univariate")
+FEW = {
+    "images": 60,
+    "annealing": 10,
+    "burn_in": 5,
+    "kept": 10,
+    "sobol_draws": 100,
+    "bases": 2,
+    "positions": 5,
+    "moved": 2,
+    "decoded": 70,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory, where results go."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="package")
+def inspected(tmp_path_factory) -> tuple[Path, Config]:
+    """A folder with two trained and inspected models, and their configuration."""
+    folder = tmp_path_factory.mktemp("inspected")
+    power = job_settings.POWER.model_copy(update={"chains": 20, "sweeps": 4})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(job_settings, "INSPECTION", job_settings.INSPECTION | FEW)
+        patch.setattr(job_settings, "POWER", power)
+        patch.setattr(benchmark.steps, "load_data", lambda *_: bars_dataset(100, (1, 16, 16)))
+        config = tiny_config(
+            {f"models.{name}": MODEL_SETTINGS[name] for name in (*INSPECTED, "vae")}
+        )
+        benchmark.steps.train(config, "digits", "classifier", 0, "none")
+        for model in INSPECTED:
+            benchmark.steps.train(config, "digits", model, 0, "none")
+            benchmark.steps.inspect(config, "digits", model, 0)
+        benchmark.steps.power(config)
+        yield folder, config
+
+
+@pytest.fixture
+def run(inspected, monkeypatch) -> Config:
+    """The configuration of the inspected models, in their folder."""
+    folder, config = inspected
+    monkeypatch.chdir(folder)
+    return config

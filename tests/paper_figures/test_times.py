@@ -1,0 +1,134 @@
+"""The tables of times and cost, and the figures of quality against them, beside the golden run."""
+
+import matplotlib.pyplot as plt
+import pytest
+from support.configs import MODEL_SETTINGS
+from support.records import timing_row
+from support.rendering import (
+    read_md,
+    shapes_config,
+    write_quality,
+    write_timing,
+    write_training,
+)
+
+from benchmark.config.config import REAL
+from paper_figures.base.frames import select, timing_records, training_records
+from paper_figures.base.quality_panels import draw_panels
+from paper_figures.figures import tradeoff, training_time
+from paper_figures.tables import cost, timing
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def test_what_is_as_it_should_be_needs_no_notes():
+    config = shapes_config()
+    for model in config.models:
+        write_timing(config, model, {1: 0.5, 4: 2.0})
+    timing.render(config)
+    rows, below = read_md("timing")
+    assert "Mode" not in rows[0]
+    assert "GPU latency, ms" not in rows[0]
+    lines = [line for line in below.splitlines() if line]
+    assert lines[1:3] == ["GPU: not measured.", "All models of a dataset took turns."]
+    assert len(lines) == 4  # and the machine
+
+
+def test_modes_that_took_no_turns_are_named():
+    config = shapes_config({"timing.modes": ["eager", "compiled"]})
+    write_timing(config, "vae", {1: 0.5}, rows=(timing_row(1, 0.75, mode="compiled"),))
+    timing.render(config)
+    assert "took turns, but for compiled ones, timed one after the other." in read_md("timing")[1]
+
+
+def test_updates_that_were_not_timed_have_no_column_of_cost():
+    config = shapes_config()
+    missing = {"batch_size": 100, "left_out": "the dataset cannot be read"}
+    write_training(config, "vae", 45.0)
+    write_timing(config, "vae", {1: 0.5}, nfe=3, flops_per_image=2_500_000, update=missing)
+    write_timing(config, "kaem_is", {1: 0.5}, parameters=77)
+    cost.render(config)
+    rows, below = read_md("cost")
+    cells = {row["Model"]: list(row.values())[2:] for row in rows}
+    assert cells["VAE"] == ["1,000", "3", "2.5", "1,500", "30.0", "0.8"]
+    assert cells["KAEM-IS"] == ["77", "1", "0.0", "", "", ""]
+    assert "in turns" not in below.lower()
+    timing.render(config)  # an update's time, or its lack, is none of sampling
+    assert "cannot be read" not in read_md("timing")[1]
+
+
+def test_a_training_says_where_it_comes_from():
+    config = shapes_config()
+    record = write_training(config, "vae", 30.0)
+    (row,) = training_records(config).to_dict("records")
+    assert row == {
+        "dataset": "shapes",
+        "model": "vae",
+        "seed": 0,
+        "source": record.provenance.source_digest,
+        "updates": 1500,
+        "parameters": 1000,
+        "seconds": 30.0,
+        "file": str(record.path),
+        "hardware": record.provenance.hardware,
+        "final_loss": 30 / 7 + len("vae"),
+    }
+
+
+# Quality against them ----------------------------------------------------------------------------
+
+
+def points(figure) -> list[tuple[float, float, float, float]]:
+    """Of the first panel: cost, mean distance, and the ends of its range."""
+    rows = []
+    for marker, _caps, (bars,) in figure.axes[0].containers:
+        (cost,), (mean,) = marker.get_data()
+        ((low, high),) = (segment[:, 1] for segment in bars.get_segments())
+        rows.append((cost, mean, low, high))
+    return rows
+
+
+def test_panels_show_means_ranges_and_the_floor():
+    config = shapes_config({"models.sigma_vae": MODEL_SETTINGS["sigma_vae"]})
+    for seed, distance in enumerate([10.0, 30.0]):
+        write_quality(config, "vae", distance, seed)
+    write_quality(config, "kaem_is", 5.0)
+    write_quality(config, "sigma_vae", 6.0)
+    write_quality(config, REAL, 2.0)
+
+    def costs_of(dataset, models):
+        assert (dataset, models) == ("shapes", ["kaem_is", "vae", "sigma_vae"])
+        return {"kaem_is": 0.6, "vae": 0.4}, "ms"
+
+    figure = draw_panels(config, "title", costs_of)
+    assert points(figure) == [(0.6, 5, 5, 5), (0.4, 20, 10, 30)]
+    axis = figure.axes[0]
+    assert {text.get_text() for text in axis.texts} == {"KAEM-IS", "VAE", "real images"}
+    assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axis.get_lines())
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("ms", "FD-classifier, lower is better")
+    plt.close(figure)
+
+
+def test_a_sample_takes_what_the_largest_shared_batch_says():
+    config = shapes_config({"timing.batch_sizes": [1, 2, 4]})
+    write_timing(config, "vae", {1: 0.5, 2: 0.8, 4: 1.0})
+    write_timing(config, "kaem_is", {1: 0.5, 2: 1.2})
+    times = select(timing_records(config), part="images")
+    costs, label = tradeoff.image_times(times, "shapes", config.models)
+    assert (costs, label) == ({"vae": 0.4, "kaem_is": 0.6}, "ms per image, in batches of 2")
+
+
+def test_training_takes_the_mean_over_the_seeds():
+    config = shapes_config()
+    for seed, seconds in enumerate([30.0, 60.0]):
+        write_training(config, "vae", seconds, seed)
+    training = training_records(config)
+    assert training_time.training_seconds(training, "shapes", config.models)[0] == {"vae": 45.0}
+
+
+def test_tradeoff_and_training_time_without_records_say_so(folder):
+    config = shapes_config()
+    tradeoff.render(config, "cpu")
+    training_time.render(config)
+    names = {path.name for path in (folder / "results/tiny/figures").iterdir()}
+    assert names == {f"{n}.{k}" for n in ("tradeoff_cpu", "training_time") for k in ("pdf", "png")}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from support.claims import QUALITY, SPEED, UPDATE, a_claim
-from support.configs import MODEL_SETTINGS, RUN_CONFIGS
+from support.configs import FACES, MODEL_SETTINGS, RUN_CONFIGS
 from support.records import forge, mnist_config, write_quality, write_timing, write_training
 
 from benchmark.base.errors import RecordError
@@ -182,10 +182,22 @@ def test_a_demo_decides_nothing():
     assert (found["verdict"], found["reasons"]) == (INCONCLUSIVE, ["demo budget"])
 
 
-def test_a_distance_from_few_images_decides_nothing():
-    config = mnist_config(**{"evaluation.references": {"test": 2000}})
-    write_both(config, images=2000)
-    assert verdict(config, QUALITY)["reasons"] == ["a distance from 2,000 images, fewer than 2,048"]
+@pytest.mark.parametrize(
+    ("drawn", "real", "reasons"),
+    [
+        (2047, 4000, ["a distance from 2,047 images, fewer than 2,048"]),
+        (4000, 2047, ["a distance from 2,047 images, fewer than 2,048"]),
+        (2048, 2048, []),
+    ],
+)
+def test_a_distance_from_few_images_decides_nothing(drawn, real, reasons):
+    splits = {split: {"part": split, "count": real} for split in ("train", "test")}
+    own = {"datasets": ["faces"], "own_datasets.faces": FACES | {"splits": splits}}
+    config = mnist_config(**own, **{"evaluation.references": {"test": drawn}})
+    for model, values in (("kaem_ula", OURS), ("vae", THEIRS)):
+        for seed, value in enumerate(values):
+            write_quality(config, model, seed, "faces", drawn, fd_classifier=value)
+    assert verdict(config, a_claim(datasets=["faces"]))["reasons"] == reasons
 
 
 def test_a_difference_of_shares():

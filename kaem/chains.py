@@ -61,18 +61,6 @@ class LangevinChains(nn.Module):
 
     Args:
         options: hyperparameters.
-
-    >>> import torch
-    >>> from kaem import KAEM, Langevin, MixturePrior
-    >>> from kaem.chains import LangevinChains
-    >>> from kaem.decoders import ConvDecoder
-    >>> from kaem.posterior import Posterior
-    >>> model = KAEM(MixturePrior(q=3, p=2), ConvDecoder(3, (1, 8, 8), width=4), sigma=0.3)
-    >>> chains = LangevinChains(Langevin(steps=2))
-    >>> posterior = Posterior(model, torch.rand(5, 1, 8, 8))
-    >>> z, info = chains.draw(posterior, update=1, index=torch.arange(5))
-    >>> z.shape, list(info)
-    (torch.Size([5, 3]), ['outside'])
     """
 
     chains_per_datum = 1
@@ -174,13 +162,6 @@ class Population(LangevinChains):
 
     Attributes:
         temperatures: (N + 1,), from 0 to 1.
-
-    >>> from kaem import Thermodynamic
-    >>> from kaem.chains import Population
-    >>> population = Population(Thermodynamic(temperatures=2, power_start=4, power_end=2))
-    >>> population.after_update(100, 100)  # the last of a training
-    >>> population.temperatures.tolist()
-    [0.0, 0.25, 1.0]
     """
 
     options: Thermodynamic

@@ -35,14 +35,7 @@ SYMPTOMS: dict[str, tuple[Callable[[float], bool], str]] = {
 
 
 class HealthWatch:
-    """A count of how many updates in a row each symptom lasts; it logs a symptom once per spell.
-
-    >>> from kaem.health import HealthWatch
-    >>> watch = HealthWatch()
-    >>> watch.see(1, {"ess": 1.0})
-    >>> watch.spells["ess"]
-    1
-    """
+    """A count of how many updates in a row each symptom lasts; it logs a symptom once per spell."""
 
     def __init__(self) -> None:
         self.spells = dict.fromkeys(SYMPTOMS, 0)

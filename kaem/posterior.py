@@ -60,16 +60,6 @@ class Posterior:
     Args:
         model: its prior, decoder and sigma are what counts.
         x: (b, C, H, W).
-
-    >>> import torch
-    >>> from kaem import KAEM, MixturePrior
-    >>> from kaem.decoders import ConvDecoder
-    >>> from kaem.posterior import Posterior
-    >>> model = KAEM(MixturePrior(q=3, p=2), ConvDecoder(3, (1, 8, 8), width=4), sigma=0.3)
-    >>> posterior = Posterior(model, torch.rand(5, 1, 8, 8))
-    >>> state = posterior.evaluate(posterior.prior_draws(10))  # two rows per datum
-    >>> state.log_likelihood.shape, state.score(temperature=0.5).shape
-    (torch.Size([10]), torch.Size([10, 3]))
     """
 
     def __init__(self, model: "KAEM", x: Tensor):

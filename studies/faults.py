@@ -52,7 +52,7 @@ def resampled_weights() -> tuple:
     """Compare the bias of a gradient, relative to its norm."""
     case = Case("", "", ImportanceSampling(proposals=1000, ess_threshold=0.0), repetitions=200)
     ours = shown_bias(measure(*toy(), case))
-    with patch("kaem.model.select_particles", select_particles_softmax_twice):
+    with patch("kaem.losses.select_particles", select_particles_softmax_twice):
         theirs = shown_bias(measure(*toy(), case))
     return (
         "puts importance weights that sum to one through a second softmax",

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from reference.densities import densities_of_log_prob
-from reference.priors import DOMAIN, kinds, make_prior, shapes
 from reference.quadrature import smallest_p_value
 from support.configs import bars_dataset, tiny_config
 from support.kills import UPDATES, settings
 from support.models import batch, make
+from support.priors import DOMAIN, kinds, make_prior, shapes
 from support.trainings import Interrupted, MemoryCheckpoints
 
 from benchmark.config.jobs import job_of

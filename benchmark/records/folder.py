@@ -1,6 +1,6 @@
 """The records of a folder of results, read in one way: for verdicts, comparisons and tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmark.base import paths
@@ -50,8 +50,13 @@ def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -
             was measured against other images than the split it names.
     """
     folder = Path(folder or paths.fill(paths.RUN, config.run))
-    files = (own_record(job, folder) for kind in kinds for job in _jobs(config, kind))
-    records = sorted(filter(None, files), key=lambda record: record.path)
+    read = (
+        own_record(job, folder)
+        for kind in kinds
+        for device in (DEVICE_LABELS if kind == "timing" else [None])
+        for job in jobs(config, kind, device=device)
+    )
+    records = sorted(filter(None, read), key=lambda record: record.path)
     for record in records:
         if record.kind == "metrics":
             _check_references(config, record)
@@ -68,8 +73,9 @@ def own_record(job: Job, folder: Path | None = None) -> Record | None:
     Raises:
         RecordError: it is not what it should be, or of another job.
     """
-    folder = folder or paths.fill(paths.RUN, job.run)
-    path = record_path(job, folder)
+    run = paths.fill(paths.RUN, job.run)
+    folder = folder or run
+    path = folder / job.path().relative_to(run)
     if not path.exists():
         return None
     record = _read(folder, job.kind, path)
@@ -83,11 +89,6 @@ def own_record(job: Job, folder: Path | None = None) -> Record | None:
             "  Run the workflow again to replace it."
         )
     return record
-
-
-def record_path(job: Job, folder: Path) -> Path:
-    """Return where the record of a job belongs in a folder such as results/<run>."""
-    return folder / job.path().relative_to(paths.fill(paths.RUN, job.run))
 
 
 def _place(folder: Path, kind: str, **names: str | int) -> Path:
@@ -112,12 +113,6 @@ def _read(folder: Path, kind: str, path: Path) -> Record:
     if problem:
         raise RecordError(f"{path}: contradicts itself: {problem}")
     return record
-
-
-def _jobs(config: Config, kind: str) -> Iterator[Job]:
-    """Name each job with a record of this kind; of timings, those on any device."""
-    for device in DEVICE_LABELS if kind == "timing" else [""]:
-        yield from jobs(config, kind, **({"device": device} if device else {}))
 
 
 def _check_references(config: Config, record: Record) -> None:

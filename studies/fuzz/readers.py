@@ -94,8 +94,8 @@ def _use(config: Config) -> None:
         assert facts.cache_bytes > 0
         config.prior_grid(dataset)
         for model in config.models:
-            for step in ("training", "sampling", "evaluation", "timing"):
-                assert len(getattr(config, f"{step}_job")(dataset, model).config_hash) == 16
+            for kind in ("training", "sampling", "metrics", "timing"):
+                assert len(job_of(config, kind, dataset, model).config_hash) == 16
 
 
 def _record() -> Reader:
@@ -179,7 +179,7 @@ def _dataset(folder: Path) -> Reader:
 def _weights(folder: Path) -> Reader:
     job = job_of(tiny_config(), "training", "digits", "vae")
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    header = {"settings": job.settings, "hash": job.config_hash}
+    header = {"settings": job.settings.plain(), "hash": job.config_hash}
     inputs = _tensors(folder / "weights", network.state_dict(), header)
     return Reader("weights", inputs, lambda path: load_weights(path, network, job, CPU))
 

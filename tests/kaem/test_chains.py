@@ -252,14 +252,6 @@ def test_respacing_without_a_draw_leaves_the_temperatures():
     assert torch.equal(chains.temperatures, before)
 
 
-def test_langevin_chains_do_not_change_with_time(seeded):
-    chains = chains_of("langevin")
-    chains.draw(toy_posterior(), 1, seeded(), BOTH)
-    table = chains.store.table.clone()
-    chains.after_update(1, 10)
-    assert torch.equal(chains.store.table, table)
-
-
 # --- in a model -------------------------------------------------------------------------------
 
 
@@ -276,11 +268,3 @@ def test_the_state_dict_has_the_temperatures_but_no_chains(sampler, seeded):
     assert names == before
     ours = {name for name in names if name.startswith("chains.")}
     assert ours == ({"chains.temperatures"} if sampler == "thermodynamic" else set())
-
-
-def test_a_loaded_population_has_the_saved_temperatures():
-    saved, fresh = chains_of("thermodynamic"), chains_of("thermodynamic")
-    saved.after_update(60, 100)
-    assert not torch.equal(saved.temperatures, fresh.temperatures)
-    fresh.load_state_dict(saved.state_dict())
-    assert torch.equal(saved.temperatures, fresh.temperatures)

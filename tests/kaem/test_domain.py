@@ -7,8 +7,8 @@ import pytest
 import torch
 from reference.densities import densities_of_log_prob, log_prior, mass
 from reference.faulty import covering_domain_by_factors
-from reference.priors import DOMAIN, every_reference, kinds, make_prior, shapes, sharp
 from reference.quadrature import smallest_p_value, trapezoid
+from support.priors import DOMAIN, every_reference, kinds, make_prior, shapes, sharp
 
 KS_DRAWS, KS_LEVEL = 50_000, 1e-3
 

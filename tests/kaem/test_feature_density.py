@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from reference.densities import component_densities
-from reference.priors import DOMAIN, every_reference, initial, make_prior, multimodal, sharp
 from reference.quadrature import convolution, trapezoid
 from scipy import signal, stats
+from support.priors import DOMAIN, every_reference, initial, make_prior, multimodal, sharp
 
 KS_DRAWS, KS_LEVEL = 100_000, 1e-3
 

@@ -20,7 +20,6 @@ from reference.posterior import (
     toy_model,
 )
 
-import kaem.model
 from kaem import ImportanceSampling
 from kaem.importance import select_particles
 from kaem.resampling import RESAMPLERS
@@ -186,7 +185,7 @@ def largest_z(toy: str, select=None, monkeypatch=None, **sampler) -> float:
     size = 10
     weighted = weighted_gradients(toy, size)
     if select is not None:
-        monkeypatch.setattr(kaem.model, "select_particles", select)
+        monkeypatch.setattr("kaem.losses.select_particles", select)
     other = gradients(toy, REPETITIONS, proposals=size, survivors=size, **sampler)
     difference = other - weighted
     return (difference.mean(0).abs() / (difference.std(0) / REPETITIONS**0.5 + 1e-12)).max().item()

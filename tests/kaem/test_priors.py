@@ -24,7 +24,9 @@ from reference.densities import (
     unnormalised,
 )
 from reference.faulty import sample_by_running_sum
-from reference.priors import (
+from reference.quadrature import running_integral, smallest_p_value, trapezoid
+from scipy import stats
+from support.priors import (
     DOMAIN,
     every_reference,
     kinds,
@@ -33,8 +35,6 @@ from reference.priors import (
     shapes,
     sharp,
 )
-from reference.quadrature import running_integral, smallest_p_value, trapezoid
-from scipy import stats
 from torch import nn
 
 from kaem import MixturePrior, UnivariatePrior

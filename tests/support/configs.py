@@ -57,7 +57,7 @@ FACES = {
 
 LIKELIHOOD = {"split": "test", "images": 5, "passes": 100}
 
-MISSING = object()  # as a value of `changed`: the key is removed
+MISSING = ...  # as a value of `changed`: the key is removed
 
 
 def tiny_values(**top_level) -> dict:

@@ -87,6 +87,7 @@ def test_the_moments_do_not_depend_on_the_chunks(chunk):
 def test_a_covariance_needs_two_rows(count):
     with pytest.raises(ValueError, match=f"two rows or more, got {count}"):
         fit_gaussian(features(count, 0))
+    assert fit_gaussian(features(2, 0)).count == 2
 
 
 # --- the limit of many samples -------------------------------------------------------------------
@@ -155,9 +156,10 @@ def test_nested_subsets_would_understate_the_error(replicates):
 
 
 def test_no_sample_is_in_two_subsets_and_each_subset_counts():
-    x = torch.arange(1000.0)[:, None] + torch.rand(1000, 2)
+    x = torch.arange(1009.0)[:, None] + torch.rand(1009, 2)
     subsets = disjoint_subsets(x)
-    sizes = [int(share * 1000) for share in SHARES]
+    sizes = [int(share * 1009) for share in SHARES]
+    assert torch.equal(torch.cat(subsets), x[: sum(sizes)])
     assert [len(subset) for subset in subsets] == sizes
     assert len(torch.cat(subsets).unique(dim=0)) == sum(sizes)
     real = Gaussian(1, np.zeros(2), np.eye(2))

@@ -17,7 +17,7 @@ from support.records import (
 
 from benchmark.base.errors import RecordError
 from benchmark.config.jobs import job_of
-from benchmark.records.folder import by_subject, own_record, own_records, read_folder, record_path
+from benchmark.records.folder import by_subject, own_record, own_records, read_folder
 
 CONFIG = mnist_config(
     **{"evaluation.likelihood": {"split": "test", "images": 10_000, "passes": 100}}
@@ -72,7 +72,10 @@ def test_a_healthy_folder_is_read_whole_or_in_part(records):
     job = job_of(CONFIG, "training", "mnist", "vae")
     assert own_record(job).path == records["training"]
     assert own_record(job_of(CONFIG, "training", "mnist", "vae", 9)) is None
-    assert record_path(job, Path("a")) == Path("a/training/mnist/vae/seed0.json")
+    Path("results/tiny").rename("elsewhere")
+    assert own_record(job) is None
+    assert own_record(job, Path("elsewhere")).seed == 0
+    assert len(own_records(CONFIG, *READ, folder="elsewhere")) == 13
 
 
 def test_a_folder_without_records():

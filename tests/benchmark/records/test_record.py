@@ -23,7 +23,7 @@ def test_a_record_reads_back(tmp_path, kind):
     assert record == written
     assert record.path == path
     assert record.model_dump(exclude_unset=True) == json.loads(path.read_text())
-    assert (record.config_hash, record.settings) == (JOB.config_hash, JOB.settings)
+    assert (record.config_hash, record.settings) == (JOB.config_hash, JOB.settings.plain())
     assert record.metrics.model_dump(exclude_unset=True) == METRICS[kind]
     names = (record.kind, record.run, record.dataset, record.model, record.seed)
     assert names == (kind, "tiny", "digits", "vae", 0)

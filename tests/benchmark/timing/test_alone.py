@@ -7,6 +7,7 @@ from collections import namedtuple
 
 import pytest
 import torch
+from support.configs import tiny_config
 
 from benchmark.base.errors import TimingError
 from benchmark.timing import alone, speed
@@ -91,18 +92,15 @@ class Model(torch.nn.Module):
         return torch.rand(n, 1, 2, 2, generator=generator)
 
 
-SETTINGS = {
-    "batch_sizes": [1],
-    "warmup": 0,
-    "repetitions": 3,
-    "seconds": 1,
-    "longest_call": 60,
-    "modes": ["eager", "graphed"],  # the latter needs a GPU
-    "disturbed": "mark",
-}
-
-
-def speeds(settings=SETTINGS, entries=("it",)):
+def speeds(entries=("it",), modes=("eager", "graphed"), disturbed="mark"):  # graphed needs a GPU
+    settings = tiny_config(
+        {
+            "timing.batch_sizes": [1],
+            "timing.repetitions": 3,
+            "timing.modes": list(modes),
+            "timing.disturbed": disturbed,
+        }
+    ).timing
     return speed.measure_speed(lambda _entry: Model(), list(entries), settings, CPU, "title")
 
 
@@ -110,12 +108,11 @@ def speeds(settings=SETTINGS, entries=("it",)):
 def test_disturbed_times_are_refused_or_marked(monkeypatch, capsys, disturbed):
     monkeypatch.setattr(Watch, "_others", lambda _self: QUIET | {"cpu_cores": 64.0})
     monkeypatch.setattr(Watch.look, "__defaults__", (0,))
-    settings = SETTINGS | {"disturbed": disturbed}
     if disturbed == "refuse":
         with pytest.raises(TimingError, match=r"64 cores busy"):
-            speeds(settings)
+            speeds(disturbed=disturbed)
     else:
-        metrics, _ = speeds(settings)["it"]
+        metrics, _ = speeds(disturbed=disturbed)["it"]
         assert metrics["disturbed"]
         assert [row["mode"] for row in metrics["sampling"]] == ["eager"]
         assert "100%" in capsys.readouterr().err
@@ -137,4 +134,4 @@ def test_eager_models_take_turns_and_compiled_ones_do_not():
     expected += [("graphed", ["a"]), ("graphed", ["b"])]
     assert list(speed._groups(modes, entries, torch.device("cuda"))) == expected
     with pytest.raises(TimingError, match="none of the modes graphed runs on a cpu"):
-        speeds(SETTINGS | {"modes": ["graphed"]})
+        speeds(modes=["graphed"])

@@ -159,6 +159,8 @@ def test_told_to_end_it_saves_its_state_and_says_so(number, command, tmp_path):
     assert not (RUN / "weights").exists()
     progress = read_progress(state.parent)
     assert progress.checkpoint.update == progress.update == int(state.stem.split("-")[1])
+    assert progress.rate > 0
+    assert progress.values.keys() == {"loss"}
     assert end(begin(words, log)) == 0
     assert f"goes on after update {progress.update}" in log.read_text()
     assert not folder.exists()

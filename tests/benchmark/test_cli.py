@@ -1,6 +1,5 @@
 """The command line: every step by hand, exit codes, and messages without tracebacks."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,11 +11,9 @@ import pytest
 import torch
 from support.configs import CONFIG_FOLDER, FACES, loaded_by, write_config
 
-import paper_figures.__main__
 from benchmark import cli
 from benchmark.base import paths
 from benchmark.records.record import read_record
-from paper_figures.artefacts import ARTEFACTS
 
 JOB_COMMANDS = ("train", "sample", "evaluate", "inspect", "time")
 COMMANDS = ("preflight", *JOB_COMMANDS, "power", "claims", "plan", "status", "compare")
@@ -323,58 +320,6 @@ def test_as_a_process(tmp_path):
 def test_no_job_waits_for_imports_that_it_does_not_use(module, slow):
     # A run is a hundred processes: what one of them imports for nothing, all of them wait for.
     assert loaded_by(f"import {module}; print({slow} & set(sys.modules))") == "set()"
-
-
-# Rendering --------------------------------------------------------------------------------------
-
-
-def render(monkeypatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["paper_figures", *words])
-    return paper_figures.__main__.main()
-
-
-@pytest.mark.parametrize("name", ARTEFACTS)
-def test_help_of_each_rendering(name, capsys, monkeypatch):
-    for words in (["--help"], [name, "--help"]):
-        with pytest.raises(SystemExit) as stopped:
-            render(monkeypatch, *words)
-        assert stopped.value.code == 0
-        assert name in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["quality", "--config", "absent.yaml"], "absent.yaml: 1 problem"),
-        (["loss_curves", "--config", "tiny.yaml", "--dataset", "digts"], "--dataset digts"),
-        (
-            ["prior_densities", "--config", "tiny.yaml", "--dataset", "digits", "--model", "vea"],
-            "--model vea",
-        ),
-        (
-            ["prior_densities", "--config", "tiny.yaml", "--dataset", "digits", "--model", "vae"],
-            "vae",
-        ),
-    ],
-    ids=["no file", "unknown dataset", "unknown model", "nothing to show"],
-)
-def test_rendering_refuses_with_one_message(folder, capsys, monkeypatch, words, message):
-    assert render(monkeypatch, *words) == 1
-    captured = capsys.readouterr()
-    assert captured.err.startswith("error: ")
-    assert message in captured.err
-    assert files(folder) == {"tiny.yaml"}
-
-
-def test_a_damaged_record_is_not_rendered(folder, capsys, monkeypatch):  # noqa: ARG001
-    assert run("train", *JOB, "--progress", "none") == 0
-    record = Path(path(paths.TRAINING_RECORD))
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"wall_time_s": 0.5}))
-    capsys.readouterr()
-    assert render(monkeypatch, "quality", "--config", "tiny.yaml") == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {record}: ")
-    assert "edited or damaged" in error
 
 
 # Threads ----------------------------------------------------------------------------------------

@@ -15,19 +15,19 @@ def read_by_device(run: str) -> dict[str, dict]:
     Raises:
         RecordError: nothing was measured, or a file is damaged.
     """
-    found = {}
+    records = {}
     for device in DEVICE_LABELS:
         path = Path(paths.fill(paths.BENCH, run, name=f"{device}.json"))
         if path.exists():
             try:
-                found[device] = parse_json(read_text(path))
+                records[device] = parse_json(read_text(path))
             except ValueError as error:
                 raise RecordError(f"{path}: is not valid JSON: {error}") from error
-    if not found:
+    if not records:
         raise RecordError(
             f"{paths.fill(paths.RUN, run)}: nothing was measured there\n  Run `make {run}` first."
         )
-    return found
+    return records
 
 
 def machine_notes(records: dict[str, dict]) -> list[str]:

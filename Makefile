@@ -21,6 +21,8 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
+	lint-imports
+	mypy
 	@for config in $(CONFIGS); do \
 		echo "snakemake --lint $$config" && \
 		snakemake --lint --configfile $$config || exit 1; \

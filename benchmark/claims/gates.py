@@ -61,15 +61,15 @@ class Gate(Strict):
         value = means.get((dataset, model), {}).get(self.metric)
         if value is None:
             return None
-        said = f"{self.metric} {value:.3g}"
+        text = f"{self.metric} {value:.3g}"
         least, most = self._bound(self.at_least, dataset), self._bound(self.at_most, dataset)
         if least is not None and value < least:
-            return f"{said}, at least {least:g} expected"
+            return f"{text}, at least {least:g} expected"
         if most is not None and value > most:
-            return f"{said}, at most {most:g} expected"
+            return f"{text}, at most {most:g} expected"
         other = means.get((dataset, self.below), {}).get(self.metric)
         if other is not None and model != self.below and value >= other:
-            return f"{said}, not below {self.below}'s {other:.3g}"
+            return f"{text}, not below {self.below}'s {other:.3g}"
         return None
 
     @staticmethod
@@ -119,8 +119,8 @@ def means_of(config: Config, quality) -> Means:
     means: Means = {}
     if len(quality):
         for (dataset, model, metric), values in quality.groupby(["dataset", "model", "metric"]):
-            found = METRIC.fullmatch(metric)
+            parts = METRIC.fullmatch(metric)
             chosen = means.setdefault((dataset, model), {})
-            if found["name"] not in chosen or found["split"] == first_reference(config, dataset):
-                chosen[found["name"]] = values["value"].mean()
+            if parts["name"] not in chosen or parts["split"] == first_reference(config, dataset):
+                chosen[parts["name"]] = values["value"].mean()
     return means

@@ -7,8 +7,8 @@ What each step costs stands in the records, and is scaled by how this machine co
 import shlex
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmark.base import paths
 from benchmark.base.progress import duration
@@ -22,8 +22,14 @@ from benchmark.records.record import Record, Subject
 
 LEVELS = ("L1", "L2", "L3", "L4")
 
-Step = tuple[str, str, str, int | str]
-"""(command, dataset, entry, seed; of a timing, its device)."""
+
+class Step(NamedTuple):
+    """One command; `where` is its seed, or the device of a timing."""
+
+    command: str
+    dataset: str
+    entry: str
+    where: int | str
 
 
 class Costs:
@@ -67,19 +73,19 @@ def steps(config: Config, claim: Claim, dataset: str, level: str, devices: list[
     if level == "L4" and len(seeds) == 1:
         return []
     trained = dict.fromkeys(config.trained_entry(entry) for entry in claim.entries)
-    train = [("train", dataset, entry, seed) for seed in seeds for entry in trained]
+    train = [Step("train", dataset, entry, seed) for seed in seeds for entry in trained]
     if claim.kind == "timing":
-        timing = [("time", dataset, entry, d) for d in devices for entry in claim.entries]
+        timing = [Step("time", dataset, entry, d) for d in devices for entry in claim.entries]
         return {"L2": timing, "L3": train + timing}.get(level, [])
     if claim.kind == "training":
         return train if level in ("L3", "L4") else []
     drawn = [(dataset, entry, seed) for seed in seeds for entry in claim.entries]
     if claim.metric.endswith(CLASSIFIER):
-        train.insert(0, ("train", dataset, CLASSIFIER, 0))
+        train.insert(0, Step("train", dataset, CLASSIFIER, 0))
     return [
         *(train if level in ("L3", "L4") else []),
-        *(("sample", *job) for job in drawn if level != "L1"),
-        *(("evaluate", *job) for job in drawn),
+        *(Step("sample", *names) for names in drawn if level != "L1"),
+        *(Step("evaluate", *names) for names in drawn),
     ]
 
 
@@ -107,7 +113,7 @@ def plan(
     recorded = Path(folder or own)
     classifiers = own_records(config, CLASSIFIER, folder=recorded)
     costs = Costs(config, judged_records(config, recorded) + classifiers, machine)
-    rows, recipes, turns = [], [], Turns()
+    rows, recipes, timings = [], [], []
     for claim, dataset in _judgeable(config, claims or load_claims()):
         devices = sorted({s.device for s in costs.records if s.kind == "timing"}) or ["cpu"]
         levels = {level: steps(config, claim, dataset, level, devices) for level in LEVELS}
@@ -123,20 +129,19 @@ def plan(
                 "Within the budget": best,
             }
         )
-        if best != "L0":
-            timings = [step for step in levels[best] if step[0] == "time"]
-            turns.add(claim, timings)
-            commands = [_command(step, words) for step in levels[best] if step not in timings]
+        chosen = levels.get(best, [])
+        timings += [(claim, step) for step in chosen if step.command == "time"]
+        commands = [_recipe(step, words) for step in chosen if step.command != "time"]
+        if commands:
             title = f"# {claim.id} on {dataset}, {best}, {_time(known[best])}"
-            if commands:
-                recipes.append("\n".join([title, *commands]))
-    recipes += turns.recipes(costs, words, config.seeds[0])
+            recipes.append("\n".join([title, *commands]))
+    recipes += _turns(timings, costs, words, config.seeds[0])
     if recipes and recorded == Path(paths.PUBLISHED) / config.run:
-        restore = shlex.join(["python", "-m", "benchmark", "restore", *words])
+        restore = _command("restore", *words)
         recipes.insert(0, f"# The published weights, where the steps look for them\n{restore}")
-    end = [shlex.join(["python", "-m", "benchmark", "claims", *words])]
+    end = [_command("claims", *words)]
     if recorded != own:
-        end.append(shlex.join(["python", "-m", "benchmark", "compare", str(own), str(recorded)]))
+        end.append(_command("compare", str(own), str(recorded)))
     return "\n\n".join(
         [
             costs.machine.text(),
@@ -171,40 +176,28 @@ def _settled_by(config: Config, claim: Claim) -> str:
     return "more seeds" if len(config.seeds) < (claim.seeds or 1) else claim.evidence
 
 
-@dataclass
-class Turns:
-    """The timings of all claims: what is timed on one device takes turns, in one command.
-
-    Attributes:
-        asked: (dataset, device) -> the claims that need it, and the steps.
-    """
-
-    asked: dict[tuple[str, str], tuple[list[str], list[Step]]] = field(default_factory=dict)
-
-    def add(self, claim: Claim, timings: list[Step]) -> None:
-        """Add the timings that a claim needs."""
-        for step in timings:
-            _, dataset, _, device = step
-            asking, steps = self.asked.setdefault((dataset, device), ([], []))
-            asking += [claim.id] if claim.id not in asking else []
-            steps += [step] if step not in steps else []
-
-    def recipes(self, costs: Costs, words: list[str], seed: int) -> Iterator[str]:
-        """Write a command for each dataset and device, below what it is for."""
-        for (dataset, device), (asking, steps) in self.asked.items():
-            cost = _time(costs.total(steps))
-            named = [word for _, _, entry, _ in steps for word in ("--model", entry)]
-            last = ["--dataset", dataset, *named, "--seed", str(seed), "--device", device]
-            last += ["--untrained"]  # costs the same, and not all weights are published
-            command = shlex.join(["python", "-m", "benchmark", "time", *words, *last])
-            yield f"# {', '.join(asking)} on {dataset}: in turns, {cost}\n{command}"
+def _turns(
+    timings: list[tuple[Claim, Step]], costs: Costs, words: list[str], seed: int
+) -> Iterator[str]:
+    """Write one command for all that is timed of a dataset on a device, which takes turns."""
+    for dataset, device in dict.fromkeys((step.dataset, step.where) for _, step in timings):
+        here = [(c, step) for c, step in timings if (step.dataset, step.where) == (dataset, device)]
+        steps = list(dict.fromkeys(step for _, step in here))
+        names = ", ".join(dict.fromkeys(claim.id for claim, _ in here))
+        entries = [word for step in steps for word in ("--model", step.entry)]
+        last = ["--dataset", dataset, *entries, "--seed", str(seed), "--device", str(device)]
+        last += ["--untrained"]  # costs the same, and not all weights are published
+        cost = _time(costs.total(steps))
+        yield f"# {names} on {dataset}: in turns, {cost}\n{_command('time', *words, *last)}"
 
 
-def _command(step: Step, words: list[str]) -> str:
-    command, dataset, entry, seed = step
-    last = ["--seed", str(seed)] if entry != CLASSIFIER else []
-    named = ["--dataset", dataset, "--model", entry, *last]
-    return shlex.join(["python", "-m", "benchmark", command, *words, *named])
+def _recipe(step: Step, words: list[str]) -> str:
+    last = ["--seed", str(step.where)] if step.entry != CLASSIFIER else []
+    return _command(step.command, *words, "--dataset", step.dataset, "--model", step.entry, *last)
+
+
+def _command(*words: str) -> str:
+    return shlex.join(["python", "-m", "benchmark", *words])
 
 
 def _time(seconds: float | None) -> str:

@@ -100,8 +100,8 @@ def disturbed_mark(row: pd.Series) -> str:
 
 def machines(timing: pd.DataFrame) -> list[str]:
     """Return a line for each device of these times, and the hardware that it was."""
-    found = timing.groupby("device")["hardware"].unique()
-    return [f"{DEVICE_LABELS[name]}: {', '.join(names)}" for name, names in found.items()]
+    hardware = timing.groupby("device")["hardware"].unique()
+    return [f"{DEVICE_LABELS[name]}: {', '.join(names)}" for name, names in hardware.items()]
 
 
 def select(frame: pd.DataFrame, **keys) -> pd.DataFrame:
@@ -166,22 +166,23 @@ def inspected_models(config: Config, dataset: str) -> list[str]:
         MissingError: none were.
     """
     names = {"dataset": dataset, "seed": config.seeds[0]}
-    paths_of = {
-        model: paths.fill(paths.INSPECTION_RECORD, config.run, model=model, **names)
+    pattern = paths.INSPECTION_RECORD
+    models = [
+        model
         for model in config.inspected_models
-    }
-    found = [model for model, path in paths_of.items() if path.exists()]
-    if not found:
+        if paths.fill(pattern, config.run, model=model, **names).exists()
+    ]
+    if not models:
         raise MissingError(
             f"{config.run}: no latents of {dataset} were looked into\n"
             f"  Run `python -m benchmark {_inspect(config, dataset, config.inspected_models[0])}` "
             "with this configuration."
         )
-    return found
+    return models
 
 
 def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """Read what was found in the first seed's latents: the record's metrics, and the arrays.
+    """Read what was learned of the first seed's latents: the record's metrics, and the arrays.
 
     Raises:
         MissingError: nobody has looked yet; RecordError: at another model.

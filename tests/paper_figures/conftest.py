@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config
 
@@ -23,6 +24,19 @@ FEW = {
 }
 
 
+def inspect_little(patch: pytest.MonkeyPatch) -> None:
+    """Make looking into a model take seconds."""
+    power = job_settings.POWER.model_copy(update={"chains": 20, "sweeps": 4})
+    patch.setattr(job_settings, "INSPECTION", job_settings.INSPECTION | FEW)
+    patch.setattr(job_settings, "POWER", power)
+    patch.setattr(benchmark.steps, "load_data", lambda *_: bars_dataset(100, (1, 16, 16)))
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_is_open():
+    plt.close("all")
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """An empty working directory, where results go."""
@@ -34,12 +48,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 def inspected(tmp_path_factory) -> tuple[Path, Config]:
     """A folder with two trained and inspected models, and their configuration."""
     folder = tmp_path_factory.mktemp("inspected")
-    power = job_settings.POWER.model_copy(update={"chains": 20, "sweeps": 4})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(job_settings, "INSPECTION", job_settings.INSPECTION | FEW)
-        patch.setattr(job_settings, "POWER", power)
-        patch.setattr(benchmark.steps, "load_data", lambda *_: bars_dataset(100, (1, 16, 16)))
+        inspect_little(patch)
         config = tiny_config(
             {f"models.{name}": MODEL_SETTINGS[name] for name in (*INSPECTED, "vae")}
         )
@@ -48,7 +59,7 @@ def inspected(tmp_path_factory) -> tuple[Path, Config]:
             benchmark.steps.train(config, "digits", model, 0, "none")
             benchmark.steps.inspect(config, "digits", model, 0)
         benchmark.steps.power(config)
-        yield folder, config
+    return folder, config
 
 
 @pytest.fixture
@@ -56,4 +67,5 @@ def run(inspected, monkeypatch) -> Config:
     """The configuration of the inspected models, in their folder."""
     folder, config = inspected
     monkeypatch.chdir(folder)
+    inspect_little(monkeypatch)
     return config

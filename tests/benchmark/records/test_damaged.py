@@ -11,6 +11,7 @@ import pytest
 import yaml
 from support.claims import QUALITY, SPEED
 from support.configs import MISSING, changed
+from support.damage import damages
 from support.records import METRICS, write_any
 
 from benchmark.base.errors import BenchmarkError, ConfigError, RecordError
@@ -132,6 +133,20 @@ def test_a_damaged_file_is_refused_with_its_name(name, content):
     assert str(caught.value).startswith(f"{path}: ")
     if content is None and name != "progress":
         assert "1099511627776 bytes, more than" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["metrics", "timing"])
+def test_no_damage_changes_what_a_record_says(name):
+    reader, path = readers()[name], Path("record.json")
+    path.write_text(reader.dump(reader.wrap(reader.values)))
+    whole, refused = reader.read(path), 0
+    for content in damages(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            assert reader.read(path) == whole
+        except RecordError:
+            refused += 1
+    assert refused > 100
 
 
 ROW = METRICS["timing"]["sampling"][0]

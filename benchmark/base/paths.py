@@ -37,11 +37,8 @@ TIMING_RECORD = RUN + "/timing/{device}/{dataset}/{model}.json"
 
 BENCH = RUN + "/{name}"
 
-TABLE = RUN + "/tables/{table}.{format}"
 CLAIMS = RUN + "/claims.{format}"
 VERDICTS = RUN + "/verdicts.md"
-EXPLORER = RUN + "/explorer.html"
-FIGURE = RUN + "/figures/{figure}.{format}"
 LOG = RUN + "/logs/{step}.log"
 
 

@@ -213,11 +213,6 @@ def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
     return _with_arrays(job_of(config, "power"), "power")
 
 
-def samples_path(config: Config, dataset: str, model: str, seed: int) -> Path:
-    """Return where the drawn images of one job lie."""
-    return paths.fill(paths.SAMPLES, config.run, dataset=dataset, model=model, seed=seed)
-
-
 def source_note(*frames: pd.DataFrame) -> list[str]:
     """Return a line that says so when different versions of the code made the records."""
     sources = {source for frame in frames if len(frame) for source in frame["source"]}

@@ -46,7 +46,7 @@ def render(config: Config, largest: int = LARGEST) -> None:
         raise BenchmarkError(f"{config.run}: no entry of the configuration is a KAEM to explore")
     inspections = _inspections(config)
     arrays = [arrays for models in inspections.values() for _, arrays in models.values()]
-    for bases in range(max(len(each["bases"]) for each in arrays), 0, -1):
+    for bases in range(max(len(own["bases"]) for own in arrays), 0, -1):
         page = _page(config, inspections, bases)
         if len(page) <= largest:
             break
@@ -120,13 +120,13 @@ def _latent(metrics: dict, arrays: dict, m: int, q: int) -> dict:
 
 
 def _formula(metrics: dict, q: int) -> dict:
-    """The formula of a mixture's latent; with the univariate prior there are several in a sum."""
+    """Return the formula of a mixture's latent; the univariate prior has several in a sum."""
     rows = [row for row in metrics["formulas"] if row["latent"] == [q]]
     return {"formula": rows[0]["formula"], "error": rows[0]["relative_error"]} if rows else {}
 
 
 def _sprite(images: np.ndarray, base_images: np.ndarray) -> str:
-    """A PNG as text: a row per draw and latent with its positions; then the draws themselves."""
+    """Return a PNG as text: a row per draw and latent with its positions; then the draws."""
     last = np.zeros_like(images[0, :1])
     last[0, : len(base_images)] = base_images
     picture = tiled(np.concatenate([*images, last]), gap=0)

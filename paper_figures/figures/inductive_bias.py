@@ -62,7 +62,9 @@ def draw(config: Config, grids: dict[str, dict[str, tuple[str, str]]]) -> plt.Fi
 
 def _cells(quality: pd.DataFrame, metric: str, dataset: str, entries: dict) -> pd.DataFrame:
     """Return bases x references; NaN, drawn empty, where nothing was measured."""
-    bases, references = (list(dict.fromkeys(each)) for each in zip(*entries.values(), strict=True))
+    bases, references = (
+        list(dict.fromkeys(names)) for names in zip(*entries.values(), strict=True)
+    )
     cells = pd.DataFrame(index=bases, columns=references, dtype=float)
     for model, (basis, reference) in entries.items():
         cells.loc[basis, reference] = values_of(

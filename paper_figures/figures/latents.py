@@ -33,38 +33,38 @@ SEEN = 1e-3  # of the largest density: below, a curve is drawn in grey
 
 
 def render(config: Config, dataset: str) -> None:
-    """One figure for each KAEM entry that was inspected, first seed."""
+    """Draw a figure for each KAEM entry that was inspected, first seed."""
     for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
 
 def _draw(config: Config, dataset: str, model: str) -> None:
-    found, arrays = inspection(config, dataset, model)
+    metrics, arrays = inspection(config, dataset, model)
     colour = model_colours(config)[model]
-    order = np.argsort(found["sobol_total"])[::-1][:MOST_BARS]
+    order = np.argsort(metrics["sobol_total"])[::-1][:MOST_BARS]
     figure = plt.figure(figsize=(FULL, 4.5))
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
     sobol, classes, densities = top.subplots(1, 3)
-    _sobol(sobol, found, order, colour)
-    if "eta_squared" in found:
-        _classes(classes, found, order, colour)
-        _class_densities(densities, found, arrays, f"${latent_symbol(config, model)}_q$")
+    _sobol(sobol, metrics, order, colour)
+    if "eta_squared" in metrics:
+        _classes(classes, metrics, order, colour)
+        _class_densities(densities, metrics, arrays, f"${latent_symbol(config, model)}_q$")
     else:
         for axis in (classes, densities):
             axis.set_axis_off()
         classes.text(0.5, 0.5, "no labels", ha="center", va="center", color="0.4")
     axes = bottom.subplots(1, FORMULAS, squeeze=False)[0]
-    for axis, row in zip(axes, _shown_formulas(found, order), strict=False):
-        _formula(axis, found["formulas"][row], arrays, row, colour)
-    for axis in axes[len(_shown_formulas(found, order)) :]:
+    for axis, row in zip(axes, _shown_formulas(metrics, order), strict=False):
+        _formula(axis, metrics["formulas"][row], arrays, row, colour)
+    for axis in axes[len(_shown_formulas(metrics, order)) :]:
         axis.set_axis_off()
     axes[0].set_ylabel(r"$\log\, \pi / \pi_0$, nats")
     figure.suptitle(f"{dataset_label(config, dataset)}, {model_label(config, model)}: latents")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
 
 
-def _sobol(axis, found: dict, order: np.ndarray, colour) -> None:
-    total, error = (np.array(found[f"sobol_{name}"]) for name in ("total", "error"))
+def _sobol(axis, metrics: dict, order: np.ndarray, colour) -> None:
+    total, error = (np.array(metrics[f"sobol_{name}"]) for name in ("total", "error"))
     places = np.arange(len(order))
     axis.bar(places, total[order], yerr=2 * error[order], color=colour, error_kw={"lw": 0.8})
     _number(axis, order)
@@ -72,12 +72,12 @@ def _sobol(axis, found: dict, order: np.ndarray, colour) -> None:
     axis.set_title(f"decoded variance (sum {total.sum():.2f})", fontsize="small")
 
 
-def _classes(axis, found: dict, order: np.ndarray, colour) -> None:
+def _classes(axis, metrics: dict, order: np.ndarray, colour) -> None:
     places = np.arange(len(order))
-    axis.bar(places, np.array(found["eta_squared"])[order], color=colour)
-    axis.axhline(found["eta_squared_chance"], color="black", lw=0.9, ls="--", label="chance")
+    axis.bar(places, np.array(metrics["eta_squared"])[order], color=colour)
+    axis.axhline(metrics["eta_squared_chance"], color="black", lw=0.9, ls="--", label="chance")
     axis.legend(fontsize="x-small", loc="upper right")
-    axis.set_ylim(0, 1.2 * max(found["eta_squared"]))  # room for the legend
+    axis.set_ylim(0, 1.2 * max(metrics["eta_squared"]))  # room for the legend
     _number(axis, order)
     axis.set_ylabel(r"$\eta^2$")
     axis.set_title("posterior means between classes", fontsize="small")
@@ -90,9 +90,9 @@ def _number(axis, order: np.ndarray) -> None:
     axis.set_xlabel("latent $q$")
 
 
-def _class_densities(axis, found: dict, arrays: dict, symbol: str) -> None:
-    """The posterior draws of each class, of the latent that tells most about it."""
-    q = int(np.argmax(found["eta_squared"]))
+def _class_densities(axis, metrics: dict, arrays: dict, symbol: str) -> None:
+    """Draw the posterior draws of each class, of the latent that tells most about it."""
+    q = int(np.argmax(metrics["eta_squared"]))
     draws, labels = arrays["posterior_draws"][..., q], arrays["labels"]
     names = np.unique(labels)
     for name, colour in zip(names, sns.color_palette("husl", len(names)), strict=True):
@@ -108,9 +108,9 @@ def _class_densities(axis, found: dict, arrays: dict, symbol: str) -> None:
     axis.set_ylim(low, high * 1.35)  # room for the legend
 
 
-def _shown_formulas(found: dict, order: np.ndarray) -> list[int]:
-    """Rows of the latents that matter most; with the univariate prior, all z_qp of their sums."""
-    latents = [row["latent"] for row in found["formulas"]]
+def _shown_formulas(metrics: dict, order: np.ndarray) -> list[int]:
+    """Return the rows of the latents that matter most, of the univariate prior all z_qp in them."""
+    latents = [row["latent"] for row in metrics["formulas"]]
     rows = [k for q in order for k, latent in enumerate(latents) if latent[0] == q]
     return rows[:FORMULAS]
 

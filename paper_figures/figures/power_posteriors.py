@@ -23,8 +23,8 @@ OVERLAP = 1.6  # of the rows of densities
 
 
 def render(config: Config) -> None:
-    """The power posteriors, the schedule, and both samplers at equal decoder passes."""
-    found, arrays = power_comparison(config)
+    """Draw the power posteriors, the schedule, and both samplers at equal decoder passes."""
+    metrics, arrays = power_comparison(config)
     palette = model_colours(config)
     colours = {"ula": palette["kaem_ula"], "population": palette["kaem_thermo"]}
     figure = plt.figure(figsize=(FULL, 4.4))
@@ -33,7 +33,7 @@ def render(config: Config) -> None:
     _densities(figure.add_subplot(grid[:, 0]), arrays, shades)
     _schedule(figure.add_subplot(grid[0, 1]), arrays, shades)
     _traces(figure.add_subplot(grid[0, 2]), arrays, colours)
-    _masses(figure.add_subplot(grid[1, 1]), found, arrays, colours)
+    _masses(figure.add_subplot(grid[1, 1]), metrics, arrays, colours)
     _correlations(figure.add_subplot(grid[1, 2]), arrays, colours)
     handles = [plt.Line2D([], [], color=colours[name]) for name in NAMES]
     figure.legend(handles, NAMES.values(), loc="outside lower center", ncols=2)
@@ -42,7 +42,7 @@ def render(config: Config) -> None:
 
 
 def _densities(axis, arrays: dict, shades: list) -> None:
-    """One row per temperature: the truth as a line, the population filled."""
+    """Draw one row per temperature: the truth as a line, the population filled."""
     middles = 0.5 * (arrays["bin_edges"][1:] + arrays["bin_edges"][:-1])
     height = OVERLAP / arrays["densities"].max()
     for k, density in enumerate(arrays["densities"]):
@@ -75,13 +75,13 @@ def _traces(axis, arrays: dict, colours: dict) -> None:
     axis.set_title("one chain of each", fontsize="small")
 
 
-def _masses(axis, found: dict, arrays: dict, colours: dict) -> None:
+def _masses(axis, metrics: dict, arrays: dict, colours: dict) -> None:
     for name, colour in colours.items():
         mass = arrays[f"mass_{name}"]
         axis.plot(arrays["passes"], mass, color=colour, lw=1.2)
-        error = 2 * found[f"mass_{name}_error"]
+        error = 2 * metrics[f"mass_{name}_error"]
         axis.fill_between(arrays["passes"], mass - error, mass + error, color=colour, alpha=0.2)
-    axis.axhline(found["mass_true"], color="black", lw=0.9, ls="--")
+    axis.axhline(metrics["mass_true"], color="black", lw=0.9, ls="--")
     axis.set(xlabel="decoder passes", ylabel="chains at $z > 0$")
     axis.set_title("right mode (dashed: truth)", fontsize="small")
 

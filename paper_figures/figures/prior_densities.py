@@ -87,5 +87,5 @@ def _draw(config: Config, dataset: str, model: str, arrays: dict[str, np.ndarray
 
 
 def _curves(density: np.ndarray) -> np.ndarray:
-    """(q, n) or (q, p, n) -> (q, p, n)."""
+    """Return densities (q, n) or (q, p, n) as (q, p, n)."""
     return density[:, None] if density.ndim == 2 else density

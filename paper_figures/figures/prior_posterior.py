@@ -25,13 +25,13 @@ BINS = 40
 
 
 def render(config: Config, dataset: str) -> None:
-    """One figure for each KAEM entry that was inspected, first seed."""
+    """Draw a figure for each KAEM entry that was inspected, first seed."""
     for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
 
 def _draw(config: Config, dataset: str, model: str) -> None:
-    found, arrays = inspection(config, dataset, model)
+    metrics, arrays = inspection(config, dataset, model)
     draws = arrays["posterior_draws"]
     count = draws.shape[-1]
     figure, axes = latent_panels(count, height=1.25)
@@ -45,7 +45,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
             color="0.75",
         )
         curve = axis.plot(points, arrays["prior"][q], color=model_colours(config)[model])
-        axis.set_title(f"$q = {q + 1}$, KS {found['ks_prior'][q]:.2f}", fontsize="small", pad=2)
+        axis.set_title(f"$q = {q + 1}$, KS {metrics['ks_prior'][q]:.2f}", fontsize="small", pad=2)
     for axis in axes[-style.PANEL_COLUMNS :]:
         axis.set_xlabel(f"${latent_symbol(config, model)}_q$")
     figure.legend(
@@ -57,8 +57,8 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     of = "" if len(axes) == count else f", {len(axes)} of {count} latents"
     figure.suptitle(
         f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior and posterior{of}\n"
-        f"KS between two sets of chains at most {max(found['ks_chains']):.2f}; R-hat below 1.1 for "
-        f"{found['r_hat_mixed_share']:.0%} of latents and images",
+        f"KS between two sets of chains at most {max(metrics['ks_chains']):.2f}; R-hat below 1.1 "
+        f"for {metrics['r_hat_mixed_share']:.0%} of latents and images",
         fontsize="medium",
     )
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))

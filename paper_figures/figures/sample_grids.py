@@ -9,7 +9,6 @@ import numpy as np
 from benchmark.config.config import REAL, Config
 from benchmark.config.jobs import job_of
 from paper_figures.base.artefact import Figure, Need
-from paper_figures.base.frames import samples_path
 from paper_figures.base.style import FULL, dataset_label, model_label, save_figure, tiled
 
 if TYPE_CHECKING:
@@ -27,33 +26,32 @@ SIDE = 8  # images per side of a grid
 
 def render(config: Config, dataset: str) -> None:
     """Draw the first images of the first seed of each model that has any; nothing is picked."""
-    from benchmark.evaluation.samples import (
-        open_samples,  # imports torch: no other figure is to wait for that
-    )
+    # Imported here: no other figure is to wait for torch.
+    from benchmark.evaluation.samples import open_samples
 
     seed = config.seeds[0]
-    paths = {
-        model: samples_path(config, dataset, model, seed)
-        for model in (REAL, *config.evaluated_models)
+    models = (REAL, *config.evaluated_models)
+    drawings = [job_of(config, "sampling", dataset, model, seed) for model in models]
+    grids = {
+        job.model: mosaic(open_samples(job.path("samples"), job).first(SIDE**2), SIDE)
+        for job in drawings
+        if job.path("samples").exists()
     }
-    drawn = {model: path for model, path in paths.items() if path.exists()}
-    columns = min(max(len(drawn), 1), 4)
-    rows = max(-(-len(drawn) // columns), 1)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(FULL, FULL / columns * rows + 0.35), squeeze=False
-    )
+    columns = min(max(len(grids), 1), 4)
+    rows = max(-(-len(grids) // columns), 1)
+    size = (FULL, FULL / columns * rows + 0.35)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (model, path) in zip(axes.flat, drawn.items(), strict=False):
-        images = open_samples(path, job_of(config, "sampling", dataset, model)).first(SIDE**2)
-        axis.imshow(mosaic(images, SIDE), cmap="gray", vmin=0, vmax=255, interpolation="none")
+    for axis, (model, grid) in zip(axes.flat, grids.items(), strict=False):
+        axis.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none")
         axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
     figure.suptitle(f"{dataset_label(config, dataset)}: first {SIDE**2} samples, seed {seed}")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 
 def mosaic(images: "Tensor", side: int, gap: int = 1) -> np.ndarray:
-    """The first side^2 images, uint8 (n, C, H, W), as one picture with white lines between."""
+    """Lay out the first side^2 images, uint8 (n, C, H, W), with white lines between."""
     count, *shape = images.shape
     cells = np.full((side**2, *shape), 255, np.uint8)
     cells[:count] = images[: side**2]

@@ -20,7 +20,7 @@ SMALLEST_RANGE = 30  # of an axis, so that a flat line looks flat
 
 
 def exponent(values: list[float], seconds: list[float]) -> float:
-    """k of cost ~ size^k over the largest values, by least squares of the logarithms."""
+    """Return k of cost ~ size^k over the largest values, by least squares of the logarithms."""
     return float(np.polyfit(np.log(values[-UPPER:]), np.log(seconds[-UPPER:]), 1)[0])
 
 
@@ -79,7 +79,7 @@ def _draw(rows: list[dict]) -> None:
 
 
 def _panel(axis, rows: list[dict]) -> None:
-    """Measured times, and dotted the expected slope through the last of them."""
+    """Draw measured times, and dotted the expected slope through the last of them."""
     colours = dict(zip(DEVICE_LABELS, sns.color_palette("colorblind"), strict=False))
     for row in rows:
         values, times = np.array(row["values"], float), 1e3 * np.array(row["seconds"])

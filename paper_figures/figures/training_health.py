@@ -41,7 +41,7 @@ SHARED = {
 
 
 def render(config: Config, dataset: str) -> None:
-    """Mean over seeds, with their range as a band; a panel of swap rates for each population.
+    """Draw means over seeds, with their range as a band; a panel of swap rates for each population.
 
     Panels without data are left out; without any the figure says so.
     """
@@ -74,7 +74,7 @@ def render(config: Config, dataset: str) -> None:
 
 
 def _shared(axis, config: Config, history: pd.DataFrame, key: str) -> dict:
-    """One line per model that has the quantity; returns label -> line."""
+    """Draw one line per model that has the quantity; return label -> line."""
     colours = model_colours(config)
     lines = {}
     for model in config.inspected_models:

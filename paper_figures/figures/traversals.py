@@ -25,13 +25,13 @@ FIGURE = Figure(
 
 
 def render(config: Config, dataset: str) -> None:
-    """One figure for each KAEM entry that was inspected, first seed and first prior draw."""
+    """Draw a figure for each KAEM entry that was inspected, first seed and first prior draw."""
     for model in inspected_models(config, dataset):
         _draw(config, dataset, model)
 
 
 def _draw(config: Config, dataset: str, model: str) -> None:
-    found, arrays = inspection(config, dataset, model)
+    metrics, arrays = inspection(config, dataset, model)
     images, moved = arrays["images"][0], arrays["moved"]  # (m, k, C, H, W), (m,)
     picture = tiled(images)
     rows, columns = images.shape[:2]
@@ -39,7 +39,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     figure, axis = plt.subplots(figsize=(FULL, height + 0.75))
     axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
     step_y, step_x = (side + GAP for side in images.shape[-2:])
-    labels = [f"$q = {q + 1}$  ({found['sobol_total'][q]:.0%})" for q in moved]
+    labels = [f"$q = {q + 1}$  ({metrics['sobol_total'][q]:.0%})" for q in moved]
     axis.set_yticks(step_y * np.arange(rows) + images.shape[-2] / 2, labels)
     shown = [0, columns // 2, columns - 1]
     axis.set_xticks(

@@ -23,7 +23,7 @@ def render(records: dict[str, dict]) -> None:
         device: {row["what"]: row for row in record["promises"]}
         for device, record in records.items()
     }
-    promises = {what: row for each in rows.values() for what, row in each.items()}
+    promises = {what: row for own in rows.values() for what, row in own.items()}
     cells = []
     for what, row in promises.items():
         line = {"What": what, "Target": f"{'>=' if row['at_least'] else '<='} {row['target']:g}"}
@@ -34,8 +34,8 @@ def render(records: dict[str, dict]) -> None:
         cells.append(line)
     values = [
         {"device": device} | {name: row[name] for name in COLUMNS if name in row}
-        for device, each in rows.items()
-        for row in each.values()
+        for device, own in rows.items()
+        for row in own.values()
         if "ratio" in row
     ]
     notes = machine_notes(records)

@@ -61,8 +61,8 @@ def render(config: Config) -> None:
                 device: select(updates, dataset=dataset, model=model, device=device)
                 for device in devices
             }
-            for device, found in in_turns.items():
-                row[f"update_ms_{device}"] = found["median"].iloc[0] if len(found) else None
+            for device, times in in_turns.items():
+                row[f"update_ms_{device}"] = times["median"].iloc[0] if len(times) else None
             values.append(row)
             cells.append(
                 {
@@ -74,14 +74,14 @@ def render(config: Config) -> None:
                     "Updates": _text(row, "updates", ",.0f"),
                     "ms per update": _text(row, "seconds_per_update", ",.1f", 1e3),
                     "Training, min": _text(row, "training_seconds", ",.1f", 1 / 60),
-                    **{_column(device): _cell(found) for device, found in in_turns.items()},
+                    **{_column(device): _cell(times) for device, times in in_turns.items()},
                 }
             )
             of_timing, of_training = (list(frame.get("file", [])) for frame in (timed, trained))
             origins = {"Parameters": list(sized.get("file", []))}
             origins |= dict.fromkeys(("Network evaluations", "MFLOP per image"), of_timing)
             origins |= dict.fromkeys(("Updates", "ms per update", "Training, min"), of_training)
-            origins |= {_column(device): list(found["file"]) for device, found in in_turns.items()}
+            origins |= {_column(device): list(times["file"]) for device, times in in_turns.items()}
             files.append({column: names for column, names in origins.items() if names})
     frame = pd.DataFrame(values, columns=COLUMNS)
     notes = _notes(config, timing, training, updates)
@@ -89,7 +89,7 @@ def render(config: Config) -> None:
 
 
 def _updates(timing: pd.DataFrame) -> pd.DataFrame:
-    """The times of updates that were not left out."""
+    """Return the times of updates that were not left out."""
     return select(timing, part="update", left_out="")
 
 
@@ -97,10 +97,10 @@ def _column(device: str) -> str:
     return f"{DEVICE_LABELS[device]} ms per update, in turns"
 
 
-def _cell(found: pd.DataFrame) -> str:
-    if not len(found):
+def _cell(times: pd.DataFrame) -> str:
+    if not len(times):
         return ""
-    row = found.iloc[0]
+    row = times.iloc[0]
     return f"{row['median']:,.1f}{disturbed_mark(row)}"
 
 

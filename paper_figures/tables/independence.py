@@ -30,14 +30,14 @@ def render(config: Config) -> None:
     Raises:
         MissingError: it was measured nowhere.
     """
-    found = independence_records(config)
-    if not len(found):
+    records = independence_records(config)
+    if not len(records):
         raise MissingError(
             f"{config.run}: nobody asked what the independence of the latents costs\n"
             "  It takes a dataset with classes and enough images; then run the step `inspect`."
         )
     cells, files = [], []
-    for row in found.to_dict("records"):
+    for row in records.to_dict("records"):
         dataset, model = row["dataset"], row["model"]
         cells.append(
             {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
@@ -51,7 +51,7 @@ def render(config: Config) -> None:
         "decoded. Each latent shuffled: the same draws with every latent in an order of its own, "
         "which keeps its density and breaks all dependence. Prior draws: independent by "
         "construction. The first seed.",
-        *source_note(found),
+        *source_note(records),
     ]
-    frame = found[["dataset", "model", *COLUMNS]]
+    frame = records[["dataset", "model", *COLUMNS]]
     save_table(frame, pd.DataFrame(cells), notes, TABLE.paths(config.run), files)

@@ -45,75 +45,90 @@ def render(config: Config) -> None:
     values, cells, files = [], [], []
     for dataset in config.datasets:
         for model in (REAL, *config.evaluated_models):
-            row = {"dataset": dataset, "model": model}
-            cell = {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
+            names = {"dataset": dataset, "model": model}
+            measured, trained = select(quality, **names), select(training, **names)
             failed = [] if model == REAL else failures(config, means, dataset, model)
-            measured = select(quality, dataset=dataset, model=model)
-            origins = {}
-            for metric in metrics:
-                chosen = measured[measured["metric"] == metric] if len(measured) else measured
-                row |= _summary(metric, chosen.get("value", pd.Series(dtype=float)))
-            for metric in metrics:
-                name, label, form = _column(config, metric)
-                if label:
-                    cell[label] = _cell(row, metric, form)
-                if label and cell[label]:
-                    chosen = measured[measured["metric"] == metric]
-                    cell[label] += _marks(name, chosen["images"].min(), row, bool(failed))
-                    origins[label] = list(chosen["file"])
-            trained = select(training, dataset=dataset, model=model)
-            row |= _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
-            row["updates"] = trained["updates"].iloc[0] if len(trained) else None
-            row["posterior"] = _posterior(trained)
-            row["health"] = _health(config, measured, model, failed)
-            cell["Health"] = row["health"]
-            cell["ESS or swap rates"] = row["posterior"]
-            cell["Updates"] = f"{row['updates']:,}" if len(trained) else ""
-            cell["Training, s"] = _cell(row, "training_seconds", ".0f")
-            # Of what was measured: a control may be sampled from fewer than were trained.
-            seen = measured if len(measured) else trained
-            cell["Seeds"] = str(seen["seed"].nunique()) if len(trained) else ""
-            if len(trained):
-                columns = ("ESS or swap rates", "Updates", "Training, s")
-                origins |= {column: list(trained["file"]) for column in columns if cell[column]}
-                origins["Seeds"] = list(seen["file"])
-            values.append(row)
-            cells.append(cell)
-            files.append(origins)
+            row, cell, origins = _measured(config, metrics, measured, bool(failed))
+            of_training, training_cell, training_origins = _trained(measured, trained)
+            health = _health(config, measured, model, failed)
+            titles = {
+                "Dataset": dataset_label(config, dataset),
+                "Model": model_label(config, model),
+            }
+            values.append(names | row | of_training | {"health": health})
+            cells.append(titles | cell | {"Health": health} | training_cell)
+            files.append(origins | training_origins)
     frame = pd.DataFrame(values).astype({"updates": "Int64"})
     cells = pd.DataFrame(cells).fillna("")
     if not cells["ESS or swap rates"].any():
         cells = cells.drop(columns="ESS or swap rates")
-    save_table(
-        frame, cells, _notes(config, quality, training, cells), TABLE.paths(config.run), files
-    )
+    notes = _notes(config, quality, training, cells)
+    save_table(frame, cells, notes, TABLE.paths(config.run), files)
+
+
+Row = tuple[dict, dict, dict]  # values, and by column: cells, and the files they rest on
+
+
+def _measured(config: Config, metrics: list[str], measured: pd.DataFrame, failed: bool) -> Row:
+    """Return what a row says of the images."""
+    row, cell, origins = {}, {}, {}
+    chosen = {m: measured[measured["metric"] == m] if len(measured) else measured for m in metrics}
+    for metric, frame in chosen.items():
+        row |= _summary(metric, frame.get("value", pd.Series(dtype=float)))
+    for metric, frame in chosen.items():
+        name, label, form = _column(config, metric)
+        if label:
+            cell[label] = _cell(row, metric, form)
+        if label and cell[label]:
+            cell[label] += _marks(name, frame["images"].min(), row, failed)
+            origins[label] = list(frame["file"])
+    return row, cell, origins
+
+
+def _trained(measured: pd.DataFrame, trained: pd.DataFrame) -> Row:
+    """Return what a row says of the training."""
+    row = _summary("training_seconds", trained.get("seconds", pd.Series(dtype=float)))
+    row["updates"] = trained["updates"].iloc[0] if len(trained) else None
+    row["posterior"] = _posterior(trained)
+    # Of what was measured: a control may be sampled from fewer than were trained.
+    seen = measured if len(measured) else trained
+    cell = {
+        "ESS or swap rates": row["posterior"],
+        "Updates": f"{row['updates']:,}" if len(trained) else "",
+        "Training, s": _cell(row, "training_seconds", ".0f"),
+        "Seeds": str(seen["seed"].nunique()) if len(trained) else "",
+    }
+    if not len(trained):
+        return row, cell, {}
+    origins = {column: list(trained["file"]) for column, text in cell.items() if text}
+    return row, cell, origins | {"Seeds": list(seen["file"])}
 
 
 def _metrics(config: Config, quality: pd.DataFrame) -> list[str]:
-    """What was measured, and what was asked for: FID keeps its column where it was not to be had.
+    """List what was measured, and what should be: FID keeps its column where it was not to be had.
 
     In the order of the columns of the text, and of the configuration's references.
     """
-    found = dict.fromkeys(quality["metric"]) if len(quality) else {}
+    metrics = dict.fromkeys(quality["metric"]) if len(quality) else {}
     for dataset in config.datasets:
         if config.inception_sha256(dataset) == OFFICIAL_SHA256:
             references = config.evaluation(dataset).references
             for split, count in references.items():
-                found |= dict.fromkeys(metric_name(name, split, count) for name in INCEPTION)
+                metrics |= dict.fromkeys(metric_name(name, split, count) for name in INCEPTION)
     order = list(COLUMNS)
-    names = {metric: METRIC.fullmatch(metric)["name"] for metric in found}
-    return sorted(found, key=lambda m: order.index(names[m]) if names[m] in order else len(order))
+    names = {metric: METRIC.fullmatch(metric)["name"] for metric in metrics}
+    return sorted(metrics, key=lambda m: order.index(names[m]) if names[m] in order else len(order))
 
 
 def _lacks_fid(config: Config, quality: pd.DataFrame) -> bool:
-    """Whether some images were measured without the FID that was asked for."""
+    """Say whether some images were measured without the FID that they should have."""
     if not len(quality):
         return False
-    asked = {name: config.inception_sha256(name) == OFFICIAL_SHA256 for name in config.datasets}
-    wanted = quality[quality["dataset"].map(asked)]
-    found = wanted["metric"].str.match(r"fid_(train|validation|test)_")
+    has_fid = {name: config.inception_sha256(name) == OFFICIAL_SHA256 for name in config.datasets}
+    wanted = quality[quality["dataset"].map(has_fid)]
+    is_fid = wanted["metric"].str.match(r"fid_(train|validation|test)_")
     jobs = [wanted[key] for key in ("dataset", "model", "seed")]
-    return not found.groupby(jobs).any().all()
+    return not is_fid.groupby(jobs).any().all()
 
 
 def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str]) -> str:
@@ -125,7 +140,7 @@ def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str
 
 
 def _marks(name: str, images: int, row: dict, failed: bool) -> str:
-    """What the notes below the table explain."""
+    """Return the marks that the notes below the table explain."""
     marks = ""
     if is_distance(name) and images < FEWEST_IMAGES:
         marks += "†"
@@ -140,7 +155,7 @@ def _loose_share(row: dict) -> float:
 
 
 def _posterior(training: pd.DataFrame) -> str:
-    """How the posterior sampler did at the end of training, from what was logged."""
+    """Say how the posterior sampler did at the end of training, from what was logged."""
     means = training.filter(regex="^final_").mean() if len(training) else pd.Series(dtype=float)
     if pd.notna(means.get("final_ess")):
         return f"ESS {means['final_ess']:.2f}"
@@ -149,7 +164,7 @@ def _posterior(training: pd.DataFrame) -> str:
 
 
 def _summary(name: str, values: pd.Series) -> dict:
-    """Mean, standard deviation, half the 95% t interval of the mean, and count.
+    """Return mean, standard deviation, half the 95% t interval of the mean, and count.
 
     The middle two from two values on; None where there are none.
     """
@@ -170,16 +185,16 @@ def _cell(row: dict, name: str, form: str) -> str:
 
 
 def _column(config: Config, metric: str) -> tuple[str, str | None, str]:
-    """A metric's plain name, its column and how to write its values; no column: the csv alone."""
-    found = METRIC.fullmatch(metric)
-    name, split = found["name"], found["split"]
+    """Return a metric's plain name, its column (None for the csv alone) and its values' format."""
+    match = METRIC.fullmatch(metric)
+    name, split = match["name"], match["split"]
     label, form = COLUMNS.get(name, (None, ""))
     firsts = {first_reference(config, dataset) for dataset in config.datasets}
     if name.startswith("frechet_") and "infinity" not in name:
         label, form = f"Frechet distance, weights {name.split('_')[1]} ({{split}} {{count}})", ".2f"
     if name in ONCE and split not in firsts:
         label = None
-    return name, label and label.format(split=split, count=found["count"]), form
+    return name, label and label.format(split=split, count=match["count"]), form
 
 
 def _notes(
@@ -232,9 +247,9 @@ def _notes(
 
 
 def _classifier_note(config: Config, quality: pd.DataFrame) -> list[str]:
-    """A line where some rows do not say which classifier they were measured with, and others do.
+    """Return a line where some rows do not say which classifier they were measured with.
 
-    It names whichever rows are fewer.
+    It names these rows, or those that do where they are fewer.
     """
     if not len(quality):
         return []

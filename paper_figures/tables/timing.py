@@ -84,7 +84,7 @@ def render(config: Config) -> None:
 
 
 def _untimed(config: Config, timing: pd.DataFrame) -> dict[str, list[str]]:
-    """Dataset -> the models that were not timed; none at all where nothing was."""
+    """Return dataset -> the models that were not timed; none at all where nothing was."""
     if not len(timing):
         return {dataset: [] for dataset in config.datasets}
     timed = {dataset: set(rows["model"]) for dataset, rows in timing.groupby("dataset")}
@@ -102,7 +102,7 @@ def _untimed_note(config: Config, dataset: str, models: list[str]) -> str:
 
 
 def _untaken(modes: list[str]) -> str:
-    """What to add for modes in which models are timed one after the other."""
+    """Say what to add for modes in which models are timed one after the other."""
     others = [mode for mode in modes if mode != "eager"]
     return f", but for {' and '.join(others)} ones, timed one after the other" if others else ""
 
@@ -142,7 +142,7 @@ def _notes(
         return notes
     missing = [DEVICE_LABELS[name] for name in DEVICES if name not in set(timing["device"])]
     notes += [f"{name}: not measured." for name in missing]
-    notes += [_untimed_note(config, *each) for each in untimed.items() if each[1]]
+    notes += [_untimed_note(config, *names) for names in untimed.items() if names[1]]
     text = cells.astype(str).to_numpy().flatten()
     reasons = set(select(timing, part="images")["left_out"]) - {""}
     if "*" in text:

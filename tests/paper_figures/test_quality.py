@@ -1,7 +1,6 @@
 """The table of quality, where the golden run does not decide: columns, marks and their bounds."""
 
 import pytest
-from support.configs import FACES, changed
 from support.rendering import (
     COUNT,
     LIKELIHOOD,
@@ -73,21 +72,6 @@ def test_distances_from_too_few_images_are_not_comparable(name, column, images, 
     cell = rows["VAE"][f"{column or 'Precision'} (test {count_name(images)})"]
     assert cell.endswith("†") == few
     assert ("† from 2,047 images, fewer than 2,048: not comparable." in below) == few
-
-
-def test_each_dataset_has_its_own_sample_count():
-    config = shapes_config({"datasets": ["shapes", "mnist"]})
-    references = {"per_dataset.mnist.evaluation.references.test": 5000}
-    config = Config(changed(config.values, references), "")
-    write_quality(config, "vae", 10.0)
-    write_quality(config, "vae", 20.0, dataset="mnist")
-    quality.render(config)
-    shown = {(row["Dataset"], row["Model"]): row for row in read_md("quality")[0]}
-    cells = [shown[title, "VAE"] for title in ("Shapes", "MNIST")]
-    assert [(row[FD], row["FD-classifier (test 5k)"]) for row in cells] == [
-        ("10.0", ""),
-        ("", "20.0"),
-    ]
 
 
 def test_each_reference_has_its_own_columns():
@@ -196,13 +180,6 @@ def test_the_fewer_records_that_do_not_say_their_classifier_are_named():
     assert "The records of these rows" in below
     assert "of the same one: VAE (Shapes)." in below
     assert "versions of the source" not in below
-
-
-def test_a_dataset_of_ones_own_is_called_by_its_title():
-    config = shapes_config({"own_datasets.faces": FACES, "datasets": ["faces"]})
-    write_metrics(config, "vae", {}, dataset="faces")
-    quality.render(config)
-    assert {row["Dataset"] for row in read_md("quality")[0]} == {"Faces"}
 
 
 def test_a_record_of_other_settings_is_refused_and_one_of_other_words_is_not():

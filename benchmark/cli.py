@@ -172,7 +172,7 @@ def config_from(options: argparse.Namespace) -> Config:
 
 
 def _overrides(pairs: list[str]) -> dict:
-    """["a.b=1"] -> {"a": {"b": 1}}; values are YAML."""
+    """Turn ["a.b=1"] into {"a": {"b": 1}}; values are YAML."""
     overrides: dict = {}
     for pair in pairs:
         key, separator, text = pair.partition("=")
@@ -198,7 +198,7 @@ def _seed(text: str) -> int:
 
 
 def _duration(text: str) -> float:
-    """ "1h30m" -> 5400.0 seconds."""
+    """Turn "1h30m" into 5400.0 seconds."""
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     seconds = sum(
         unit * int(number or 0)

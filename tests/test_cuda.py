@@ -49,7 +49,7 @@ def test_the_density_and_its_inverse_are_the_cpus(kind, shape, seeded):
     torch.testing.assert_close(cdf.detach().cpu(), here[1], atol=1e-5, rtol=0)
 
 
-# Two to four latents a setting, each at level 1e-3, as in tests/test_priors.py.
+# Two to four latents a setting, each at level 1e-3, as in tests/kaem/test_priors.py.
 @kinds
 @shapes
 def test_samples_follow_the_density(kind, shape):

@@ -173,7 +173,7 @@ def training_settings(config: Config, dataset: str, model: str) -> TrainingSetti
 
 
 def sampling_settings(config: Config, dataset: str, model: str) -> SamplingSettings:
-    """As many images as the largest comparison takes."""
+    """Return the settings of drawing as many images as the largest comparison takes."""
     return SamplingSettings(
         training=None if model == REAL else _training_hash(config, dataset, model),
         samples=max(config.evaluation(dataset).references.values()),
@@ -191,7 +191,7 @@ def metrics_settings(config: Config, dataset: str, model: str) -> MetricsSetting
 
 
 def inspection_settings(config: Config, dataset: str, model: str) -> InspectionSettings:
-    """On images of the test split where there is one."""
+    """Return the settings of looking at the test split, where there is one."""
     references = config.evaluation(dataset).references
     split = "test" if "test" in config.facts(dataset).splits else next(iter(references))
     measured = {}

@@ -37,7 +37,7 @@ from benchmark.training.weights import load_model, load_weights
 def evaluate_samples(
     config: Config, dataset: str, model: str, seed: int, samples: Samples, device: torch.device
 ) -> dict:
-    """Return the metrics of one record, see `config/schema/record.schema.json`."""
+    """Return the metrics of one record, see `benchmark.records.measurements`."""
     data = load_data(config, dataset)
     settings = config.evaluation(dataset)
     extractors, metrics = _extractors(config, dataset, device)

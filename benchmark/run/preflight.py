@@ -95,7 +95,7 @@ def _data_problems(config: Config) -> list[str]:
 
 
 def _inception(config: Config) -> tuple[list[str], list[str]]:
-    """(what the run does without, what is wrong) of the Inception weights that it asks for."""
+    """Return (what the run does without, what is wrong) of the Inception weights it asks for."""
     root, notices = paths.data_root(config.data_root), []
     for sha256 in {config.inception_sha256(dataset) for dataset in config.datasets} - {None}:
         try:
@@ -111,7 +111,7 @@ def _inception(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _disk_problems(config: Config) -> list[str]:
-    """Where there is less room than the prepared data and the results will take."""
+    """Name where there is less room than the prepared data and the results will take."""
     cache, results = paths.cache_root(config.data_root), Path(paths.fill(paths.RUN, config.run))
     needed: dict[int, tuple[Path, int]] = {}
     for folder, size in ((cache, _cache_bytes(config)), (results, _result_bytes(config))):
@@ -138,7 +138,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _cache_bytes(config: Config) -> int:
-    """Of datasets that are not prepared yet, twice: in the order of the source and in splits."""
+    """Count datasets not prepared yet, each twice: in the order of the source and in splits."""
     total = 0
     for dataset in config.datasets:
         facts = config.facts(dataset)
@@ -152,7 +152,7 @@ def _cache_bytes(config: Config) -> int:
 
 
 def _result_bytes(config: Config) -> int:
-    """Weights and drawn images of all jobs, were none there; compressed images take less."""
+    """Count weights and drawn images of all jobs, were none there; compressed, these take less."""
     total = 0
     for dataset in config.datasets:
         channels, height, width = config.facts(dataset).image_shape
@@ -168,7 +168,7 @@ def _result_bytes(config: Config) -> int:
 
 
 def _model_problems(config: Config) -> list[str]:
-    """Models that cannot be built for a dataset, such as for image sides that they cannot halve, or
+    """Name models that cannot be built for a dataset, such as for sides that they cannot halve, or
     whose likelihood takes more passes than the configuration has for it."""
     problems = []
     for dataset in config.datasets:
@@ -188,7 +188,7 @@ def _model_problems(config: Config) -> list[str]:
 
 
 def _fresh_models(config: Config, dataset: str) -> Iterator[tuple[str, torch.nn.Module]]:
-    """The models that can be built, untrained."""
+    """Yield the models that can be built, untrained."""
     for model in config.trained_models:
         with suppress(ValueError):  # said elsewhere
             yield model, _fresh(config, dataset, model)
@@ -200,7 +200,7 @@ def _fresh(config: Config, dataset: str, model: str) -> torch.nn.Module:
 
 
 def _gpu_problems(config: Config) -> list[str]:
-    """Trainings that the GPU is too small for, by `benchmark.training.memory`'s estimate."""
+    """Name trainings that the GPU is too small for, by `benchmark.training.memory`'s estimate."""
     try:
         device = use_device(config.device, config.threads)
     except BenchmarkError as error:

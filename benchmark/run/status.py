@@ -153,14 +153,14 @@ def _is_done(job: Job) -> bool:
 
 
 def _logs(run: str) -> dict[str, Path]:
-    """Step -> its log, of all that there are."""
+    """Return step -> its log, of all that there are."""
     folder = paths.fill(paths.LOG, run, step="_").parent
     found = sorted(path for path in folder.rglob("*.log") if path.is_file())
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
 def _failure(log: Path | None) -> Failure | None:
-    """What a log ends with, if that is an error."""
+    """Return what a log ends with, if that is an error."""
     lines = _lines(log) if log else []
     starts = [number for number, line in enumerate(lines) if ERROR.match(line)]
     if starts:
@@ -171,7 +171,7 @@ def _failure(log: Path | None) -> Failure | None:
 
 
 def _lines(log: Path) -> list[str]:
-    """The last lines of a log, without what would move a terminal's cursor or colour it."""
+    """Return the last lines of a log, without what would move a terminal's cursor or colour it."""
     try:
         with log.open("rb") as handle:
             handle.seek(max(0, log.stat().st_size - END))
@@ -184,7 +184,7 @@ def _lines(log: Path) -> list[str]:
 
 
 def _changed(path: Path) -> float:
-    """Unix time of the last change; 0 where it is gone meanwhile."""
+    """Return the Unix time of the last change; 0 where it is gone meanwhile."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -70,14 +70,14 @@ def show(config: Config | None, source: str | None, *, watch: bool = False) -> N
 
 
 def _configurations() -> Iterator[tuple[Config, str]]:
-    """Those of config/; the facts and claims that lie there too name no run."""
+    """Yield those of config/; the facts and claims that lie there too name no run."""
     for path in sorted((paths.ROOT / "config").glob("*.yaml")):
         if re.search(r"^run:", path.read_text(), re.MULTILINE):
             yield load_config(path), os.path.relpath(path)
 
 
 def _remarks(shown: list[str]) -> Iterator[Text]:
-    """What else is there, or that nothing is."""
+    """Say what else is there, or that nothing is."""
     folders = {path.parent for path in Path(paths.RESULTS).glob("*/logs")}
     others = folders - {_folder(run) for run in shown} - {Path(paths.PUBLISHED)}
     for folder in sorted(others):
@@ -94,7 +94,7 @@ def _folder(run: str) -> Path:
 
 
 def page(found: Status, source: str, width: int) -> Group:
-    """Everything about one run.
+    """Return everything about one run.
 
     Args:
         source: the configuration's file.
@@ -158,7 +158,7 @@ def _cells(training: Training, now: float) -> list[Text]:
 
 
 def _time(training: Training, now: float) -> str:
-    """What is left of a training that runs; when another one was heard of last."""
+    """Return what is left of a training that runs; when another one was heard of last."""
     said = training.progress
     since = now - said.written
     if training.state != RUNNING:
@@ -169,5 +169,5 @@ def _time(training: Training, now: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """ "3 min ago"; what lies in the future tells that a clock was set."""
+    """Return "3 min ago"; what lies in the future tells that a clock was set."""
     return "clock moved" if seconds < -1 else f"{duration(max(seconds, 0))} ago"

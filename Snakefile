@@ -1,7 +1,7 @@
 # The whole reproduction: data, training, sampling, evaluation, timing, tables, figures and claims.
 #
 #   snakemake --cores all                                     the paper (config/paper.yaml)
-#   snakemake --cores all --configfile config/demo.yaml       the demo, every model, five minutes
+#   snakemake --cores all --configfile config/demo.yaml       the demo, every model, in minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
 #   snakemake --cores all figures                             from the published records alone
 #   snakemake --profile profiles/slurm --configfile ...       on a cluster, see docs/guide/cluster.md

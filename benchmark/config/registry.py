@@ -2,7 +2,8 @@
 
 A registered model is an `nn.Module` with `loss(x, generator=None) -> (scalar, dict of floats)`,
 `sample(n, generator=None) -> (n, C, H, W)` in [0, 1], `nfe` (the network evaluations that a sample
-costs) and a class method `from_settings(settings, image_shape)`.
+costs), `row_wise` (names of its networks, each of which treats every row of a batch alone) and a
+class method `from_settings(settings, image_shape)`.
 """
 
 from dataclasses import dataclass, field

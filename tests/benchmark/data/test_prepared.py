@@ -203,7 +203,9 @@ class Images:
 )
 def test_broken_images_are_reported_together(tmp_path, count, broken, message):
     images = np.random.default_rng(0).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
-    splits = {"train": {"part": "train", "count": count}}
+    splits = {
+        name: {"part": "train", "count": n} for name, n in (("train", count - 1), ("test", 1))
+    }
     arrays = {"train": (Images(images, broken), np.zeros(count, int))}
     with pytest.raises(DataError, match=f"made: {message}"):
         prepared_from(tmp_path / "made", arrays, facts_of(ARRAYS, digests={}, splits=splits))

@@ -15,7 +15,7 @@ from support.memory import STATUS, Peak
 
 import benchmark.evaluation.features
 from benchmark.base.errors import DataError
-from benchmark.config.facts import reference_splits
+from benchmark.config.facts import Cut, reference_splits
 from benchmark.evaluation.features import ClassifierFeatures, extract, real_features
 from benchmark.evaluation.frechet import fit_gaussian
 from benchmark.training.classifier import Classifier
@@ -116,6 +116,7 @@ WITHOUT = {"train": {"part": "train"}, "test": {"part": "test"}}
     ids=["one part", "held back", "a part of its own", "no validation"],
 )
 def test_train_joins_the_validation_split_that_was_held_back_from_it(splits, expected):
+    splits = {name: Cut(count=1, **cut) for name, cut in splits.items()}
     assert reference_splits(splits, "train") == expected
     for name in splits.keys() - {"train"}:
         assert reference_splits(splits, name) == [name]

@@ -20,9 +20,9 @@ CPU = torch.device("cpu")
 ENTRIES = ("kaem_is", "vae")
 
 
-def sampling_job(model: str = "vae", samples: int = 10, changes: dict | None = None):
+def sampling_job(model: str = "vae", samples: int = 10, changes: dict | None = None, seed: int = 0):
     config = tiny_config({"evaluation.references": {"test": samples}, **(changes or {})})
-    return job_of(config, "sampling", "digits", model)
+    return job_of(config, "sampling", "digits", model, seed)
 
 
 def draw(model: str = "vae", samples: int = 10, seed: int = 0, **options) -> torch.Tensor:
@@ -30,12 +30,12 @@ def draw(model: str = "vae", samples: int = 10, seed: int = 0, **options) -> tor
     settings = job_of(tiny_config(), "training", "digits", model).settings
     network = build(settings.architecture, settings.model, (1, 8, 8))
     torch.manual_seed(samples)  # the state of the global generator is no matter
-    job = sampling_job(model, samples)
-    return torch.cat(list(draw_images(network, job, seed, CPU, **options)))
+    job = sampling_job(model, samples, seed=seed)
+    return torch.cat(list(draw_images(network, job, CPU, **options)))
 
 
 def real(images: torch.Tensor, samples: int, seed: int = 0) -> torch.Tensor:
-    return torch.cat(list(real_images(images, sampling_job(REAL, samples), seed)))
+    return torch.cat(list(real_images(images, sampling_job(REAL, samples, seed=seed))))
 
 
 def most_difference(a: torch.Tensor, b: torch.Tensor) -> int:
@@ -70,7 +70,7 @@ def test_the_model_is_used_for_inference():
             assert len(generators) == n
             return torch.full((n, 1, 2, 2), 0.5)
 
-    (images,) = draw_images(Model().train(), sampling_job(), 0, CPU)
+    (images,) = draw_images(Model().train(), sampling_job(), CPU)
     assert images.unique().tolist() == [128]  # 127.5, rounded to even
 
 
@@ -83,7 +83,7 @@ def test_images_come_in_batches(batch_size):
             drawn.append(len(generators))
             return torch.rand(n, 1, 2, 2)
 
-    batches = draw_images(Model(), sampling_job(), 0, CPU, batch_size)
+    batches = draw_images(Model(), sampling_job(), CPU, batch_size)
     assert drawn == []
     first = next(batches)
     assert drawn == [len(first)] == [min(batch_size, 10)]  # the others are not drawn yet
@@ -104,7 +104,7 @@ def test_levels_are_rounded_and_not_truncated():
     def brightness(images):
         return (images.flatten(1).double() - EveryLevel.levels).mean().item()
 
-    (images,) = draw_images(EveryLevel(), sampling_job(), 0, CPU)
+    (images,) = draw_images(EveryLevel(), sampling_job(), CPU)
     assert brightness(images) == 0
     generators = [torch.Generator().manual_seed(i) for i in range(10)]
     wrong = to_uint8_truncating(EveryLevel().sample(10, generators))
@@ -134,7 +134,7 @@ def test_real_images_repeat_only_where_there_are_too_few():
 def test_real_images_do_not_depend_on_the_batches(batch_size):
     images = numbered(30)
     expected = real(images, 20)
-    batches = list(real_images(images, sampling_job(REAL, 20), 0, batch_size))
+    batches = list(real_images(images, sampling_job(REAL, 20), batch_size))
     assert max(map(len, batches)) == batch_size
     assert torch.equal(torch.cat(batches), expected)
 

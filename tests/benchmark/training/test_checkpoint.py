@@ -31,6 +31,7 @@ from benchmark import cli
 from benchmark.base.errors import Stopped, TrainingError
 from benchmark.base.process import StopRequests
 from benchmark.base.tensors import write_tensors
+from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS
 from benchmark.data.dataset import load_data
 from benchmark.training.checkpoint import KEPT, Checkpoints, State
@@ -51,16 +52,16 @@ def cache(tmp_path_factory):
         yield
 
 
-def job_of(model: str, **changes):
+def training_job(model: str, **changes):
     return job_of(tiny_config(settings(model, **changes)), "training", "digits", model)
 
 
 def checkpoints_of(model: str = "vae", every: float = 0, **options) -> Checkpoints:
-    return Checkpoints(job_of(model), CPU, every, StopRequests(), **options)
+    return Checkpoints(training_job(model), CPU, every, StopRequests(), **options)
 
 
 def train(model: str, checkpoints=None, **options):
-    return train_model(job_of(model), bars_dataset(), CPU, "none", checkpoints, **options)
+    return train_model(training_job(model), bars_dataset(), CPU, "none", checkpoints, **options)
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def stopped(command):
     data = load_data(tiny_config(), "digits")
     build = at_loss(13, lambda _: setattr(checkpoints.stop, "signal", signal.SIGTERM))
     with pytest.raises(Stopped):
-        train_model(job_of("vae"), data, CPU, "none", checkpoints, build=build)
+        train_model(training_job("vae"), data, CPU, "none", checkpoints, build=build)
     return words, checkpoints
 
 

@@ -200,7 +200,6 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
     """Read and check a configuration file.
 
     Args:
-        path: a YAML file.
         overrides: values that replace or extend the file's, as Snakemake's --config does.
 
     Raises:

@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.config.config import Config
@@ -16,6 +15,7 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
+    seed_line,
 )
 
 FIGURE = Figure(
@@ -51,7 +51,6 @@ def draw(config: Config, dataset: str) -> plt.Figure:
         _draw(axis, loss, panels[loss], history, config)
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-        axis.get_legend().remove()
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     # One legend for all, below: inside it would lie on the curves of some run.
@@ -65,16 +64,8 @@ def _draw(
 ) -> None:
     colours = model_colours(config)
     for model in models:
-        sns.lineplot(
-            data=history[history["model"] == model],
-            x="update",
-            y="loss",
-            ax=axis,
-            errorbar=("pi", 100),
-            lw=1.2,
-            color=colours[model],
-            label=model_label(config, model),
-        )
+        own = history[history["model"] == model]
+        seed_line(axis, own, "loss", colours[model], model_label(config, model))
     axis.set(xlabel="update", ylabel="loss" if loss else "nats per image")
     axis.set_title(loss or "loss (each model's own)", fontsize="small")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -48,11 +48,6 @@ def model_label(config: Config, model: str) -> str:
     return config.label(model) or (LOOKS[model].label if model in LOOKS else model)
 
 
-def dataset_label(config: Config, dataset: str) -> str:
-    """Return what a dataset is called in tables and figures."""
-    return config.facts(dataset).title
-
-
 def model_colours(config: Config) -> dict[str, tuple]:
     """Return a colour per entry; those with a look of their own have the same in every run."""
     fixed = {name: to_rgb(look.colour) for name, look in LOOKS.items()}

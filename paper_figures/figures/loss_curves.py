@@ -9,14 +9,7 @@ from benchmark.config.config import Config
 from benchmark.config.registry import MODELS
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
-from paper_figures.base.style import (
-    FULL,
-    dataset_label,
-    model_colours,
-    model_label,
-    save_figure,
-    seed_line,
-)
+from paper_figures.base.style import FULL, model_colours, model_label, save_figure, seed_line
 
 FIGURE = Figure(
     "loss_{dataset}",
@@ -55,7 +48,7 @@ def draw(config: Config, dataset: str) -> plt.Figure:
         axis.set_visible(False)
     # One legend for all, below: inside it would lie on the curves of some run.
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"{dataset_label(config, dataset)}: training")
+    figure.suptitle(f"{config.facts(dataset).title}: training")
     return figure
 
 

@@ -10,7 +10,6 @@ from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import diagnostics
 from paper_figures.base.style import (
     PRIOR_BEFORE,
-    dataset_label,
     latent_panels,
     model_colours,
     model_label,
@@ -76,7 +75,7 @@ def _draw(config: Config, dataset: str, model: str, arrays: dict[str, np.ndarray
     labels = [STAGES[stage] for stage in stages]
     figure.legend(lines, labels, loc="outside lower center", ncols=len(stages))
     figure.suptitle(
-        f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior densities{of}"
+        f"{config.facts(dataset).title}, {model_label(config, model)}: prior densities{of}"
     )
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
 

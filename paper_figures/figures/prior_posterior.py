@@ -4,7 +4,6 @@ from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
 from paper_figures.base.style import (
-    dataset_label,
     latent_panels,
     latent_symbol,
     model_colours,
@@ -52,7 +51,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         ncols=2,
     )
     figure.suptitle(
-        f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior and posterior{of}\n"
+        f"{config.facts(dataset).title}, {model_label(config, model)}: prior and posterior{of}\n"
         f"KS between two sets of chains at most {max(metrics['ks_chains']):.2f}; R-hat below 1.1 "
         f"for {metrics['r_hat_mixed_share']:.0%} of latents and images",
         fontsize="medium",

@@ -8,14 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
-from paper_figures.base.style import (
-    FULL,
-    dataset_label,
-    model_colours,
-    model_label,
-    save_figure,
-    seed_line,
-)
+from paper_figures.base.style import FULL, model_colours, model_label, save_figure, seed_line
 
 FIGURE = Figure(
     "health_{dataset}",
@@ -70,7 +63,7 @@ def render(config: Config, dataset: str) -> None:
         figure.text(0.5, 0.5, "no posterior sampler was logged", ha="center", va="center")
     else:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"{dataset_label(config, dataset)}: posterior sampling during training")
+    figure.suptitle(f"{config.facts(dataset).title}: posterior sampling during training")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 

@@ -15,7 +15,7 @@ from paper_figures.base.frames import (
     timing_records,
     training_records,
 )
-from paper_figures.base.style import dataset_label, model_label, save_table
+from paper_figures.base.style import model_label, save_table
 
 TABLE = Table(
     "cost",
@@ -66,7 +66,7 @@ def render(config: Config) -> None:
             values.append(row)
             cells.append(
                 {
-                    "Dataset": dataset_label(config, dataset),
+                    "Dataset": config.facts(dataset).title,
                     "Model": model_label(config, model),
                     "Parameters": _text(row, "parameters", ",.0f"),
                     "Network evaluations": _text(row, "nfe", ",.0f"),

@@ -152,14 +152,7 @@ def inspect(config: Config, dataset: str, model: str, seed: int) -> str:
     arrays, metrics = inspect_model(trained, data, job, device)
     if job.settings.reference:
         metrics["independence"] = _independence(config, trained, data, job, device)
-    write_arrays(job.path("arrays"), **arrays)
-    write_record(
-        job,
-        metrics | {"arrays_sha256": file_digest(job.path("arrays"))},
-        device=device,
-        wall_time_s=time.perf_counter() - started,
-        sample_count=arrays["posterior_draws"].shape[1],
-    )
+    _write_arrays(job, arrays, metrics, device, started, arrays["posterior_draws"].shape[1])
     share = metrics["r_hat_mixed_share"]
     return f"{job.title}: R-hat below 1.1 for {share:.0%} of the latents of single images"
 
@@ -189,18 +182,21 @@ def power(config: Config) -> str:
     job = job_of(config, "power")
     started = time.perf_counter()
     arrays, metrics = compare_samplers(job.settings)
-    write_arrays(job.path("arrays"), **arrays)
-    write_record(
-        job,
-        metrics | {"arrays_sha256": file_digest(job.path("arrays"))},
-        device=device,
-        wall_time_s=time.perf_counter() - started,
-        sample_count=job.settings.chains,
-    )
+    _write_arrays(job, arrays, metrics, device, started, job.settings.chains)
     return (
         f"mass of the right mode: {metrics['mass_true']:.3f}; ULA {metrics['mass_ula']:.3f}, "
         f"population {metrics['mass_population']:.3f}, each after {metrics['passes']} passes"
     )
+
+
+def _write_arrays(
+    job: Job, arrays: dict, metrics: dict, device: torch.device, started: float, count: int
+) -> None:
+    """Write a job's arrays, and its record with their digest."""
+    write_arrays(job.path("arrays"), **arrays)
+    metrics = metrics | {"arrays_sha256": file_digest(job.path("arrays"))}
+    seconds = time.perf_counter() - started
+    write_record(job, metrics, device=device, wall_time_s=seconds, sample_count=count)
 
 
 def time_models(

@@ -125,16 +125,11 @@ class PiecewiseQuadraticInverse:
     def __call__(self, u: Tensor) -> Tensor:
         """Invert u, (batch, m) -> (batch, m), contiguous."""
         # On a GPU a search of any size is one launch, and launches are what an inversion costs.
-        few = u.numel() <= FEW or u.device.type != "cpu"
-        return self._invert_few(u.contiguous()) if few else self.invert_many(u)
-
-    def invert_many(self, u: Tensor) -> Tensor:
-        """Invert to the same numbers, on a CPU faster than a search of more than `FEW`."""
+        if u.numel() <= FEW or u.device.type != "cpu":
+            return self._invert_few(u.contiguous())
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
-        size = len(u)
-        if u.device.type == "cpu" and u.numel() > CPU_PIECE:
-            # Row by row: their tables and what lies between stay in a CPU's cache.
-            size = max(1, CPU_PIECE // u.shape[1])
+        # Row by row: their tables and what lies between stay in a CPU's cache.
+        size = max(1, CPU_PIECE // u.shape[1])
         for first in range(0, len(u), size):
             rows = slice(first, first + size)
             self._invert(u[rows].contiguous(), first, out=z[rows])

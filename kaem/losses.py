@@ -4,7 +4,7 @@ The gradient of each estimates that of -log p(x) (paper, arXiv 2506.14167, secti
 the batch, in nats; every constant is there.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,18 +24,9 @@ if TYPE_CHECKING:
     from kaem.model import KAEM
 
 
-class Loss(NamedTuple):
-    """A batch's loss.
-
-    Attributes:
-        value: scalar, with its gradient.
-        info: what there is to log, see `kaem.model.KAEM.loss`.
-        draws: (n, *event_shape), of the posterior.
-    """
-
-    value: Tensor
-    info: dict[str, float]
-    draws: Tensor
+Loss = tuple[Tensor, dict[str, float], Tensor]
+"""A batch's loss, scalar, with its gradient; what there is to log, see `kaem.model.KAEM.loss`; and
+draws of the posterior, (n, *event_shape)."""
 
 
 def importance_loss(
@@ -64,7 +55,7 @@ def importance_loss(
         "ess": particles.ess.mean().item(),
         "survivors": float(len(particles.indices)),
     }
-    return Loss(value, info, z)
+    return value, info, z
 
 
 def chains_loss(
@@ -84,7 +75,7 @@ def chains_loss(
     likelihood = log_likelihood(x, model.decode(z), model.sigma).mean()
     log_prior = _log_prior(model, z, len(x), generator).mean()
     info = {"log_likelihood": likelihood.item(), "log_prior": log_prior.item(), **info}
-    return Loss(-(likelihood + log_prior), info, z)
+    return -(likelihood + log_prior), info, z
 
 
 def _log_prior(model: "KAEM", z: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:

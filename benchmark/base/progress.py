@@ -17,7 +17,6 @@ def show_progress(title: str, total: int, style: str = "auto", begin: int = 0) -
     """Yield a function `report(done, values)` that shows how far the work is, and its values.
 
     Args:
-        title: what is being done.
         total: parts of the work, such as updates.
         style: "bar" for a live bar, "lines" for plain lines (also right where several runs
             write to one terminal), "auto" for whichever suits standard error, "none".

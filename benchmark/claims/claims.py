@@ -99,16 +99,11 @@ class Claim(Strict):
         """The configuration's entries that are compared."""
         return [side for side in (self.model, self.against) if isinstance(side, str)]
 
-    @property
-    def region(self) -> tuple[float, float]:
-        """The effects that fulfil the claim; of a ratio, its logarithms."""
-        margin = math.log(self.margin) if self.effect == "ratio" else self.margin
-        ends = {"below": (-math.inf, margin), "above": (margin, math.inf)}
-        return ends.get(self.comparison, (-margin, margin))
-
     def verdict(self, low: float, high: float) -> str:
         """Judge a confidence interval of the effect (of its logarithm, for a ratio)."""
-        lowest, highest = self.region
+        margin = math.log(self.margin) if self.effect == "ratio" else self.margin
+        ends = {"below": (-math.inf, margin), "above": (margin, math.inf)}
+        lowest, highest = ends.get(self.comparison, (-margin, margin))  # that fulfil the claim
         if lowest < low and high < highest:
             return SUPPORTED
         return CONTRADICTED if high < lowest or highest < low else INCONCLUSIVE

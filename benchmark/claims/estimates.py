@@ -40,12 +40,9 @@ class Estimate:
         a, b = self.error**2, other.error**2
         if not 0 < a + b < math.inf:
             return Estimate(self.value - other.value, math.sqrt(a + b))
-        df = (a + b) ** 2 / (a**2 / self.df + b**2 / other.df) if self._few or other._few else None
-        return Estimate(self.value - other.value, math.sqrt(a + b), df or math.inf)
-
-    @property
-    def _few(self) -> bool:
-        return math.isfinite(self.df)
+        inverse = a**2 / self.df + b**2 / other.df
+        df = (a + b) ** 2 / inverse if inverse else math.inf
+        return Estimate(self.value - other.value, math.sqrt(a + b), df)
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Return the central confidence interval."""

@@ -103,7 +103,6 @@ def plan(
         words: the arguments that name the configuration, for the commands.
         budget: seconds.
         folder: the records whose costs are scaled; results/<run> by default.
-        claims: those of config/claims.yaml by default.
         machine: how fast this one is; measured by default.
 
     Raises:

@@ -23,9 +23,6 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
     """Judge claims on the records of results/<run>, write claims.json, claims.md and the short
     verdicts.md there, and return the text of claims.md.
 
-    Args:
-        claims: those of config/claims.yaml by default.
-
     Raises:
         RecordError: there are no records, or one is not what it should be.
     """

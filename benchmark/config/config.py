@@ -14,13 +14,7 @@ from benchmark.base.typed import Strict
 from benchmark.config.facts import Facts, known_datasets
 from benchmark.config.registry import MODELS, ModelSpec
 from benchmark.config.settings import OFFICIAL_SHA256, Evaluation, Run
-from benchmark.config.validation import (
-    CLASSIFIER,
-    REAL,
-    apply_override,
-    find_problems,
-    merge,
-)
+from benchmark.config.validation import CLASSIFIER, REAL, apply_override, find_problems, merge
 
 # What an entry says about its place in the run and in the tables, on which no result depends.
 WORDING = ("label", "weights_of", "timed_only")
@@ -200,7 +194,6 @@ def load_config(path: str | Path, overrides: dict | None = None) -> Config:
     """Read and check a configuration file.
 
     Args:
-        path: a YAML file.
         overrides: values that replace or extend the file's, as Snakemake's --config does.
 
     Raises:

@@ -194,9 +194,9 @@ def inspection_settings(config: Config, dataset: str, model: str) -> InspectionS
     """Return the settings of looking at the test split, where there is one."""
     references = config.evaluation(dataset).references
     split = "test" if "test" in config.facts(dataset).splits else next(iter(references))
-    measured = {}
-    if measures_independence(config, dataset):
-        classifier = _classifier_hash(config, dataset)
+    classifier, measured = _classifier_hash(config, dataset), {}
+    # What the independence of the latents costs takes a classifier and images enough to tell.
+    if classifier and config.facts(dataset).splits["train"].count >= INSPECTION["decoded"]:
         measured = {"classifier": classifier, "reference": next(iter(references))}
     training = _training_hash(config, dataset, model)
     return InspectionSettings(training=training, split=split, **INSPECTION, **measured)
@@ -223,13 +223,6 @@ def _classifier_hash(config: Config, dataset: str) -> str | None:
     if not config.has_classifier(dataset):
         return None
     return settings_hash(dataset, CLASSIFIER, classifier_settings(config, dataset, CLASSIFIER))
-
-
-def measures_independence(config: Config, dataset: str) -> bool:
-    """Say whether inspecting a KAEM asks what the independence of its latents costs, which takes a
-    classifier and images enough."""
-    enough = config.facts(dataset).splits["train"].count >= INSPECTION["decoded"]
-    return config.has_classifier(dataset) and enough
 
 
 def settings_hash(dataset: str, model: str, settings: Strict) -> str:

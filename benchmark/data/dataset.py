@@ -42,8 +42,6 @@ class Dataset:
 def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = False) -> Dataset:
     """Open a dataset, which is read, checked, split and prepared in `cache` at its first use.
 
-    The prepared images are mapped: what is not looked at takes no memory.
-
     Args:
         facts, root, download: as for `benchmark.data.distributions.find_source`.
         cache: folder of the prepared images.

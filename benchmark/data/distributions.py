@@ -33,7 +33,6 @@ def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
     """Find `<name>.npz`, else a folder `<name>`, else the dataset's own distribution.
 
     Args:
-        facts: what is known of the dataset.
         root: folder of the datasets.
         download: fetch a distribution that is missing.
 

@@ -130,22 +130,14 @@ def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], d
     images, labels = {}, {}
     try:
         origin = parse_json((folder / ORIGIN).read_text())
-        for file in sorted(origin["arrays"], key=_place):
-            # "c": copy on write, so that torch may think that it could write.
-            array = torch.from_numpy(np.load(folder / file, mmap_mode="c"))
-            split = file.removesuffix(".npy")
-            if split.endswith("_labels"):
-                labels[split.removesuffix("_labels")] = array
-            else:
-                images[split] = array
+        for split in ("train", "validation", "test"):  # as everybody names them in order
+            for held, file in ((images, f"{split}.npy"), (labels, f"{split}_labels.npy")):
+                if file in origin["arrays"]:
+                    # "c": copy on write, so that torch may think that it could write.
+                    held[split] = torch.from_numpy(np.load(folder / file, mmap_mode="c"))
         return images, labels, origin["digests"]
     except (*UNREADABLE, TypeError):
         return None
-
-
-def _place(file: str) -> int:
-    """Sort splits in the order in which everybody names them."""
-    return next((i for i, s in enumerate(("train", "validation", "test")) if s in file), -1)
 
 
 def is_intact(folder: Path) -> bool:

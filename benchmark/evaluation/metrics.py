@@ -77,7 +77,6 @@ def class_coverage(drawn: Tensor, real: Tensor, classes: int) -> float:
 
     Args:
         drawn, real: the classes of samples and real images, (n,), by the classifier.
-        classes: how many there are.
     """
     drawn, real = (torch.bincount(y, minlength=classes) / len(y) for y in (drawn, real))
     seen = real > 0

@@ -5,6 +5,8 @@ with the univariate one. Its density is one-dimensional and can be looked at, mo
 compared with where the data lie.
 """
 
+from dataclasses import asdict
+
 import numpy as np
 import torch
 from scipy.stats import ks_2samp, kstest
@@ -144,19 +146,11 @@ def _formulas(model: KAEM) -> Findings:
     ratio = (log_density - reference.double()).flatten(0, -2).cpu().numpy()
     weights = log_density.exp().flatten(0, -2).cpu().numpy()
     z = prior.nodes.double().cpu().numpy()
-    fits = [fit_formula(z, *row) for row in zip(ratio, weights, strict=True)]
-    places = np.ndindex(*prior.event_shape)
     rows = [
-        {
-            "latent": list(place),
-            "form": fit.form,
-            "formula": fit.formula,
-            "error": fit.error,
-            "relative_error": fit.relative_error,
-        }
-        for place, fit in zip(places, fits, strict=True)
+        {"latent": list(place)} | asdict(fit_formula(z, *curve))
+        for place, *curve in zip(np.ndindex(*prior.event_shape), ratio, weights, strict=True)
     ]
-    curves = np.stack([fit.curve for fit in fits])
+    curves = np.stack([row.pop("curve") for row in rows])
     arrays = {"nodes": z, "log_ratio": ratio, "fitted": curves, "node_density": weights}
     return arrays, {"formulas": rows}
 

@@ -91,10 +91,6 @@ def own_record(job: Job, folder: Path | None = None) -> Record | None:
     return record
 
 
-def _place(folder: Path, kind: str, **names: str | int) -> Path:
-    return folder / KINDS[kind].files["record"].removeprefix(paths.RUN + "/").format(**names)
-
-
 def by_subject(records: Iterable[Record]) -> dict[Subject, list[Record]]:
     """Group records: those of each subject, one per seed."""
     grouped: dict[Subject, list[Record]] = {}
@@ -106,7 +102,8 @@ def by_subject(records: Iterable[Record]) -> dict[Subject, list[Record]]:
 def _read(folder: Path, kind: str, path: Path) -> Record:
     record = read_record(path)
     names = {"dataset": record.dataset, "model": record.model, "seed": record.seed}
-    belongs = _place(folder, record.kind, **names, device=record.provenance.device)
+    pattern = KINDS[record.kind].files["record"].removeprefix(paths.RUN + "/")
+    belongs = folder / pattern.format(**names, device=record.provenance.device)
     if belongs != path or record.kind != kind:
         raise RecordError(f"{path}: holds the record that belongs at {belongs}")
     problem = contradiction(record)

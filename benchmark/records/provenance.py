@@ -89,9 +89,10 @@ def source_state() -> dict:
     `benchmark.steps` makes it as it is loaded: a training runs for hours, and the checkout may be
     another one by the time that its record is written.
     """
+    changes = _git("status", "--porcelain")
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": _dirty(),
+        "dirty": None if changes is None else bool(changes),
         "source_digest": source_digest(),
     }
 
@@ -115,11 +116,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _dirty() -> bool | None:
-    status = _git("status", "--porcelain")
-    return None if status is None else bool(status)
 
 
 def _version(package: str) -> str | None:

@@ -97,8 +97,7 @@ def write_record(
     """Write a measurement with its origin; returns the record.
 
     Args:
-        job: what was computed; its settings and their hash are stored.
-        metrics: the measurements, as the class of their kind has them.
+        metrics: as the class of their kind has them.
         sample_count: how many images the measurement rests on.
         path: of the file; the job's by default.
     """

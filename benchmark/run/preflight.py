@@ -115,7 +115,8 @@ def _disk_problems(config: Config) -> list[str]:
     cache, results = paths.cache_root(config.data_root), Path(paths.fill(paths.RUN, config.run))
     needed: dict[int, tuple[Path, int]] = {}
     for folder, size in ((cache, _cache_bytes(config)), (results, _result_bytes(config))):
-        existing = _existing(folder)
+        whole = folder.absolute()
+        existing = next(path for path in (whole, *whole.parents) if path.exists())
         device = existing.stat().st_dev
         needed[device] = (existing, needed.get(device, (existing, 0))[1] + size)
     problems = []
@@ -128,13 +129,6 @@ def _disk_problems(config: Config) -> list[str]:
                 "`snakemake --directory` for results."
             )
     return problems
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 def _cache_bytes(config: Config) -> int:

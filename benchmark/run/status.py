@@ -44,7 +44,7 @@ class Training:
     """One training and how far it is.
 
     Attributes:
-        dataset, model, seed: its names; the classifier is a model too.
+        model: its entry, or the classifier.
         state: DONE, OUTDATED (done, but with other settings), RUNNING, STARTS, STOPPED (something
             ended it and left no message), FAILED or WAITING.
         progress: what it said last; None before that, and once it is done.
@@ -66,7 +66,6 @@ class Status:
     """How far a run is.
 
     Attributes:
-        run: its name.
         now: Unix time in seconds, at which it was looked at.
         trainings: all of the configuration, in its order.
         steps: name -> (done, total), of the other steps that compute.

@@ -48,11 +48,7 @@ def measure_promises(
 
 
 def compare_times(first: Call, second: Call, device: torch.device, seconds: float) -> dict:
-    """Time two calls in turns for so many seconds, each after a warm-up of one call.
-
-    Returns:
-        What `ratio_of_times` gives.
-    """
+    """Time two calls in turns, each after a warm-up of one call; return `ratio_of_times`."""
     for call in (first, second):
         seconds_of(call, device)  # the clock starts when the device is done with it
     pairs, end = [], time.perf_counter() + seconds

@@ -58,8 +58,6 @@ def measure_speed(
 
     Args:
         load: builds an entry's model on the device, anew for each mode.
-        settings: `timing` of the configuration.
-        title: of the progress that is shown.
         updates: of the entries whose training is to be timed as well.
 
     Returns:

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmark.config.config import REAL, Config
 from paper_figures.base.frames import quality_records, values_of
 from paper_figures.base.point_labels import name_points
-from paper_figures.base.style import FULL, dataset_label, fix_layout, model_colours, model_label
+from paper_figures.base.style import FULL, fix_layout, model_colours, model_label
 
 DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
 MOST_COLUMNS = 2
@@ -49,7 +49,7 @@ def draw_panels(
         name = next((n for n in DISTANCES if len(values_of(quality, n, dataset=dataset))), None)
         values = _distances(config, quality, name, dataset)
         costs, label = costs_of(dataset, [model for model in values if model != REAL])
-        axis.set_title(dataset_label(config, dataset), fontsize="medium")
+        axis.set_title(config.facts(dataset).title, fontsize="medium")
         if costs:
             _draw(axis, config, costs, values)
             axis.set(xlabel=label, ylabel=f"{DISTANCES[name]}, lower is better")

@@ -48,11 +48,6 @@ def model_label(config: Config, model: str) -> str:
     return config.label(model) or (LOOKS[model].label if model in LOOKS else model)
 
 
-def dataset_label(config: Config, dataset: str) -> str:
-    """Return what a dataset is called in tables and figures."""
-    return config.facts(dataset).title
-
-
 def model_colours(config: Config) -> dict[str, tuple]:
     """Return a colour per entry; those with a look of their own have the same in every run."""
     fixed = {name: to_rgb(look.colour) for name, look in LOOKS.items()}
@@ -67,8 +62,9 @@ def latent_symbol(config: Config, model: str) -> str:
     return "h" if config.spec(model).prior == "univariate" else "z"
 
 
-def latent_panels(count: int, height: float = 1.15) -> tuple[Figure, list]:
-    """Make a figure with a small panel for each of the first latents, `MOST_PANELS` at most."""
+def latent_panels(count: int, symbol: str, height: float = 1.15) -> tuple[Figure, list, str]:
+    """Make a figure with a small panel for each of the first latents, `MOST_PANELS` at most; return
+    it, the panels, and what its title says where some are left out."""
     shown = min(count, MOST_PANELS)
     rows = -(-shown // PANEL_COLUMNS)
     figure, axes = plt.subplots(
@@ -76,9 +72,27 @@ def latent_panels(count: int, height: float = 1.15) -> tuple[Figure, list]:
     )
     for axis in axes.flat[shown:]:
         axis.set_axis_off()
-    for axis in axes.flat[:shown]:
+    for number, axis in enumerate(axes.flat[:shown]):
         axis.set_yticks([])
-    return figure, list(axes.flat[:shown])
+        if number >= shown - PANEL_COLUMNS:
+            axis.set_xlabel(f"${symbol}$")
+    of = "" if shown == count else f", {shown} of {count} latents"
+    return figure, list(axes.flat[:shown]), of
+
+
+def seed_line(axis, history: pd.DataFrame, key: str, colour, label: str) -> None:
+    """Draw a logged value of one model: its mean over the seeds, and their range as a band."""
+    sns.lineplot(
+        data=history,
+        x="update",
+        y=key,
+        ax=axis,
+        errorbar=("pi", 100),
+        lw=1.2,
+        color=colour,
+        legend=False,
+    )
+    axis.get_lines()[-1].set_label(label)
 
 
 def fix_layout(figure: Figure) -> None:

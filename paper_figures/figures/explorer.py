@@ -17,7 +17,7 @@ from benchmark.base.files import atomic
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Need, Page
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import dataset_label, latent_symbol, model_colours, model_label, tiled
+from paper_figures.base.style import latent_symbol, model_colours, model_label, tiled
 
 PAGE = Page(
     "explorer",
@@ -78,7 +78,7 @@ def _inspections(config: Config) -> dict[str, dict[str, tuple[dict, dict]]]:
 def _page(config: Config, inspections: dict, bases: int) -> bytes:
     datasets = [
         {
-            "title": dataset_label(config, dataset),
+            "title": config.facts(dataset).title,
             "models": [
                 _model(config, model, *inspected, bases) for model, inspected in models.items()
             ],

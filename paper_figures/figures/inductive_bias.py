@@ -7,7 +7,7 @@ import seaborn as sns
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import quality_records, values_of
-from paper_figures.base.style import FULL, dataset_label, save_figure
+from paper_figures.base.style import FULL, save_figure
 
 FIGURE = Figure(
     "inductive_bias",
@@ -50,7 +50,7 @@ def draw(config: Config, grids: dict[str, dict[str, tuple[str, str]]]) -> plt.Fi
             sns.heatmap(
                 cells, annot=True, fmt=form, cmap=colours, cbar=False, ax=axis, linewidths=1
             )
-            axis.set(title=f"{dataset_label(config, dataset)}: {label}")
+            axis.set(title=f"{config.facts(dataset).title}: {label}")
             axis.tick_params(length=0)
             axis.tick_params(axis="y", rotation=0)
     for axis in axes[-1]:

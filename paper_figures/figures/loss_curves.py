@@ -3,20 +3,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.config.config import Config
 from benchmark.config.registry import MODELS
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
-from paper_figures.base.style import (
-    FULL,
-    dataset_label,
-    model_colours,
-    model_label,
-    save_figure,
-)
+from paper_figures.base.style import FULL, model_colours, model_label, save_figure, seed_line
 
 FIGURE = Figure(
     "loss_{dataset}",
@@ -51,12 +44,11 @@ def draw(config: Config, dataset: str) -> plt.Figure:
         _draw(axis, loss, panels[loss], history, config)
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-        axis.get_legend().remove()
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     # One legend for all, below: inside it would lie on the curves of some run.
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"{dataset_label(config, dataset)}: training")
+    figure.suptitle(f"{config.facts(dataset).title}: training")
     return figure
 
 
@@ -65,16 +57,8 @@ def _draw(
 ) -> None:
     colours = model_colours(config)
     for model in models:
-        sns.lineplot(
-            data=history[history["model"] == model],
-            x="update",
-            y="loss",
-            ax=axis,
-            errorbar=("pi", 100),
-            lw=1.2,
-            color=colours[model],
-            label=model_label(config, model),
-        )
+        own = history[history["model"] == model]
+        seed_line(axis, own, "loss", colours[model], model_label(config, model))
     axis.set(xlabel="update", ylabel="loss" if loss else "nats per image")
     axis.set_title(loss or "loss (each model's own)", fontsize="small")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

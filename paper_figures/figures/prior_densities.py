@@ -6,12 +6,10 @@ import seaborn as sns
 
 from benchmark.base.errors import MissingError
 from benchmark.config.config import Config
-from paper_figures.base import style
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import diagnostics
 from paper_figures.base.style import (
     PRIOR_BEFORE,
-    dataset_label,
     latent_panels,
     model_colours,
     model_label,
@@ -66,22 +64,18 @@ def _draw(config: Config, dataset: str, model: str, arrays: dict[str, np.ndarray
     stages = [stage for stage in STAGES if f"density_{stage}" in arrays]
     curves = {stage: _curves(arrays[f"density_{stage}"]) for stage in stages}
     colours = sns.blend_palette([PRIOR_BEFORE, model_colours(config)[model]], len(stages))
-    count = len(curves["after"])
-    figure, axes = latent_panels(count)
+    figure, axes, of = latent_panels(len(curves["after"]), "z")
     for q, axis in enumerate(axes):
         for stage, colour in zip(stages, colours, strict=True):
             width = 1.4 if stage == "after" else 0.8
             axis.plot(arrays[f"nodes_{stage}"], curves[stage][q].T, color=colour, lw=width)
         axis.set_ylim(bottom=0)
         axis.set_title(f"$q = {q + 1}$", fontsize="small", pad=2)
-    for axis in axes[-style.PANEL_COLUMNS :]:
-        axis.set_xlabel("$z$")
     lines = [plt.Line2D([], [], color=colour) for colour in colours]
     labels = [STAGES[stage] for stage in stages]
     figure.legend(lines, labels, loc="outside lower center", ncols=len(stages))
-    of = "" if len(axes) == count else f", {len(axes)} of {count} latents"
     figure.suptitle(
-        f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior densities{of}"
+        f"{config.facts(dataset).title}, {model_label(config, model)}: prior densities{of}"
     )
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
 

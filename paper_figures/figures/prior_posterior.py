@@ -1,11 +1,9 @@
 """Figures `posterior_<dataset>_<model>`: each latent's prior against the aggregated posterior."""
 
 from benchmark.config.config import Config
-from paper_figures.base import style
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
 from paper_figures.base.style import (
-    dataset_label,
     latent_panels,
     latent_symbol,
     model_colours,
@@ -33,8 +31,8 @@ def render(config: Config, dataset: str) -> None:
 def _draw(config: Config, dataset: str, model: str) -> None:
     metrics, arrays = inspection(config, dataset, model)
     draws = arrays["posterior_draws"]
-    count = draws.shape[-1]
-    figure, axes = latent_panels(count, height=1.25)
+    symbol = f"{latent_symbol(config, model)}_q"
+    figure, axes, of = latent_panels(draws.shape[-1], symbol, height=1.25)
     for q, axis in enumerate(axes):
         points = arrays["points"][q]
         histogram = axis.hist(
@@ -46,17 +44,14 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         )
         curve = axis.plot(points, arrays["prior"][q], color=model_colours(config)[model])
         axis.set_title(f"$q = {q + 1}$, KS {metrics['ks_prior'][q]:.2f}", fontsize="small", pad=2)
-    for axis in axes[-style.PANEL_COLUMNS :]:
-        axis.set_xlabel(f"${latent_symbol(config, model)}_q$")
     figure.legend(
         [curve[0], histogram[2]],
         ["prior", f"aggregated posterior of {draws.shape[1]} images"],
         loc="outside lower center",
         ncols=2,
     )
-    of = "" if len(axes) == count else f", {len(axes)} of {count} latents"
     figure.suptitle(
-        f"{dataset_label(config, dataset)}, {model_label(config, model)}: prior and posterior{of}\n"
+        f"{config.facts(dataset).title}, {model_label(config, model)}: prior and posterior{of}\n"
         f"KS between two sets of chains at most {max(metrics['ks_chains']):.2f}; R-hat below 1.1 "
         f"for {metrics['r_hat_mixed_share']:.0%} of latents and images",
         fontsize="medium",

@@ -8,13 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
-from paper_figures.base.style import (
-    FULL,
-    dataset_label,
-    model_colours,
-    model_label,
-    save_figure,
-)
+from paper_figures.base.style import FULL, model_colours, model_label, save_figure, seed_line
 
 FIGURE = Figure(
     "health_{dataset}",
@@ -69,7 +63,7 @@ def render(config: Config, dataset: str) -> None:
         figure.text(0.5, 0.5, "no posterior sampler was logged", ha="center", va="center")
     else:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"{dataset_label(config, dataset)}: posterior sampling during training")
+    figure.suptitle(f"{config.facts(dataset).title}: posterior sampling during training")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 
@@ -80,12 +74,12 @@ def _shared(axis, config: Config, history: pd.DataFrame, key: str) -> dict:
     for model in config.inspected_models:
         own = history[history["model"] == model]
         if own[key].notna().any():
-            _line(axis, own, key, colours[model])
-            lines[model_label(config, model)] = axis.get_lines()[-1]
-    title, label = SHARED[key]
+            label = model_label(config, model)
+            seed_line(axis, own, key, colours[model], label)
+            lines[label] = axis.get_lines()[-1]
     if key == "ess":
         axis.set_ylim(bottom=1)  # what one proposal alone has
-    _finish(axis, title, label)
+    _finish(axis, *SHARED[key])
     return lines
 
 
@@ -93,25 +87,10 @@ def _swaps(axis, config: Config, own: pd.DataFrame, model: str, keys: list[str])
     keys = [key for key in keys if own[key].notna().any()]
     colours = sns.color_palette("flare", len(keys))
     for number, (key, colour) in enumerate(zip(keys, colours, strict=True), 1):
-        _line(axis, own, key, colour)
-        name = f"$t_{number - 1}, t_{number}$"
-        axis.get_lines()[-1].set_label(name)
+        seed_line(axis, own, key, colour, f"$t_{number - 1}, t_{number}$")
     axis.set_ylim(0, None)
     axis.legend(handlelength=1, fontsize="x-small", title="swaps of", title_fontsize="x-small")
     _finish(axis, model_label(config, model), "acceptance of swaps")
-
-
-def _line(axis, own: pd.DataFrame, key: str, colour) -> None:
-    sns.lineplot(
-        data=own,
-        x="update",
-        y=key,
-        ax=axis,
-        errorbar=("pi", 100),
-        lw=1.2,
-        color=colour,
-        legend=False,
-    )
 
 
 def _finish(axis, title: str, label: str) -> None:

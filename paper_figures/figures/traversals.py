@@ -6,14 +6,7 @@ import numpy as np
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import (
-    FULL,
-    GAP,
-    dataset_label,
-    model_label,
-    save_figure,
-    tiled,
-)
+from paper_figures.base.style import FULL, GAP, model_label, save_figure, tiled
 
 FIGURE = Figure(
     "traversals_{dataset}_{model}",
@@ -51,7 +44,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     for spine in axis.spines.values():
         spine.set_visible(False)
     figure.suptitle(
-        f"{dataset_label(config, dataset)}, {model_label(config, model)}: one latent moves, the "
+        f"{config.facts(dataset).title}, {model_label(config, model)}: one latent moves, the "
         "others stay at a prior draw"
     )
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))

@@ -15,7 +15,7 @@ from paper_figures.base.frames import (
     timing_records,
     training_records,
 )
-from paper_figures.base.style import dataset_label, model_label, save_table
+from paper_figures.base.style import model_label, save_table
 
 TABLE = Table(
     "cost",
@@ -41,7 +41,7 @@ COLUMNS = [
 def render(config: Config) -> None:
     """Write tables/cost.{csv,md,tex}: means over the seeds; empty cells where not measured."""
     timing, training = timing_records(config), training_records(config)
-    updates = _updates(timing)
+    updates = select(timing, part="update", left_out="")
     devices = [name for name in DEVICES if len(select(updates, device=name))]
     values, cells, files = [], [], []
     for dataset in config.datasets:
@@ -66,7 +66,7 @@ def render(config: Config) -> None:
             values.append(row)
             cells.append(
                 {
-                    "Dataset": dataset_label(config, dataset),
+                    "Dataset": config.facts(dataset).title,
                     "Model": model_label(config, model),
                     "Parameters": _text(row, "parameters", ",.0f"),
                     "Network evaluations": _text(row, "nfe", ",.0f"),
@@ -86,11 +86,6 @@ def render(config: Config) -> None:
     frame = pd.DataFrame(values, columns=COLUMNS)
     notes = _notes(config, timing, training, updates)
     save_table(frame, pd.DataFrame(cells), notes, TABLE.paths(config.run), files)
-
-
-def _updates(timing: pd.DataFrame) -> pd.DataFrame:
-    """Return the times of updates that were not left out."""
-    return select(timing, part="update", left_out="")
 
 
 def _column(device: str) -> str:

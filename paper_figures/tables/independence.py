@@ -7,7 +7,7 @@ from benchmark.config.config import Config
 from benchmark.config.job_settings import INSPECTION
 from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import independence_records, source_note
-from paper_figures.base.style import dataset_label, model_label, save_table
+from paper_figures.base.style import model_label, save_table
 
 TABLE = Table(
     "independence",
@@ -40,7 +40,7 @@ def render(config: Config) -> None:
     for row in records.to_dict("records"):
         dataset, model = row["dataset"], row["model"]
         cells.append(
-            {"Dataset": dataset_label(config, dataset), "Model": model_label(config, model)}
+            {"Dataset": config.facts(dataset).title, "Model": model_label(config, model)}
             | {column: f"{row[name]:.1f}" for name, column in COLUMNS.items()}
         )
         files.append({column: [row["file"]] for column in COLUMNS.values()})

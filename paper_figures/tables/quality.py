@@ -11,7 +11,7 @@ from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.records.names import METRIC, metric_name
 from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import quality_records, select, source_note, training_records
-from paper_figures.base.style import dataset_label, model_label, save_table
+from paper_figures.base.style import model_label, save_table
 
 TABLE = Table(
     "quality",
@@ -52,7 +52,7 @@ def render(config: Config) -> None:
             of_training, training_cell, training_origins = _trained(measured, trained)
             health = _health(config, measured, model, failed)
             titles = {
-                "Dataset": dataset_label(config, dataset),
+                "Dataset": config.facts(dataset).title,
                 "Model": model_label(config, model),
             }
             values.append(names | row | of_training | {"health": health})
@@ -262,7 +262,7 @@ def _classifier_note(config: Config, quality: pd.DataFrame) -> list[str]:
         who, fewer = "The records of these rows", silent
     else:
         who, fewer = "The records of all rows but these", others
-    names = [f"{model_label(config, m)} ({dataset_label(config, d)})" for d, m in fewer]
+    names = [f"{model_label(config, m)} ({config.facts(d).title})" for d, m in fewer]
     return [
         f"{who}, made by an earlier version of the code, do not say which classifier they were "
         f"measured with, perhaps another training of the same one: {', '.join(names)}."

@@ -10,7 +10,7 @@ from benchmark.base.paths import ROOT
 from benchmark.base.typed import Number, Strict, load_yaml
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Need, Table
-from paper_figures.base.style import dataset_label, save_table
+from paper_figures.base.style import save_table
 
 REPORTED_FILE = ROOT / "config" / "reported.yaml"
 
@@ -63,7 +63,7 @@ def render(config: Config) -> None:
     rows = rows[rows["dataset"].isin(config.datasets)].reset_index(drop=True)
     cells = pd.DataFrame(
         {
-            "Dataset": [dataset_label(config, name) for name in rows["dataset"]],
+            "Dataset": [config.facts(name).title for name in rows["dataset"]],
             "Quantity": rows["metric"],
             "Model": rows["model"],
             "Value": [f"{value:,g}" for value in rows["value"]],

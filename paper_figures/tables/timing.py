@@ -17,7 +17,7 @@ from paper_figures.base.frames import (
     source_note,
     timing_records,
 )
-from paper_figures.base.style import dataset_label, model_label, save_table
+from paper_figures.base.style import model_label, save_table
 
 TABLE = Table(
     "timing",
@@ -62,7 +62,7 @@ def render(config: Config) -> None:
         if model in untimed[dataset]:
             continue
         cell = {
-            "Dataset": dataset_label(config, dataset),
+            "Dataset": config.facts(dataset).title,
             "Batch": f"{batch_size:,}",
             "Model": model_label(config, model),
         }
@@ -98,7 +98,7 @@ def _untimed_note(config: Config, dataset: str, models: list[str]) -> str:
     who = "; ".join(model_label(config, model) for model in models)
     if len(models) == len(config.models):
         who = "no model was timed"
-    return f"Not timed, {dataset_label(config, dataset)}: {who}."
+    return f"Not timed, {config.facts(dataset).title}: {who}."
 
 
 def _untaken(modes: list[str]) -> str:
@@ -154,7 +154,7 @@ def _notes(
         notes.append(f"{who} were timed with fresh weights, on which the cost does not depend.")
     sessions = timing.groupby(["device", "dataset"], sort=False)["session"].nunique()
     notes += [
-        f"{DEVICE_LABELS[device]}, {dataset_label(config, dataset)}: timed in {count} sessions, "
+        f"{DEVICE_LABELS[device]}, {config.facts(dataset).title}: timed in {count} sessions, "
         "and only the models of one session took turns: ratios of others are less certain."
         for (device, dataset), count in sessions.items()
         if count > 1

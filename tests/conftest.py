@@ -9,6 +9,12 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the workflow's tests: a run of it takes a minute, which no worker is to begin
+    last."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 @pytest.fixture
 def seeded() -> Callable[[int], torch.Generator]:
     """seed -> a CPU generator. A test that only needs weights calls torch.manual_seed."""

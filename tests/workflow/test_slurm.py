@@ -21,7 +21,7 @@ from support.records import without_times
 from benchmark.records.record import read_record
 
 REPOSITORY = CONFIG_FOLDER.parent
-CLUSTER = REPOSITORY / "tests" / "slurm" / "cluster.sh"
+CLUSTER = REPOSITORY / "tests" / "workflow" / "cluster.sh"
 PATIENCE = 900  # seconds, on a busy machine
 # This Slurm keeps no accounts, which sacct would need, and may be asked often.
 ON_SLURM = ("--profile", REPOSITORY / "profiles/slurm", "--slurm-status-command", "squeue")

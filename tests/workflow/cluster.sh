@@ -2,10 +2,10 @@
 # A real Slurm on this machine's loopback: one controller and two nodes, for tests. Needs root and
 # Debian's slurm-wlm and munge; touches no other Slurm, as it has ports, keys and folders of its own.
 #
-#   tests/slurm/cluster.sh start FOLDER          prints what to `export` to use it
-#   tests/slurm/cluster.sh kill FOLDER NODE      a power cut: all that runs on kaem1 or kaem2 dies
-#   tests/slurm/cluster.sh boot FOLDER NODE      the node comes back
-#   tests/slurm/cluster.sh stop FOLDER
+#   tests/workflow/cluster.sh start FOLDER          prints what to `export` to use it
+#   tests/workflow/cluster.sh kill FOLDER NODE      a power cut: all that runs on kaem1 or kaem2 dies
+#   tests/workflow/cluster.sh boot FOLDER NODE      the node comes back
+#   tests/workflow/cluster.sh stop FOLDER
 set -euo pipefail
 
 NODES=(kaem1 kaem2)

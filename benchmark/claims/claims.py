@@ -23,7 +23,7 @@ SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusi
 NOT_RUN = "not run"
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN)
 
-KINDS = dict.fromkeys(("latency", "update", "nfe"), "timing") | dict.fromkeys(
+KIND_OF = dict.fromkeys(("latency", "update", "nfe"), "timing") | dict.fromkeys(
     ("ess", "swap_1"), "training"
 )  # which record holds a metric; "metrics" for all others
 TIMES = ("latency", "update")
@@ -92,7 +92,7 @@ class Claim(Strict):
     @property
     def kind(self) -> str:
         """Of the records that hold the metric."""
-        return KINDS.get(self.metric, "metrics")
+        return KIND_OF.get(self.metric, "metrics")
 
     @property
     def entries(self) -> list[str]:

@@ -16,7 +16,7 @@ from benchmark.config.config import Config
 from benchmark.records.folder import by_subject, nothing_there, own_records
 from benchmark.records.record import Record
 
-KINDS = ("training", "metrics", "timing")  # that verdicts rest on
+JUDGED = ("training", "metrics", "timing")  # that verdicts rest on
 
 
 def report(config: Config, claims: list[Claim] | None = None) -> str:
@@ -55,7 +55,7 @@ def judged_records(config: Config, folder: Path) -> list[Record]:
     Raises:
         RecordError: there are none, or one is not what it should be.
     """
-    records = own_records(config, *KINDS, folder=folder)
+    records = own_records(config, *JUDGED, folder=folder)
     if not records:
         raise nothing_there(folder)
     return records
@@ -63,7 +63,7 @@ def judged_records(config: Config, folder: Path) -> list[Record]:
 
 def _remarks(folder: Path, records: list[Record]) -> list[str]:
     """Say what the records are as a whole."""
-    others = sum(1 for kind in KINDS for _ in (folder / kind).rglob("*.json")) - len(records)
+    others = sum(1 for kind in JUDGED for _ in (folder / kind).rglob("*.json")) - len(records)
     sources = sorted({record.provenance.source_digest for record in records})
     remarks = [f"{others} records of other datasets, entries or seeds: not read."] if others else []
     if len(sources) > 1:

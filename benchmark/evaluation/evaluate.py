@@ -76,7 +76,7 @@ def _extractors(
 def classifier_features(config: Config, dataset: str, device: torch.device) -> ClassifierFeatures:
     """Load the dataset's trained classifier."""
     job = job_of(config, "classifier", dataset)
-    path = paths.fill(paths.CLASSIFIER, config.run, dataset=dataset)
+    path = job.path("weights")
     fresh = build_classifier(job, config.facts(dataset).image_shape)
     classifier = load_weights(path, fresh, job, device)
     return ClassifierFeatures(classifier, file_digest(path), device)

@@ -60,7 +60,7 @@ def check_dataset(config: Config, dataset: str) -> str:
     prepared = _prepared(config, dataset)
     counts = {split: len(images) for split, images in prepared.images.items()}
     write_json(
-        paths.fill(paths.DATA, config.run, dataset=dataset),
+        job_of(config, "data", dataset).path(),
         {
             "dataset": dataset,
             "image_shape": prepared.image_shape,

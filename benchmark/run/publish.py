@@ -24,7 +24,7 @@ from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import read_record
 
 FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power", REPEAT)
-KINDS = (".json", ".csv", ".npz")
+SUFFIXES = (".json", ".csv", ".npz")
 SHOWN = 64  # images of each samples file
 LARGEST_WEIGHTS = 4 * 2**20  # bytes of a model's weights that are published
 
@@ -43,7 +43,7 @@ def publish(config: Config, *, weights: bool = False) -> str:
         path
         for folder in FOLDERS
         for path in sorted((source / folder).rglob("*"))
-        if path.suffix in KINDS
+        if path.suffix in SUFFIXES
     ]
     files += _small_weights(config) if weights else []
     records = [path for path in files if path.suffix == ".json" and path.parts[-2] != "data"]

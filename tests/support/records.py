@@ -130,18 +130,23 @@ def write_any(
     return write_record(job, metrics or METRICS[kind], path=path, **about)
 
 
+def training_metrics(job: Job, seconds: float, **final) -> dict:
+    """What a record says of a training; its loss is another for each seed, time and model."""
+    updates = job.settings.training.updates
+    return {
+        "updates": updates,
+        "seconds_per_update": seconds / updates,
+        "parameters": 1000,
+        "final": {"loss": job.seed + seconds / 7 + len(job.model), **final},
+    }
+
+
 def write_training(
     config: Config, model: str, seed: int, seconds: float, dataset: str = "mnist", **final
 ) -> Path:
     """A training of so many seconds; its loss is another for each seed, time and model."""
     job = job_of(config, "training", dataset, model, seed)
-    updates = job.settings.training.updates
-    metrics = {
-        "updates": updates,
-        "seconds_per_update": seconds / updates,
-        "parameters": 1000,
-        "final": {"loss": seed + seconds / 7 + len(model), **final},
-    }
+    metrics = training_metrics(job, seconds, **final)
     return write_any(job.path(), "training", metrics, job, wall_time_s=seconds).path
 
 

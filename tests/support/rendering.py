@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 from support.configs import FACES, tiny_config
-from support.records import bits_and_nats, timing_metrics, timing_row
+from support.records import bits_and_nats, timing_metrics, timing_row, training_metrics
 
 from benchmark.config.config import Config
 from benchmark.config.jobs import job_of
@@ -68,13 +68,7 @@ def write_training(
 ) -> Record:
     """A training; its loss is another for each seed, time and model."""
     job = job_of(config, "training", dataset, model, seed)
-    updates = job.settings.training.updates
-    metrics = {
-        "updates": updates,
-        "seconds_per_update": seconds / updates,
-        "parameters": 1000,
-        "final": {"loss": seed + seconds / 7 + len(model), **final},
-    }
+    metrics = training_metrics(job, seconds, **final)
     return write_record(job, metrics, device=CPU, wall_time_s=seconds, sample_count=1)
 
 

@@ -1,104 +1,20 @@
-"""The whole workflow, as a user runs it: full runs of tiny configurations, the rest dry runs.
-
-Snakemake runs as a process of its own, in a temporary folder.
-"""
+"""One full run of a tiny configuration, and what a second run would do beside it."""
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pytest
-from PIL import Image
-from support.configs import (
-    CONFIG_FOLDER,
-    FACES,
-    LIKELIHOOD,
-    MODEL_SETTINGS,
-    RUN_CONFIGS,
-    write_config,
-)
+from support.configs import write_config
 from support.records import without_times
+from support.workflow import REPOSITORY, plan, snakemake, snapshot
 
 from benchmark.config.config import load_config
 from benchmark.config.jobs import job_of
-from benchmark.evaluation.samples import open_samples
 from benchmark.records.record import read_record
 
-REPOSITORY = CONFIG_FOLDER.parent
-SNAKEFILE = ("-s", REPOSITORY / "Snakefile", "--cores", "2")
-TABLES = ("quality", "timing", "cost")
 MODELS = ("kaem_is", "vae")
-CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at once
-
-
-def snakemake(folder: Path, *words, **environment) -> subprocess.CompletedProcess:
-    """Run the workflow from `folder`, which holds its configuration; no network can be reached."""
-    offline = dict.fromkeys(("http_proxy", "https_proxy"), CLOSED_PORT) | environment
-    kept = {k: v for k, v in os.environ.items() if not k.lower().startswith(("no_proxy", "kaem_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *SNAKEFILE, "--directory", folder, *words],
-        cwd=folder,
-        env=kept | offline,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a dry run would do.
-
-    Attributes:
-        jobs: "rule dataset model ..." with the wildcards' values.
-        outputs: the files that would be written.
-        gpus: job -> the GPUs that it would take.
-    """
-
-    jobs: set[str]
-    outputs: set[str]
-    gpus: dict[str, int]
-
-
-def plan(folder: Path, config: str, *words) -> Plan:
-    """A dry run, which must succeed."""
-    # The profile shows no rules; --quiet on the command line replaces its setting.
-    done = snakemake(folder, "--configfile", config, "-n", "--quiet", "host", *words)
-    assert done.returncode == 0, done.stdout
-    jobs, outputs, gpus = set(), set(), {}
-    for block in re.split(r"^(?:local)?rule ", done.stdout, flags=re.MULTILINE)[1:]:
-        name = block.partition(":")[0]
-        if name == "all":
-            continue
-        values = re.search(r"^ +wildcards: (.*)$", block, re.MULTILINE)
-        pairs = values[1].split(", ") if values else []
-        job = " ".join([name, *(pair.partition("=")[2] for pair in pairs)])
-        jobs.add(job)
-        outputs |= set(re.search(r"^ +output: (.*)$", block, re.MULTILINE)[1].split(", "))
-        taken = re.search(r"^ +resources: .*\bgpu=(\d+)", block, re.MULTILINE)
-        gpus[job] = int(taken[1]) if taken else 0
-    return Plan(jobs, outputs, gpus)
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """Every file below a folder and the digest of its contents."""
-    return {
-        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".snakemake" not in path.parts
-    }
-
 
 # What a shell, a template or a page would read as its own: the full run has it, and works.
 HOSTILE_NAME = 'it\'s a "$(touch pwned)" {run}; touch pwned'
@@ -339,28 +255,7 @@ def test_one_more_dataset_trains_nothing_that_is_there(folder):
     assert again == set()
 
 
-# What comes before what -------------------------------------------------------------------------
-
-
-def test_data_come_before_training_and_training_before_evaluation(tmp_path):
-    write_config(tmp_path / "tiny.yaml")
-    done = snakemake(tmp_path, "--configfile", "tiny.yaml", "--rulegraph", "--quiet", "all")
-    names = dict(re.findall(r"(\d+)\[label = \"(\w+)\"", done.stdout))
-    before: dict[str, set[str]] = {name: set() for name in names.values()}
-    for first, then in re.findall(r"(\d+) -> (\d+)", done.stdout):
-        before[names[then]].add(names[first])
-    assert before["data"] == set()
-    assert before["train"] == before["classifier"] == {"data"}
-    assert before["evaluate"] == {"sample", "train", "classifier"}
-
-
-@pytest.mark.parametrize("classes", [None, 2])
-def test_only_labelled_images_ask_for_a_classifier(tmp_path, classes):
-    facts = FACES | ({} if classes is None else {"classes": classes})
-    write_config(tmp_path / "tiny.yaml", {"own_datasets.faces": facts, "datasets": ["faces"]})
-    jobs = plan(tmp_path, "tiny.yaml").jobs
-    assert {"data faces", "train faces vae 0", "evaluate faces real 0"} <= jobs
-    assert ("classifier faces" in jobs) == (classes is not None)
+# GPUs ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("words", "gpus"), [(["mem_mb=4000"], 1), (["gpu=2"], 2)], ids=str)
@@ -383,145 +278,3 @@ def test_on_a_cluster_each_job_asks_for_the_gpus_that_it_uses(folder):
         assert gpus[job] == 1
     assert gpus["time cuda digits"] == 1
     assert gpus["time cpu digits"] == gpus["quality"] == 0
-
-
-# A dataset of one's own -------------------------------------------------------------------------
-
-
-PORTRAITS = {"0": 40, "2": 20}  # CelebA's numbers for the parts train and test
-
-
-def write_faces(root: Path) -> None:
-    """Generated portraits as CelebA's archive holds its own: 178x218, numbered, with a list."""
-    images = root / "img_align_celeba"
-    images.mkdir(parents=True)
-    draws = np.random.default_rng(0)
-    listed = [part for part, count in PORTRAITS.items() for _ in range(count)]
-    rows, columns = np.mgrid[:218, :178]
-    lines = []
-    for number, part in enumerate(listed, 1):
-        pixels = np.empty((218, 178, 3), np.uint8)
-        pixels[:] = draws.integers([0, 80, 120], [60, 160, 200])  # a cool background
-        radius = draws.uniform(40, 60)
-        head = (rows - 109) ** 2 + (columns - 89) ** 2 < radius**2
-        pixels[head] = draws.integers([200, 100, 50], [256, 150, 100])  # a warm face
-        name = f"{number:06d}.jpg"
-        Image.fromarray(pixels).save(images / name, quality=90)
-        lines.append(f"{name} {part}")
-    (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
-
-
-def test_faces_in_celebas_layout_go_all_the_way(tmp_path):
-    write_faces(tmp_path / "data")
-    write_config(
-        tmp_path / "tiny.yaml",
-        {
-            "own_datasets": {"faces": FACES},
-            "datasets": ["faces"],
-            "training.updates": 3,
-            "training.batch_size": 8,
-            "decoder.width": 4,
-            "models": {name: MODEL_SETTINGS[name] for name in ("kaem_ula", "vae")},
-            "evaluation": {
-                "references": {"test": 16, "train": 24},
-                "batch_size": 16,
-                "likelihood": LIKELIHOOD,
-            },
-        },
-    )
-    results = tmp_path / "results" / "tiny"
-    table, grid = results / "tables" / "quality.md", results / "figures" / "samples_faces.png"
-    targets = [path.relative_to(tmp_path) for path in (table, grid)]
-    done = snakemake(tmp_path, *targets, "--configfile", "tiny.yaml")
-    assert done.returncode == 0, done.stdout
-    assert not (results / "classifier").exists()
-
-    for model in ("real", "kaem_ula", "vae"):
-        metrics = read_record(results / "metrics" / "faces" / model / "seed0.json").metrics
-        assert metrics.reference_count_test == PORTRAITS["2"]
-        assert metrics.reference_count_train == PORTRAITS["0"]
-        keys = {measured.key for measured in metrics.values}
-        assert ("bits_per_dimension_test_5" in keys) == (model != "real")
-        # Without labels and without Inception there is no space to compare in.
-        assert not any(name.startswith(("fid", "fd", "kid")) for name in keys)
-    rows = [line.split("|") for line in table.read_text().splitlines() if line.startswith("|")]
-    titles = [title.strip() for title in rows[0]]
-    shown = {
-        row[2].strip(): dict(zip(titles, map(str.strip, row), strict=True)) for row in rows[2:]
-    }
-    assert list(shown) == ["real images", "KAEM-ULA", "VAE"]
-    assert {row["Dataset"] for row in shown.values()} == {"Faces"}
-    for model in ("KAEM-ULA", "VAE"):
-        assert float(shown[model]["Bits per dimension (test 5)"].rstrip("‡")) > 0
-        assert shown[model]["Updates"] == "3"
-    # The centre of the real images is a warm face, and the grid shows it in colour.
-    real = open_samples(results / "samples" / "faces" / "real" / "seed0.npz")
-    assert real.shape == (24, 3, 64, 64)
-    red, green, blue = real.first(24)[:, :, 24:40, 24:40].double().mean((0, 2, 3)).tolist()
-    assert red > 190 > 160 > green > 95 > blue
-    picture = plt.imread(grid)[..., :3]
-    assert np.ptp(picture, axis=-1).max() > 0.3
-
-
-# What is refused, and what fails ----------------------------------------------------------------
-
-
-def test_three_mistakes_are_listed_before_any_job(tmp_path):
-    mistakes = {"datasets": ["digts"], "training.learning_rate": "1e-3", "models.vae.sgma": 0.3}
-    write_config(tmp_path / "tiny.yaml", mistakes)
-    done = snakemake(tmp_path, "--configfile", "tiny.yaml")
-    assert done.returncode != 0
-    assert "tiny.yaml: 3 problems" in done.stdout
-    for line in (
-        "datasets[0]: unknown dataset 'digts'; did you mean 'digits'?",
-        "training.learning_rate: must be number, but '1e-3' is text in YAML; write 1.0e-3",
-        "models.vae.sgma: unknown setting; did you mean 'sigma'?",
-    ):
-        assert done.stdout.count(f"  - {line}") == 1
-    assert "Traceback" not in done.stdout
-    assert set(snapshot(tmp_path)) == {"tiny.yaml"}
-
-
-def test_what_a_shell_would_run_is_taken_for_a_name(tmp_path):
-    name = "-o {x} $(touch pwned) 'q; touch pwned.yaml"
-    write_config(tmp_path / name)
-    overrides = ["note=b; touch pwned $(touch pwned) {params} ' \"", "training={updates: 6}"]
-    words = ("results/tiny/data/digits.json", "--configfile", name, "--config", *overrides)
-    done = snakemake(tmp_path, *words)
-    assert done.returncode == 0, done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {name, "data", "results", ".snakemake"}
-
-
-def test_a_step_that_fails_ends_the_run_with_its_own_message(tmp_path):
-    write_config(tmp_path / "tiny.yaml", {"datasets": ["mnist"]})
-    (tmp_path / "empty").mkdir()
-    done = snakemake(tmp_path, "--configfile", "tiny.yaml", KAEM_DATA_ROOT="empty")
-    assert done.returncode != 0
-    assert (
-        done.stdout.count("error: mnist: empty/MNIST/raw/train-images-idx3-ubyte is missing") == 1
-    )
-    assert "set KAEM_DATA_ROOT to a torchvision root that has it" in done.stdout
-    # The step itself is seen to fail: Snakemake does not go looking for late files instead.
-    assert "returned non-zero exit status 1" in done.stdout
-    assert "latency" not in done.stdout
-    assert "Traceback" not in done.stdout
-    assert set(snapshot(tmp_path)) == {"tiny.yaml", "results/tiny/logs/data/mnist.log"}
-    assert list((tmp_path / "empty").iterdir()) == []
-
-
-# The committed configurations -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda path: path.stem)
-def test_a_committed_configuration_plans_and_lints(path, tmp_path):
-    # The paper's is the one that is taken when none is named.
-    words = [] if path.stem == "paper" else ["--configfile", path]
-    with ThreadPoolExecutor() as pool:  # two processes at a time
-        planned, linted = pool.map(lambda word: snakemake(tmp_path, *words, word), ("-n", "--lint"))
-    assert planned.returncode == 0, planned.stdout
-    config = load_config(path)
-    trainings = len(config.datasets) * len(config.trained_models) * len(config.seeds)
-    assert re.search(rf"^train +{trainings}$", planned.stdout, re.MULTILINE)
-    assert linted.returncode == 0, linted.stdout
-    assert "good condition" in linted.stdout
-    assert snapshot(tmp_path) == {}

@@ -1,0 +1,62 @@
+"""What the workflow would do, and what it refuses to begin: dry runs."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support.configs import FACES, RUN_CONFIGS, write_config
+from support.workflow import plan, snakemake, snapshot
+
+from benchmark.config.config import load_config
+
+
+def test_data_come_before_training_and_training_before_evaluation(tmp_path):
+    write_config(tmp_path / "tiny.yaml")
+    done = snakemake(tmp_path, "--configfile", "tiny.yaml", "--rulegraph", "--quiet", "all")
+    names = dict(re.findall(r"(\d+)\[label = \"(\w+)\"", done.stdout))
+    before: dict[str, set[str]] = {name: set() for name in names.values()}
+    for first, then in re.findall(r"(\d+) -> (\d+)", done.stdout):
+        before[names[then]].add(names[first])
+    assert before["data"] == set()
+    assert before["train"] == before["classifier"] == {"data"}
+    assert before["evaluate"] == {"sample", "train", "classifier"}
+
+
+@pytest.mark.parametrize("classes", [None, 2])
+def test_only_labelled_images_ask_for_a_classifier(tmp_path, classes):
+    facts = FACES | ({} if classes is None else {"classes": classes})
+    write_config(tmp_path / "tiny.yaml", {"own_datasets.faces": facts, "datasets": ["faces"]})
+    jobs = plan(tmp_path, "tiny.yaml").jobs
+    assert {"data faces", "train faces vae 0", "evaluate faces real 0"} <= jobs
+    assert ("classifier faces" in jobs) == (classes is not None)
+
+
+def test_three_mistakes_are_listed_before_any_job(tmp_path):
+    mistakes = {"datasets": ["digts"], "training.learning_rate": "1e-3", "models.vae.sgma": 0.3}
+    write_config(tmp_path / "tiny.yaml", mistakes)
+    done = snakemake(tmp_path, "--configfile", "tiny.yaml")
+    assert done.returncode != 0
+    assert "tiny.yaml: 3 problems" in done.stdout
+    for line in (
+        "datasets[0]: unknown dataset 'digts'; did you mean 'digits'?",
+        "training.learning_rate: must be number, but '1e-3' is text in YAML; write 1.0e-3",
+        "models.vae.sgma: unknown setting; did you mean 'sigma'?",
+    ):
+        assert done.stdout.count(f"  - {line}") == 1
+    assert "Traceback" not in done.stdout
+    assert set(snapshot(tmp_path)) == {"tiny.yaml"}
+
+
+@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda path: path.stem)
+def test_a_committed_configuration_plans_and_lints(path, tmp_path):
+    # The paper's is the one that is taken when none is named.
+    words = [] if path.stem == "paper" else ["--configfile", path]
+    with ThreadPoolExecutor() as pool:  # two processes at a time
+        planned, linted = pool.map(lambda word: snakemake(tmp_path, *words, word), ("-n", "--lint"))
+    assert planned.returncode == 0, planned.stdout
+    config = load_config(path)
+    trainings = len(config.datasets) * len(config.trained_models) * len(config.seeds)
+    assert re.search(rf"^train +{trainings}$", planned.stdout, re.MULTILINE)
+    assert linted.returncode == 0, linted.stdout
+    assert "good condition" in linted.stdout
+    assert snapshot(tmp_path) == {}

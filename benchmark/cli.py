@@ -134,7 +134,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_records(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
-        "--records", dest="folder", metavar="FOLDER", help=f"{what} (default: the run's own)"
+        "--records",
+        dest="folder",
+        metavar="FOLDER",
+        help=f"{what} (default: the run's own, else the published ones)",
     )
 
 

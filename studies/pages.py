@@ -19,5 +19,5 @@ def write_page(study: str, table: pd.DataFrame, note: str = "", rows: list | Non
     if rows is not None:
         write_json(FOLDER / f"{study}.json", rows)
     with atomic(FOLDER / f"{study}.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     print(text, end="")

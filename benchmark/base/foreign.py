@@ -28,7 +28,7 @@ def read_text(path: str | Path, largest: int = LARGEST_TEXT) -> str:
         OSError: it cannot be read; ValueError: it is no regular file, too large, or not UTF-8.
     """
     check_size(path, largest)
-    return Path(path).read_text()
+    return Path(path).read_text(encoding="utf-8")
 
 
 def check_size(path: str | Path, largest: int) -> None:

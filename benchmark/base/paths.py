@@ -40,6 +40,7 @@ BENCH = RUN + "/{name}"
 CLAIMS = RUN + "/claims.{format}"
 VERDICTS = RUN + "/verdicts.md"
 LOG = RUN + "/logs/{step}.log"
+DRAWN = RUN + "/drawn/{step}.json"
 
 
 def fill(pattern: str, run: str, **names: str | int) -> Path:

@@ -13,10 +13,10 @@ from benchmark.claims.claims import NOT_RUN, VERDICTS, Claim, Verdict, load_clai
 from benchmark.claims.estimates import CONFIDENCE
 from benchmark.claims.judge import APART, DRIFT, judge_all
 from benchmark.config.config import Config
+from benchmark.config.jobs import JUDGED, judged_jobs
+from benchmark.records.drawn import forget_drawn, note_drawn
 from benchmark.records.folder import by_subject, nothing_there, own_records
 from benchmark.records.record import Record
-
-JUDGED = ("training", "metrics", "timing")  # that verdicts rest on
 
 
 def report(config: Config, claims: list[Claim] | None = None) -> str:
@@ -30,6 +30,7 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
     records = judged_records(config, folder)
     verdicts = judge_all(config, by_subject(records), claims or load_claims())
     text = page(config, verdicts, _remarks(folder, records))
+    forget_drawn(config, "claims")
     write_json(
         paths.fill(paths.CLAIMS, config.run, format="json"),
         {
@@ -45,7 +46,8 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
     }
     for path, content in pages.items():
         with atomic(path) as temporary:
-            temporary.write_text(content)
+            temporary.write_text(content, encoding="utf-8")
+    note_drawn(config, "claims", judged_jobs(config))
     return text
 
 

@@ -73,7 +73,7 @@ def _by_part(
     partition: Path | None,
 ) -> Parts:
     try:
-        parts = celeba_parts(names, partition.read_text() if partition else None)
+        parts = celeba_parts(names, partition.read_text(encoding="utf-8") if partition else None)
     except (ValueError, IndexError, OSError) as error:
         raise DataError(f"{facts.name}: the files of {place} have no part: {error}") from error
     return {part: Part(image_files(facts, files, read)) for part, files in parts.items()}

@@ -13,11 +13,10 @@ import torch
 from benchmark.base import paths
 from benchmark.base.devices import use_device
 from benchmark.base.errors import BenchmarkError, DataError
-from benchmark.base.files import write_json
 from benchmark.config.config import Config
 from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
-from benchmark.data.dataset import Dataset, load_dataset, mend_cache
+from benchmark.data.dataset import Dataset, load_dataset, mend_cache, note_images
 from benchmark.data.distributions import find_source
 from benchmark.data.prepared import prepared_name
 from benchmark.evaluation.inception import fetch_weights, find_weights
@@ -58,16 +57,7 @@ def check_all(config: Config) -> list[str]:
 def check_dataset(config: Config, dataset: str) -> str:
     """Fetch, check and prepare one dataset and write its summary; returns a line about it."""
     prepared = _prepared(config, dataset)
-    counts = {split: len(images) for split, images in prepared.images.items()}
-    write_json(
-        job_of(config, "data", dataset).path(),
-        {
-            "dataset": dataset,
-            "image_shape": prepared.image_shape,
-            "counts": counts,
-            "digests": prepared.digests,
-        },
-    )
+    note_images(config, prepared)
     return _summary(prepared)
 
 

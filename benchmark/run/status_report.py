@@ -72,7 +72,7 @@ def show(config: Config | None, source: str | None, *, watch: bool = False) -> N
 def _configurations() -> Iterator[tuple[Config, str]]:
     """Yield those of config/; the facts and claims that lie there too name no run."""
     for path in sorted((paths.ROOT / "config").glob("*.yaml")):
-        if re.search(r"^run:", path.read_text(), re.MULTILINE):
+        if re.search(r"^run:", path.read_text(encoding="utf-8"), re.MULTILINE):
             yield load_config(path), os.path.relpath(path)
 
 

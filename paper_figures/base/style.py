@@ -135,7 +135,7 @@ def save_table(
     }
     for path in paths:
         with atomic(path) as temporary:
-            temporary.write_text(writers[path.name.partition(".")[2]]())
+            temporary.write_text(writers[path.name.partition(".")[2]](), encoding="utf-8")
 
 
 def _markdown(cells: pd.DataFrame, notes: list[str]) -> str:

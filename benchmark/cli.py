@@ -187,6 +187,8 @@ def _overrides(pairs: list[str]) -> dict:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
                 raise ConfigError("--set", [f"{pair!r}: {parent} was set to a value before"])
+        if last in inner:
+            raise ConfigError("--set", [f"{pair!r}: {key} is set twice; keep one"])
         try:
             inner[last] = parse_yaml(text)
         except ValueError as error:

@@ -124,7 +124,7 @@ def _locate(
         for key, child in node.value:
             name = key.value if isinstance(key.value, str) else "?"
             place, line = f"{path}.{name}" if path else name, key.start_mark.line + 1
-            if name in own and key.tag != "tag:yaml.org,2002:merge":
+            if name in own:
                 row = (place, own[name], line)
                 repeated += [] if row[1:] in [known[1:] for known in repeated] else [row]
             own[name] = lines[place] = line

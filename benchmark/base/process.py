@@ -1,6 +1,7 @@
 """Processes: how they are told to end, and with which exit code they do."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -79,6 +80,7 @@ def exit_code(command: Callable[[], None]) -> int:
     That is 0 when it is done, 1 with a message when it is refused or fails, 128 and the signal's
     number when it is interrupted.
     """
+    _speak_utf8()
     try:
         with _handled({signal.SIGTERM: _terminate}):
             command()
@@ -99,6 +101,13 @@ def exit_code(command: Callable[[], None]) -> int:
         advice = f"Please {STORAGE[error.errno]}, and run it again; nothing half-written was left."
         return _fail(f"error: {error.filename or 'a file'}: {error.strerror}\n  {advice}", 1)
     return 0
+
+
+def _speak_utf8() -> None:
+    """Write UTF-8 into files and pipes, logs among them, and what a terminal can show into one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test's is not
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 def _fail(message: str, code: int) -> int:

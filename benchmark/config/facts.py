@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from benchmark.base.foreign import parse_yaml
 from benchmark.base.paths import ROOT
-from benchmark.base.typed import Count, Strict, Text
+from benchmark.base.typed import Count, Label, Strict
 
 DATASETS_FILE = ROOT / "config" / "datasets.yaml"
 
@@ -83,7 +83,7 @@ class DatasetEntry(Images):
         archive_md5: of the official archive, where there is one.
     """
 
-    title: Text = None
+    title: Label = None
     classes: Annotated[int, Field(ge=2)] = None
     layout: Layout = None
     archive_md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] = None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from benchmark.base.errors import BenchmarkError, Stopped
+from benchmark.base.paths import check_places
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -63,7 +64,7 @@ def _terminate(_number: int, _frame) -> None:
     raise _Terminated
 
 
-# What an OSError means that is nobody's fault but the disk's.
+# What an OSError asks for that is no fault of the code.
 STORAGE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space, or have the quota raised",
@@ -71,6 +72,8 @@ STORAGE = {
     errno.EACCES: "make it writable",
     errno.EPERM: "make it writable",
     errno.EIO: "look at the disk",
+    errno.ENOTDIR: "move the file away that is where a folder should be",
+    errno.EEXIST: "move the file away that is where a folder should be",
 }
 
 
@@ -82,6 +85,7 @@ def exit_code(command: Callable[[], None]) -> int:
     """
     _speak_utf8()
     try:
+        check_places()
         with _handled({signal.SIGTERM: _terminate}):
             command()
     except Stopped as stopped:

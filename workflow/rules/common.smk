@@ -158,6 +158,7 @@ def verdicts():
 OVERRIDES = as_yaml(dict(workflow.config_settings.config))
 CONFIG_FILE = config_file()
 try:
+    paths.check_places()
     CONFIG = load_config(CONFIG_FILE, OVERRIDES)
 except BenchmarkError as error:
     raise WorkflowError(str(error))

@@ -12,8 +12,7 @@ rule data:
     output:
         run_path(paths.DATA),
     params:
-        run=RENDER_ARGUMENTS,
-        config=JOB_ARGUMENTS,
+        config=RENDER_ARGUMENTS,
     resources:
         gpu=checking_gpus(),
     log:
@@ -21,8 +20,7 @@ rule data:
     conda:
         "../../environment.yml"
     shell:
-        "(python -m benchmark preflight {params.run}"
-        " && python -m benchmark preflight {params.config} --dataset {wildcards.dataset:q})"
+        "python -m benchmark preflight {params.config} --whole --dataset {wildcards.dataset:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 

@@ -114,7 +114,7 @@ def page(found: Status, source: str, width: int) -> Group:
         parts.append(Text(f"Stopped: goes on from its last checkpoint with\n  {again}"))
     if counts[OUTDATED]:
         parts.append(
-            Text("Outdated: done with other settings or images; the next run does it again")
+            Text("Outdated: of other settings or images; the next run does it again")
         )
     for failure in found.failures:
         lines = [f"Failed: {failure.path}", *failure.lines]

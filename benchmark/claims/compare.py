@@ -42,7 +42,7 @@ ERRORS = {
     "bits_per_dimension_": ("bits_per_dimension_error_", math.inf),
 }
 UNTESTED = re.compile(
-    r"nats(_error)?|bits_per_dimension_error|.*_se"
+    r"nats(_error)?(_fitted|_constant)?|bits_per_dimension_error.*|sigma_.*|.*_se"
 )  # bits say it, or an error of another
 OTHER_CLASSIFIER = (
     "Measured with another training of the classifier, by which its features differ as well "

@@ -326,7 +326,7 @@ def test_a_run_that_wants_no_inception_does_not_miss_it(settings, tmp_path, pixe
 
 LIKELIHOOD = {"split": "test", "images": 3, "passes": 200}
 NATS = {"nats_test_3", "nats_low_ess_share_test_3"}
-FITTED = {"nats_fitted_test_3", "bits_per_dimension_fitted_test_3", "sigma_fitted_validation_50"}
+FITTED = {"nats_fitted_test_3", "bits_per_dimension_fitted_test_3", "sigma_fitted_validation_100"}
 CONSTANT = {"bits_per_dimension_constant_test_3", "sigma_constant_validation_180"}
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 
 class Streams(Protocol):
-    """A stream of random numbers for each row: row i depends on stream i alone, so that an image
-    is the same whichever batch it is drawn in (`benchmark.base.seeding.PhiloxStreams` is one)."""
+    """A stream of random numbers for each row, such as `PhiloxStreams` of the benchmark.
+
+    Row i depends on stream i alone, so that an image is the same whichever batch it is drawn in.
+    """
 
     def rand(self, n: int, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draw what the function `rand` does; n streams must be there, or ValueError."""

@@ -25,9 +25,8 @@ def celeba_source(facts: Facts, root: Path, download: bool) -> Source:
     """Find a folder of images, else the archive: in the root, or in torchvision's folder there."""
     source = _found(facts, root)
     if source is None:
-        archive = f"celeba/{ARCHIVE}"
-        fetch_missing(facts, root, [root / archive], ["celeba"], [archive], _fetch, download)
-        source = _found(facts, root)  # torchvision unpacks it: as a later run finds it
+        fetch_missing(facts, root, [root / ARCHIVE], [ARCHIVE], [ARCHIVE], _fetch, download)
+        source = _found(facts, root)
     return source
 
 
@@ -50,7 +49,8 @@ def _found(facts: Facts, root: Path) -> Source | None:
 
 
 def _fetch(place: Path) -> None:
-    torchvision_dataset("CelebA")(place, split="all", download=True)
+    number, md5, name = torchvision_dataset("CelebA").file_list[0]  # the rest is not needed
+    torchvision_dataset("utils").download_file_from_google_drive(number, place, name, md5)
 
 
 def _read_archive(

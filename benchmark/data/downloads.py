@@ -10,13 +10,13 @@ from filelock import FileLock
 from benchmark.base.errors import DataError
 from benchmark.config.facts import Facts
 
-# What a download weighs, and where the file is to be had by hand where downloads often fail.
+# What a download weighs.
 DOWNLOADS = {
     "torchvision.MNIST": "12 MB",
     "torchvision.FashionMNIST": "30 MB",
     "torchvision.CIFAR10": "170 MB",
     "torchvision.SVHN": "250 MB",
-    "celeba": "1.4 GB, which Google often refuses: then fetch img_align_celeba.zip by hand",
+    "celeba": "1.4 GB, which Google often refuses",
 }
 
 
@@ -68,8 +68,8 @@ def fetch_missing(
     if not download:
         raise DataError(
             f"{name}: {missing} is missing\n"
-            f"  Run `{preflight_command(name)}` to fetch it ({size}; with\n  no network, it takes "
-            f"{', '.join(by_hand)} if you put them there),\n"
+            f"  Run `{preflight_command(name)}` to fetch it ({size}),\n"
+            f"  without network after you put {', '.join(by_hand)} into {root},\n"
             f"  or put {name}.npz there, or set KAEM_DATA_ROOT to a torchvision root that has it."
         )
     try:

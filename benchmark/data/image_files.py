@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from benchmark.base.arrays import UNREADABLE
 from benchmark.base.errors import DataError
@@ -26,6 +26,18 @@ from benchmark.config.facts import Facts
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")  # by content: Pillow has others run by a program
+
+# EXIF's orientation -> what undoes it. (Pillow's own `exif_transpose` also writes the EXIF anew,
+# which fails for the odd values that cameras write.)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # A bomb unpacks to far more than it seems; photographs stay far below either bound.
 LARGEST_FILE = 64 * MIB
@@ -86,7 +98,8 @@ class ImageFiles(Sequence):
 
 def _as_seen(image: Image.Image) -> Image.Image:
     """Turn an image as its EXIF orientation says, and lay what is transparent over white."""
-    ImageOps.exif_transpose(image, in_place=True)
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    image = image if turn is None else image.transpose(turn)
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")

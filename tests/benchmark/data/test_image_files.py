@@ -130,6 +130,15 @@ def test_a_photograph_is_turned_as_its_exif_says(orientation, done, kind):
     assert np.array_equal(found, prepare(encoded(np.asarray(seen), "PNG")))
 
 
+def test_an_odd_value_of_the_exif_is_no_matter():
+    # A width that is a text, which Pillow cannot write again.
+    entries = b"\x01\0\0\2\0\0\0\2x\0\0\0" + b"\x01\x12\0\3\0\0\0\1\0\6\0\0"
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\2" + entries + b"\0\0\0\0"
+    image = np.random.default_rng(5).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    found = prepare(encoded(image, "PNG", exif=exif))
+    assert np.array_equal(found, np.rot90(image, -1))
+
+
 def cut_out(hidden: int) -> dict[str, bytes]:
     """A grey square on what is transparent, of some level that nobody sees, in every form."""
     square = np.full((16, 16), hidden, np.uint8)

@@ -36,7 +36,7 @@ def _found(facts: Facts, root: Path) -> Source | None:
     lists = (place / name for place in places for name in PARTITIONS)
     partition = next(filter(Path.is_file, lists), None)
     listing = [] if partition is None else [partition]
-    for folder in (place / FOLDER for place in places):
+    for folder in filter(Path.is_dir, (place / FOLDER for place in places)):
         names, left_out = list_images(folder)
         if names:
             read = partial(_by_part, facts, folder, names, read_file, partition)

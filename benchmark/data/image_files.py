@@ -134,9 +134,16 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
     """List the images in and below a folder, and what is left out, as `sort_out` does.
 
     Links are followed, but for those to a folder above, which would have no end.
+
+    Raises:
+        DataError: a folder cannot be read.
     """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
     found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         here = Path(place)
         above = [here, *here.absolute().parents]
         folders[:] = [
@@ -162,6 +169,9 @@ def sort_out(names: Iterable[str]) -> tuple[list[str], Counter[str]]:
         elif not path.name.startswith("."):
             left_out[path.suffix.lower() or "without a suffix"] += 1
     return sorted(images), left_out
+
+
+BESIDE = "images in no folder"  # where a class's name would be
 
 
 def folder_labels(facts: Facts, parts: dict[Path, list[str]]) -> dict[Path, np.ndarray | None]:
@@ -191,9 +201,6 @@ def folder_labels(facts: Facts, parts: dict[Path, list[str]]) -> dict[Path, np.n
         )
     numbers = {name: number for number, name in enumerate(sorted(known))}
     return {folder: np.array([numbers[n] for n in names]) for folder, names in classes.items()}
-
-
-BESIDE = "images in no folder"
 
 
 def _class_of(folder: Path, name: str) -> str:

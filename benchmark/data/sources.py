@@ -94,9 +94,10 @@ def _read_npz(facts: Facts, path: Path) -> Parts:
         images, labels = held[f"{part}_images"], held.get(f"{part}_labels")
         fits = images.dtype == np.uint8 and images.ndim in (3, 4)
         if not fits or not (labels is None or _are_labels(labels, len(images), facts.classes)):
-            classes = f", each of 0 to {facts.classes - 1}" if facts.classes else ""
-            wanted = "" if labels is None else f" with as many labels{classes}"
-            got = "" if labels is None else f" and labels {labels.dtype} {labels.shape}"
+            wanted = got = ""
+            if labels is not None:
+                wanted = f" with as many labels, each of 0 to {facts.classes - 1} among them"
+                got = f" and labels {labels.dtype} {labels.shape}"
             raise DataError(
                 f"{facts.name}: {path}: {part}_images must be uint8 (N, H, W) or (N, H, W, C)"
                 f"{wanted}, got {images.dtype} {images.shape}{got}"

@@ -269,6 +269,12 @@ def test_links_are_followed_and_none_goes_round_for_ever(tmp_path):
     assert len(list_images(folder)[0]) == 6  # each across once
 
 
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    # A missing one refuses root too, which permissions do not.
+    with pytest.raises(DataError, match=r"missing cannot be read: No such file"):
+        list_images(tmp_path / "missing")
+
+
 def test_a_link_above_a_relative_folder_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_files(Path("images"), {"1.png": b""})

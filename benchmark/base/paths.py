@@ -62,7 +62,7 @@ def _expanded(path: str) -> Path:
     """
     full = _filled_in(path)
     if full.startswith("~") or "$" in full:  # a folder of that name would be made
-        raise DataError(f"{path}: names a variable or a user that is not known here")
+        raise DataError(f"{path} names a variable or a user that is not known here")
     return Path(full)
 
 

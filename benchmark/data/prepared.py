@@ -26,10 +26,11 @@ from benchmark.data.image_files import BrokenImageError
 from benchmark.data.pixels import to_uint8
 from benchmark.data.sources import Part, Source
 
-FORMAT = 1  # of the prepared images; a new one makes old folders unused
+FORMAT = 2  # of the prepared images; a new one makes old folders unused
 ORIGIN = "origin.json"
 CHUNK = 1024  # images that are decoded or copied at once
 LONG = 20000  # images from which on preparing them shows its progress
+NAMED = 100  # broken images that a message names
 
 
 def content_digest(digests: list[bytes]) -> str:
@@ -46,15 +47,24 @@ def prepared_name(facts: Facts, source: Source) -> str:
 def prepare(facts: Facts, source: Source, folder: Path) -> None:
     """Write each split's images and labels, and where they come from, into an empty folder."""
     parts = source.read()
+    counts = {part: len(parts[part].images) if part in parts else 0 for part in facts.needed}
+    if any(counts[part] < needed for part, needed in facts.needed.items()):
+        wanted = [f"{counts[part]} of {n} {part} images" for part, n in facts.needed.items()]
+        raise DataError(
+            f"{facts.name}: {source.place} holds {' and '.join(wanted)} that its splits need; its "
+            f"parts are {', '.join(parts)}"
+        )
     digests: dict[str, list[bytes]] = {}
-    for part, needed in facts.needed.items():
-        count = len(parts[part].images) if part in parts else 0
-        if count < needed:
-            raise DataError(
-                f"{facts.name}: {source.place} holds {count} {part} images, its splits need "
-                f"{needed}; its parts are {', '.join(parts)}"
-            )
-        digests[part] = _write_part(facts, source.place, parts[part], folder / f"{part}.raw")
+    broken: list[str] = []
+    for part in facts.needed:
+        digests[part] = _write_part(facts, parts[part], folder / f"{part}.raw", broken)
+    if broken:
+        raise DataError(
+            f"{facts.name}: {len(broken)} of {sum(counts.values())} images in {source.place} "
+            f"cannot be decoded; fetch them again or take them out:"
+            + "".join(f"\n  {each}" for each in broken[:NAMED])
+            + ("\n  ..." if len(broken) > NAMED else "")
+        )
     contents = {part: content_digest(rows) for part, rows in digests.items()}
     for part, digest in contents.items():
         expected = facts.digests.get(part, digest)
@@ -76,12 +86,12 @@ def prepare(facts: Facts, source: Source, folder: Path) -> None:
     write_json(folder / ORIGIN, {"digests": contents, "arrays": _array_digests(folder)})
 
 
-def _write_part(facts: Facts, place: str, part: Part, path: Path) -> list[bytes]:
+def _write_part(facts: Facts, part: Part, path: Path, broken: list[str]) -> list[bytes]:
     """Write a part's prepared images in the order of the source and return their digests.
 
-    Decoding runs in threads; what is broken is reported together, at the end.
+    Decoding runs in threads; what is broken is added to `broken`, to be reported together.
     """
-    digests, broken = [], []
+    digests = []
     count = len(part.images)
 
     def decode(index: int) -> tuple[bytes, bytes] | BrokenImageError:
@@ -103,12 +113,6 @@ def _write_part(facts: Facts, place: str, part: Part, path: Path) -> list[bytes]
                         digests.append(result[0])
                         handle.write(result[1])
                 report(numbers.stop, {})
-    if broken:
-        raise DataError(
-            f"{facts.name}: {len(broken)} of {count} images in {place} cannot be decoded: "
-            f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}\n"
-            "  Fetch them again or take them out."
-        )
     return digests
 
 
@@ -175,8 +179,8 @@ def _fitted(facts: Facts, image: np.ndarray) -> np.ndarray:
         return planes
     if facts.layout != "scikit-learn":
         raise DataError(
-            f"{facts.name}: its images have shape {planes.shape} (channels, height, width), "
-            f"expected {facts.image_shape}"
+            f"{facts.name}: its images have shape {image.shape} (height, width, channels), "
+            f"expected {(*facts.image_shape[1:], facts.image_shape[0])}"
         )
     # Only the 8x8 digits, whose grey levels run from 0 to 16.
     tensor = torch.from_numpy(planes).float()[None] / 16

@@ -15,6 +15,7 @@ from torch.nn.functional import mse_loss
 from torch.optim.swa_utils import AveragedModel
 
 from kaem.decoders import ImageShape
+from kaem.images import checked_images
 from kaem.random import Generators, rand, randn
 
 TRAINING_STEPS = 1000
@@ -125,9 +126,9 @@ class Diffusion(nn.Module):
         """Return the mean squared error of the predicted noise (Ho et al. 2020, equation 14).
 
         Args:
-            x: (n, C, H, W) in [0, 1].
+            x: (n, C, H, W), see `kaem.images.checked_images`.
         """
-        x = 2 * x - 1
+        x = 2 * checked_images(x, self) - 1
         noise = randn(len(x), x.shape[1:], generator, like=x)
         t = (rand(len(x), (), generator, like=x) * TRAINING_STEPS).long()
         signal = self.signal[t][:, None, None, None]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from baselines.networks import ConvEncoder, mlp
 from kaem.decoders import ImageShape, make_decoder
+from kaem.images import checked_images
 from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
 from kaem.random import Generators, randn
 
@@ -39,7 +40,7 @@ class OptimalSigma(nn.Module):
     def forward(self, x: Tensor, mean: Tensor) -> Tensor:
         """Return the mean log-likelihood at the best sigma, -D/2 (log(2 pi sigma^2) + 1)."""
         variance = (x - mean).square().mean()
-        if self.training:
+        if self.training and torch.is_grad_enabled():
             self.updates += 1
             # Early on a plain mean, so that the beginning is soon forgotten.
             share = max(1 - MEMORY, 1 / float(self.updates))
@@ -103,7 +104,7 @@ class VAE(GaussianPair):
         super().__init__(latents, encoder, decoder)
         if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
-        self.sigma = sigma
+        self.sigma = float(sigma)
 
     @classmethod
     def from_settings(cls, settings: dict, image_shape: ImageShape) -> "VAE":
@@ -119,12 +120,13 @@ class VAE(GaussianPair):
         """Return the negative evidence lower bound per image, in nats, with every constant.
 
         Args:
-            x: (n, C, H, W) in [0, 1].
+            x: (n, C, H, W), see `kaem.images.checked_images`.
 
         Returns:
             The scalar loss, and {"log_likelihood", "kl"}: mean reconstruction term and mean
             KL(q(z|x) || p(z)), both in nats.
         """
+        x = checked_images(x, self.decoder)
         return self._loss(x, self.draw(x, generator))
 
     def _loss(self, x: Tensor, drawn: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict]:
@@ -155,7 +157,7 @@ class VAE(GaussianPair):
         A stochastic lower bound (Burda et al. 2016, arXiv 1509.00519).
 
         Args:
-            x: (b, C, H, W).
+            x: (b, C, H, W), see `kaem.images.checked_images`.
             passes: draws, and so passes of the decoder, for each datum.
         """
         return evidence_from_weights(self._weighed(x, passes, generator)[1])
@@ -171,6 +173,7 @@ class VAE(GaussianPair):
 
     def _weighed(self, x: Tensor, passes: int, generator) -> tuple[Tensor, Tensor]:
         """Return log p(x|z) at draws of z, and the logs of their weights: (b, passes) each."""
+        x = checked_images(x, self.decoder)
         encoded = self.encoder(x)
         draws = [self._draw(x, encoded, generator) for _ in range(passes)]
         values, log_ratios = (
@@ -231,6 +234,7 @@ class TwoStageVAE(SigmaVAE):
 
         Returns, beside what `VAE.loss` does: {"second_log_likelihood", "second_kl"}.
         """
+        x = checked_images(x, self.decoder)
         drawn = self.draw(x, generator)
         first, info = self._loss(x, drawn)
         z = drawn[0].detach()

@@ -1,6 +1,6 @@
 """Markov chains that follow the posterior of every training datum from update to update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from kaem.thermodynamic import (
     sweep,
 )
 
+Index = Tensor | Sequence[int]
+"""Places of the data of a batch in the training set, (b,)."""
+
 
 class ChainStore(nn.Module):
     """A table with a row per datum, filled on first use and grown when larger indices come.
@@ -28,7 +31,13 @@ class ChainStore(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("table", None, persistent=False)
+        self.table = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ChainStore":
+        """Move or convert the table with the module: as a buffer it would be averaged, too."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.table = None if self.table is None else fn(self.table)
+        return self
 
     def read(self, index: Tensor, start: Callable[[int], Tensor]) -> Tensor:
         """Return the rows of some data.
@@ -56,6 +65,20 @@ class ChainStore(nn.Module):
         self.table[index.to(self.table.device)] = rows
 
 
+def places(index: Index | None, n: int) -> Tensor:
+    """Return the places of n data as a tensor (n,), int64; ValueError where they are none."""
+    if index is None:
+        raise ValueError(
+            "persistent chains belong to data: call loss(x, generator, index) with the place "
+            "of each datum in the training set, or set persistent=False"
+        )
+    index = torch.as_tensor(index)
+    if index.shape != (n,) or index.dtype == torch.bool or index.is_floating_point():
+        given = f"{tuple(index.shape)} of {index.dtype}"
+        raise ValueError(f"the index of a batch of {n} is ({n},) of integers, got {given}")
+    return index.long()
+
+
 class LangevinChains(nn.Module):
     """One chain per datum, at t = 1.
 
@@ -77,31 +100,34 @@ class LangevinChains(nn.Module):
         posterior: Posterior,
         update: int,
         generator: torch.Generator | None = None,
-        index: Tensor | None = None,
+        index: Index | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
         """Draw once per datum from its posterior.
 
         Args:
             update: number of the update that this is for.
-            index: (b,), places of the data in the training set; for persistent chains.
+            index: (b,) integers, places of the data in the training set; for persistent chains. A
+                place that is there twice keeps one of the two ends.
 
         Returns:
             z (b, *event_shape), and {"outside"} with MALA's {"acceptance"}: see
             `kaem.langevin.StepInfo`; the population adds {"swap_1", ...}.
 
         Raises:
-            NonFiniteError, ChainLeftDomainError; ValueError: persistent without an index.
+            NonFiniteError, ChainLeftDomainError; ValueError: persistent without an index, or with
+                one that is none.
         """
-        z = self._start(posterior, generator, index).transpose(0, 1)
+        rows = places(index, len(posterior.x)) if self.options.persistent else None
+        z = self._start(posterior, generator, rows).transpose(0, 1)
         posterior.check(z.flatten(0, 1))
         z, info = self._run(posterior, z, update, generator)
         posterior.check(z.flatten(0, 1))
-        if self.options.persistent and index is not None:
-            self.store.write(index, z.transpose(0, 1))
+        if rows is not None:
+            self.store.write(rows, z.transpose(0, 1))
         return z[-1], info
 
     def _start(
-        self, posterior: Posterior, generator: torch.Generator | None, index: Tensor | None
+        self, posterior: Posterior, generator: torch.Generator | None, rows: Tensor | None
     ) -> Tensor:
         """Return where the chains of each datum begin: (b, chains_per_datum, *event_shape)."""
         count = self.chains_per_datum
@@ -109,14 +135,7 @@ class LangevinChains(nn.Module):
         def fresh(n: int) -> Tensor:
             return torch.unflatten(posterior.prior_draws(n * count, generator), 0, (n, count))
 
-        if not self.options.persistent:
-            return fresh(len(posterior.x))
-        if index is None or len(index) != len(posterior.x):
-            raise ValueError(
-                "persistent chains belong to data: call loss(x, generator, index) with the place "
-                "of each datum in the training set, or set persistent=False"
-            )
-        return self.store.read(index, fresh)
+        return fresh(len(posterior.x)) if rows is None else self.store.read(rows, fresh)
 
     def _run(
         self,

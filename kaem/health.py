@@ -49,18 +49,6 @@ class HealthWatch:
                 logger.warning("updates %d to %d: %s.", first, update, advice)
 
 
-def check_data(x: Tensor) -> None:
-    """Raise a NonFiniteError where images (n, C, H, W) hold NaN or infinity."""
-    if x.isfinite().all():
-        return
-    place = (~x.isfinite()).nonzero()[0].tolist()
-    images = int((~x.isfinite()).flatten(1).any(1).sum())
-    raise NonFiniteError(
-        f"{images} of the batch's {len(x)} images hold NaN or infinity; the first at "
-        f"image {place[0]}, channel, row and column {place[1:]}"
-    )
-
-
 @torch.no_grad()
 def check_parameters(model: nn.Module) -> None:
     """Raise a NonFiniteError with the names of parameters that are no longer finite."""

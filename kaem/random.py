@@ -44,6 +44,8 @@ def _draw(name: str, n: int, shape: Sequence[int], generator: Generators, like: 
         device = like.device if generator is None else generator.device
         options = {"generator": generator, "dtype": like.dtype, "device": device}
         numbers = getattr(torch, name)((n, *shape), **options).to(like.device)
-    else:
+    elif hasattr(generator, name):
         numbers = getattr(generator, name)(n, shape, like)
+    else:
+        raise TypeError(f"random numbers come from a torch.Generator, got {generator!r}")
     return numbers

@@ -1,6 +1,7 @@
 """The models by name. Importing this module imports none of them.
 
 A registered model is an `nn.Module` with `loss(x, generator=None) -> (scalar, dict of floats)`,
+which checks x by `kaem.images.checked_images` and changes nothing outside training,
 `sample(n, generator=None) -> (n, C, H, W)` in [0, 1] that draws by `kaem.random`, `nfe` (the
 network evaluations that a sample costs), `row_wise` (names of its networks, each of which treats
 every row of a batch alone) and a class method `from_settings(settings, image_shape)`. One with a

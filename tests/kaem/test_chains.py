@@ -132,11 +132,39 @@ def test_each_datum_has_chains_of_its_own(sampler, seeded):
 @samplers
 def test_persistent_chains_need_the_index(sampler, seeded):
     chains = chains_of(sampler)
-    for index in (None, torch.tensor([0])):
-        with pytest.raises(ValueError, match="persistent chains belong to data"):
+    with pytest.raises(ValueError, match="persistent chains belong to data"):
+        chains.draw(toy_posterior(), 1, seeded(), None)
+    for index in (torch.tensor([0]), torch.tensor(0), BOTH[:, None], BOTH.double(), BOTH > 1):
+        given = rf"is \(2,\) of integers, got \({str(tuple(index.shape))[1:-1]}\) of {index.dtype}"
+        with pytest.raises(ValueError, match=given):
             chains.draw(toy_posterior(), 1, seeded(), index)
     with pytest.raises(ValueError, match="cannot be negative"):
         chains.draw(toy_posterior(), 1, seeded(), torch.tensor([0, -1]))
+
+
+INDICES = [BOTH.tolist(), tuple(BOTH.tolist()), BOTH.numpy(), range(4, -2, -3)]
+INDICES += [BOTH.to(getattr(torch, name)) for name in ("uint8", "int16", "int32")]
+
+
+@samplers
+@pytest.mark.parametrize("index", INDICES, ids=lambda i: getattr(i, "dtype", type(i).__name__))
+def test_the_index_may_be_any_list_of_integers(sampler, index, seeded):
+    outcomes = []
+    for places in (index, BOTH):
+        chains = chains_of(sampler)
+        chains.draw(toy_posterior(), 1, seeded(1), places)
+        outcomes.append([chains.draw(toy_posterior(), 2, seeded(2), places)[0], chains.store.table])
+    for one, other in zip(*outcomes, strict=True):
+        assert torch.equal(one, other)
+
+
+@samplers
+def test_a_datum_that_is_twice_in_the_batch_keeps_one_of_its_ends(sampler, seeded):
+    chains, twice = chains_of(sampler), toy_posterior(toy_data()[:1].repeat(2, 1, 1, 1))
+    ends, _ = chains.draw(twice, 1, seeded(1), [3, 3])
+    kept = chains.store.table[3, -1]
+    assert not torch.equal(*ends)
+    assert any(torch.equal(kept, end) for end in ends)
 
 
 @samplers

@@ -53,6 +53,13 @@ def test_the_number_of_streams_must_be_the_number_of_rows(draw):
         draw(3, (1,), PhiloxStreams(0, 5, 7), LIKE)
 
 
+@both
+@pytest.mark.parametrize("other", [5, "cpu", [torch.Generator()]])
+def test_what_is_no_generator_is_refused(draw, other):
+    with pytest.raises(TypeError, match=r"come from a torch\.Generator, got "):
+        draw(3, (1,), other, LIKE)
+
+
 # Each moment is compared at five standard errors: a correct generator with a new seed fails
 # with probability below 1e-6 per comparison.
 @pytest.mark.parametrize(

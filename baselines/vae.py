@@ -160,15 +160,31 @@ class VAE(GaussianPair):
             x: (b, C, H, W), see `kaem.images.checked_images`.
             passes: draws, and so passes of the decoder, for each datum.
         """
+        return evidence_from_weights(self._weighed(x, passes, generator)[1])
+
+    @torch.no_grad()
+    def posterior_log_likelihood(
+        self, x: Tensor, passes: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Estimate the mean of log p(x|z) over the posterior of each datum, (b,), in nats, by the
+        weights of `log_evidence`."""
+        values, log_weights = self._weighed(x, passes, generator)
+        return (log_weights.softmax(dim=1) * values).sum(dim=1)
+
+    def _weighed(self, x: Tensor, passes: int, generator) -> tuple[Tensor, Tensor]:
+        """Return log p(x|z) at draws of z, and the logs of their weights: (b, passes) each."""
         x = checked_images(x, self.decoder)
         encoded = self.encoder(x)
-        weights = [self._log_weight(x, encoded, generator) for _ in range(passes)]
-        return evidence_from_weights(torch.stack(weights, dim=1).double())
+        draws = [self._draw(x, encoded, generator) for _ in range(passes)]
+        values, log_ratios = (
+            torch.stack(each, dim=1).double() for each in zip(*draws, strict=True)
+        )
+        return values, values - log_ratios
 
-    def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
-        """Return log p(x|z) + log p(z) - log q(z|x) at one draw of z per datum, (n,)."""
+    def _draw(self, x: Tensor, encoded: Tensor, generator) -> tuple[Tensor, Tensor]:
+        """Return log p(x|z) and log q(z|x)/p(z) at one draw of z per datum, (b,) each."""
         z, _, log_ratio = self.draw_from(encoded, generator)
-        return log_likelihood(x, self.decoder(z), self.sigma) - log_ratio
+        return log_likelihood(x, self.decoder(z), self.sigma), log_ratio
 
 
 class SigmaVAE(VAE):
@@ -182,6 +198,10 @@ class SigmaVAE(VAE):
     def sigma(self) -> float:
         """Return the standard deviation of the likelihood, in units of the image range."""
         return self.noise.sigma
+
+    @sigma.setter
+    def sigma(self, value: float) -> None:
+        self.noise.variance.fill_(value**2)
 
     def _reconstruction(self, x: Tensor, mean: Tensor) -> Tensor:
         return self.noise(x, mean)
@@ -235,12 +255,12 @@ class TwoStageVAE(SigmaVAE):
         noise = randn(n, (self.latents,), generator, like=mean)
         return mean + self.second_noise.sigma * noise
 
-    def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
-        """Weigh both z ~ q(z|x) and u ~ q(u|z), with p(z) = int p(z|u) p(u) du."""
+    def _draw(self, x: Tensor, encoded: Tensor, generator) -> tuple[Tensor, Tensor]:
+        """Draw both z ~ q(z|x) and u ~ q(u|z), with p(z) = int p(z|u) p(u) du."""
         z, _, log_ratio = self.draw_from(encoded, generator)
         u, _, second_log_ratio = self.second.draw(z, generator)
         # log_ratio has N(z; 0, I) where p(z|u) belongs.
         log_standard = log_likelihood(z, torch.zeros_like(z), 1.0)
         log_z = log_likelihood(z, self.second.decoder(u), self.second_noise.sigma)
         log_x = log_likelihood(x, self.decoder(z), self.sigma)
-        return log_x - log_ratio - log_standard + log_z - second_log_ratio
+        return log_x, log_ratio + log_standard - log_z + second_log_ratio

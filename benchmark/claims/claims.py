@@ -32,7 +32,7 @@ JUDGED = ("metric", "model", "against", "effect", "comparison", "margin", "evide
 Metric = Literal[
     "", "latency", "update", "nfe", "ess", "swap_1", "fid", "kid", "precision", "recall",
     "fd_classifier", "kid_classifier", "precision_classifier", "recall_classifier",
-    "class_coverage", "bits_per_dimension",
+    "class_coverage",
 ]  # fmt: skip
 
 
@@ -55,7 +55,7 @@ class Claim(Strict):
     evidence: Literal["L0", "L1", "L2", "L3", "L4"] = "L0"
     shared: Annotated[str, Field(pattern="^[a-z_.]+$")] | None = None
     despite: list[
-        Literal["recall_classifier", "class_coverage", "fd_classifier", "bits_per_dimension"]
+        Literal["recall_classifier", "class_coverage", "fd_classifier", "bits_per_dimension_fitted"]
     ] = Field([])
 
     @model_validator(mode="after")

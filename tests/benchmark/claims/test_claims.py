@@ -215,7 +215,7 @@ def test_a_latency_rests_on_repetitions_and_a_margin_for_drift():
     # The ratio is below 0.1, and so would be its interval without the drift of 10%.
     assert (found["verdict"], found["effect"]) == (INCONCLUSIVE, pytest.approx(2 / 21))
     error = 1.2533 * math.log(1.01**2) / 1.349 / 10 * math.sqrt(2)
-    half = error * stats.t.ppf(0.975, 2 * 99)
+    half = error * stats.t.ppf(0.975, 2 * 0.37 * 99)
     ends = [2 / 21 * math.exp(-half) / 1.1, 2 / 21 * math.exp(half) * 1.1]
     assert found["interval"] == pytest.approx(ends, rel=1e-3)
     write_timing(config, "vae", {4: 24.0})

@@ -136,6 +136,19 @@ CONTRADICTIONS = [
         lambda r: r["metrics"].pop("nats_error_test_10k"),
         "bits_per_dimension_test_10k does not follow from the nats",
     ),
+    change(
+        "metrics",
+        "bits_per_dimension_fitted_test_10k does not follow from the nats",
+        bits_per_dimension_fitted_test_10k=2.0,
+    ),
+    (
+        "metrics",
+        lambda r: (
+            r["settings"]["evaluation"].pop("likelihood"),
+            r.update(metrics={"sigma_fitted_validation_50": 0.1}),
+        ),
+        "sigma_fitted_validation_50: its settings ask for no likelihood",
+    ),
     (
         "metrics",
         rename("fd_classifier_test_10k", "fd_classifier_train_10k"),

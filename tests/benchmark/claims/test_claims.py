@@ -348,6 +348,14 @@ def test_what_is_missing_is_said():
         assert f"- {claim.claim} " in Path("results/tiny/claims.md").read_text()
 
 
+def test_there_is_no_ratio_of_a_share_that_is_zero():
+    config = mnist_config()
+    write_both(config, ours=[0.0, 0.1, 0.2], theirs=[0.5, 0.6, 0.7], metric="recall_classifier")
+    found = verdict(config, a_claim(metric="recall_classifier"))
+    assert (found["verdict"], found["effect"]) == (INCONCLUSIVE, None)
+    assert found["reasons"] == ["a value is not positive: there is no ratio"]
+
+
 def test_the_short_page_has_a_row_for_each_claim_that_was_judged():
     config = mnist_config(datasets=["mnist", "fashion_mnist"])
     speed = a_claim(SPEED, id="speed", claim="KAEM is as fast.")

@@ -12,6 +12,7 @@ PATIENCE = 100  # updates in a row
 LOW_ESS = 1.1
 LOW_ACCEPTANCE = 0.1
 MANY_OUTSIDE = 0.05
+STIFF = 1.0
 
 logger = logging.getLogger("kaem")
 
@@ -30,6 +31,12 @@ SYMPTOMS: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda value: value > MANY_OUTSIDE,
         f"more than {MANY_OUTSIDE:.0%} of the Langevin proposals left the prior's domain and were "
         "sent back. Widen the domain, let domain_update move it, or lower step_size",
+    ),
+    "stiffness": (
+        lambda value: value > STIFF,
+        f"step_size times the posterior's largest curvature was above {STIFF:g}: ULA's variance "
+        "along that direction is more than twice the exact one. Lower step_size, raise sigma, or "
+        'take the kernel "mala"',
     ),
 }
 

@@ -188,8 +188,8 @@ class KAEM(nn.Module):
         Returns:
             The scalar loss, and what there is to log: "log_likelihood" (mean log p(x) in nats for
             importance sampling, mean log p(x|z) at the draws otherwise), and
-            "ess", "survivors" (importance sampling); "log_prior", "outside", "acceptance" (MALA);
-            "swap_1", ..., the acceptance of the swaps of each gap (thermodynamic).
+            "ess", "survivors" (importance sampling); "log_prior", "outside", "walls", "acceptance"
+            (MALA) or "stiffness" (ULA); "swap_1", ..., of the swaps of each gap (thermodynamic).
 
         Raises:
             NonFiniteError, ChainLeftDomainError: the number of the update says when.

@@ -206,11 +206,14 @@ def test_every_sampler_trains_with_every_prior_and_basis(sampler, prior, basis, 
     if sampler == "importance":
         return
     swaps = {f"swap_{k}" for k in (1, 2, 3)} if sampler == "thermodynamic" else set()
-    mala = {"acceptance"} if sampler == "mala" else set()
-    assert info.keys() == {"log_likelihood", "log_prior", "outside"} | swaps | mala
+    kernel = {"acceptance" if sampler == "mala" else "stiffness"}
+    assert info.keys() == {"log_likelihood", "log_prior", "outside", "walls"} | swaps | kernel
     # The value is the negative log joint density at the draws, all constants included.
     assert info["log_likelihood"] + info["log_prior"] == pytest.approx(-loss.item(), rel=1e-5)
-    assert all(0 <= info[key] <= 1 for key in swaps | mala | {"outside"})
+    assert all(
+        0 <= info[key] <= 1 for key in info.keys() & (swaps | {"acceptance", "outside", "walls"})
+    )
+    assert info.get("stiffness", 1.0) > 0
 
 
 def test_diagnostics_of_a_population_hold_its_temperatures():

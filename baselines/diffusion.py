@@ -9,12 +9,13 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.swa_utils import AveragedModel
 
 from kaem.decoders import ImageShape
+from kaem.images import checked_images
 from kaem.random import Generators, rand, randn
 
 TRAINING_STEPS = 1000
@@ -30,28 +31,31 @@ SCHEDULE = {
     "clip_sample": True,
     "timestep_spacing": "leading",
 }
-SCHEDULERS = {
-    "ddpm": lambda **options: DDPMScheduler(variance_type="fixed_large", **options),
-    "ddim": DDIMScheduler,
-}
+KINDS = ("ddpm", "ddim")
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 def run_sampler(
-    denoiser: Denoiser, x: Tensor, scheduler, steps: int, generator: Generators = None, **options
+    denoiser: Denoiser, x: Tensor, kind: str, steps: int, generator: Generators = None
 ) -> Tensor:
-    """Turn noise x (n, C, H, W) into images in [-1, 1], by a scheduler of diffusers.
+    """Turn noise x (n, C, H, W) into images in [-1, 1] by diffusers' DDIM: DDPM is its eta = 1.
 
     Args:
         denoiser: (x, t) -> the noise in x, for a scalar tensor t.
-        options: of the scheduler's `step`, as DDIM's eta.
+        kind: one of `KINDS`.
     """
-    if generator is not None and not isinstance(generator, torch.Generator):
-        generator = list(generator)
+    scheduler = DDIMScheduler(**SCHEDULE)
     scheduler.set_timesteps(steps)
+    noise_left = 1 - scheduler.alphas_cumprod
     for t in scheduler.timesteps:
-        x = scheduler.step(denoiser(x, t), t, x, generator=generator, **options).prev_sample
+        options, following = {}, t - TRAINING_STEPS // steps
+        if kind == "ddpm" and following >= 0:
+            # DDIM's variance is the smaller of the two (Song et al., equation 16).
+            larger = (noise_left[t] / noise_left[following]).sqrt()
+            noise = larger * randn(len(x), x.shape[1:], generator, like=x)
+            options = {"eta": 1.0, "variance_noise": noise, "use_clipped_model_output": True}
+        x = scheduler.step(denoiser(x, t), t, x, **options).prev_sample
     return x
 
 
@@ -92,8 +96,8 @@ class Diffusion(nn.Module):
         steps: int = TRAINING_STEPS,
     ):
         super().__init__()
-        if kind not in SCHEDULERS:
-            raise ValueError(f"unknown sampler {kind!r}; known: {', '.join(SCHEDULERS)}")
+        if kind not in KINDS:
+            raise ValueError(f"unknown sampler {kind!r}; known: {', '.join(KINDS)}")
         if steps < 1 or TRAINING_STEPS % steps:
             # "leading" spacing would begin too low, at an image that still has signal.
             raise ValueError(f"steps must divide {TRAINING_STEPS}, got {steps}")
@@ -101,7 +105,7 @@ class Diffusion(nn.Module):
         self.kind, self.steps = kind, steps
         self.ema = AveragedModel(network, avg_fn=partial(moved_average, decay=ema_decay))
         self.ema.requires_grad_(False)
-        signal = DDPMScheduler(**SCHEDULE).alphas_cumprod
+        signal = DDIMScheduler(**SCHEDULE).alphas_cumprod
         self.register_buffer("signal", signal, persistent=False)
 
     @classmethod
@@ -122,9 +126,9 @@ class Diffusion(nn.Module):
         """Return the mean squared error of the predicted noise (Ho et al. 2020, equation 14).
 
         Args:
-            x: (n, C, H, W) in [0, 1].
+            x: (n, C, H, W), see `kaem.images.checked_images`.
         """
-        x = 2 * x - 1
+        x = 2 * checked_images(x, self) - 1
         noise = randn(len(x), x.shape[1:], generator, like=x)
         t = (rand(len(x), (), generator, like=x) * TRAINING_STEPS).long()
         signal = self.signal[t][:, None, None, None]
@@ -140,8 +144,7 @@ class Diffusion(nn.Module):
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """Draw n images by the averaged network, (n, C, H, W) in [0, 1]."""
         noise = randn(n, self.image_shape, generator, like=self.signal)
-        scheduler = SCHEDULERS[self.kind](**SCHEDULE)
-        images = run_sampler(self._predict, noise, scheduler, self.steps, generator)
+        images = run_sampler(self._predict, noise, self.kind, self.steps, generator)
         return (0.5 * images + 0.5).clamp(0, 1)
 
     def compile(self, **options) -> None:

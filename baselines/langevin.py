@@ -36,6 +36,6 @@ def short_run(
 
 def gradient(log_density: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """Return the gradient of the log density at z, (n, ...), detached; no parameter gets one."""
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        z = z.detach().clone().requires_grad_()
         return torch.autograd.grad(log_density(z).sum(), z)[0]

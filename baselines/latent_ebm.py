@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from baselines.langevin import short_run
 from baselines.networks import mlp
 from kaem.decoders import ImageShape, make_decoder
+from kaem.images import checked_images
 from kaem.likelihood import log_likelihood
 from kaem.random import Generators, randn
 
@@ -50,7 +51,7 @@ class LatentEBM(nn.Module):
         if prior_steps < 0 or posterior_steps < 0:
             raise ValueError(f"no run has {min(prior_steps, posterior_steps)} steps")
         self.energy, self.decoder = energy, decoder
-        self.latents, self.sigma = latents, sigma
+        self.latents, self.sigma = latents, float(sigma)
         self.prior_run = {"steps": prior_steps, "step_size": prior_step_size}
         self.posterior_run = {"steps": posterior_steps, "step_size": posterior_step_size}
 
@@ -94,13 +95,14 @@ class LatentEBM(nn.Module):
         """Return a scalar with the gradient of -log p(x), were the runs exact (Pang et al. 2020).
 
         Args:
-            x: (n, C, H, W) in [0, 1].
+            x: (n, C, H, W), see `kaem.images.checked_images`.
 
         Returns:
             -E[log p(x|z+)] - E[f(z+)] + E[f(z-)] with draws z+ of the posterior and z- of the
             prior, and {"log_likelihood", "energy_gap"}: the first term's mean, in nats, and the
             mean of f(z+) less that of f(z-).
         """
+        x = checked_images(x, self.decoder)
         posterior, prior = self.posterior_draws(x, generator), self.prior_draws(len(x), generator)
         likelihood = log_likelihood(x, self.decoder(posterior), self.sigma).mean()
         gap = self.energy(posterior).mean() - self.energy(prior).mean()

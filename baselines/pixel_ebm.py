@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from baselines.langevin import gradient
 from kaem.decoders import ImageShape
+from kaem.images import checked_images
 from kaem.random import Generators, rand, randn
 
 
@@ -69,12 +70,15 @@ class PixelEBM(nn.Module):
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:
         """Return the contrastive loss E(x+) - E(x-), and the penalty on both.
 
+        Outside training (in eval mode or without gradients) the buffer stays as it is.
+
         Args:
-            x: (n, C, H, W) in [0, 1].
+            x: (n, C, H, W), see `kaem.images.checked_images`.
 
         Returns:
             The scalar, and {"energy_data", "energy_model"}: both means.
         """
+        x = checked_images(x, self)
         # A little noise on the data, as the model's images have.
         data = (x + self.noise * randn(len(x), x.shape[1:], generator, like=x)).clamp(0, 1)
         negatives = self._negatives(len(x), generator)
@@ -84,15 +88,21 @@ class PixelEBM(nn.Module):
         penalty = self.penalty * (of_data.square().mean() + of_model.square().mean())
         return of_data.mean() - of_model.mean() + penalty, info
 
-    @torch.no_grad()
     def _negatives(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Run from the buffer or from noise; their ends replace their starts in the buffer."""
+        """Run from the buffer or from noise; in training the ends replace their starts there."""
+        training = self.training and torch.is_grad_enabled()
+        with torch.no_grad():
+            rows, ends = self._runs(n, generator)
+            if training:
+                self._remember(rows, (255 * ends).round().to(torch.uint8))
+        return ends
+
+    def _runs(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return the rows (n,) of the buffer that runs began at, and the runs' ends."""
         rows, start = self._remembered(n, generator)
         fresh = rand(n, self.image_shape, generator, like=start)
         anew = rand(n, (1, 1, 1), generator, like=start) < self.restart
-        ends = self._run(torch.where(anew, fresh, start), self.steps, generator)
-        self._remember(rows, (255 * ends).round().to(torch.uint8))
-        return ends
+        return rows, self._run(torch.where(anew, fresh, start), self.steps, generator)
 
     def _remember(self, rows: Tensor, images: Tensor) -> None:
         """Put images (n, C, H, W) into rows (n,) of the buffer; of several for one row the last.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from baselines.networks import ConvEncoder, mlp
 from kaem.decoders import ImageShape, make_decoder
+from kaem.images import checked_images
 from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
 from kaem.random import Generators, randn
 
@@ -39,7 +40,7 @@ class OptimalSigma(nn.Module):
     def forward(self, x: Tensor, mean: Tensor) -> Tensor:
         """Return the mean log-likelihood at the best sigma, -D/2 (log(2 pi sigma^2) + 1)."""
         variance = (x - mean).square().mean()
-        if self.training:
+        if self.training and torch.is_grad_enabled():
             self.updates += 1
             # Early on a plain mean, so that the beginning is soon forgotten.
             share = max(1 - MEMORY, 1 / float(self.updates))
@@ -103,7 +104,7 @@ class VAE(GaussianPair):
         super().__init__(latents, encoder, decoder)
         if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
-        self.sigma = sigma
+        self.sigma = float(sigma)
 
     @classmethod
     def from_settings(cls, settings: dict, image_shape: ImageShape) -> "VAE":
@@ -119,12 +120,13 @@ class VAE(GaussianPair):
         """Return the negative evidence lower bound per image, in nats, with every constant.
 
         Args:
-            x: (n, C, H, W) in [0, 1].
+            x: (n, C, H, W), see `kaem.images.checked_images`.
 
         Returns:
             The scalar loss, and {"log_likelihood", "kl"}: mean reconstruction term and mean
             KL(q(z|x) || p(z)), both in nats.
         """
+        x = checked_images(x, self.decoder)
         return self._loss(x, self.draw(x, generator))
 
     def _loss(self, x: Tensor, drawn: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict]:
@@ -155,17 +157,34 @@ class VAE(GaussianPair):
         A stochastic lower bound (Burda et al. 2016, arXiv 1509.00519).
 
         Args:
-            x: (b, C, H, W).
+            x: (b, C, H, W), see `kaem.images.checked_images`.
             passes: draws, and so passes of the decoder, for each datum.
         """
-        encoded = self.encoder(x)
-        weights = [self._log_weight(x, encoded, generator) for _ in range(passes)]
-        return evidence_from_weights(torch.stack(weights, dim=1).double())
+        return evidence_from_weights(self._weighed(x, passes, generator)[1])
 
-    def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
-        """Return log p(x|z) + log p(z) - log q(z|x) at one draw of z per datum, (n,)."""
+    @torch.no_grad()
+    def posterior_log_likelihood(
+        self, x: Tensor, passes: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Estimate the mean of log p(x|z) over the posterior of each datum, (b,), in nats, by the
+        weights of `log_evidence`."""
+        values, log_weights = self._weighed(x, passes, generator)
+        return (log_weights.softmax(dim=1) * values).sum(dim=1)
+
+    def _weighed(self, x: Tensor, passes: int, generator) -> tuple[Tensor, Tensor]:
+        """Return log p(x|z) at draws of z, and the logs of their weights: (b, passes) each."""
+        x = checked_images(x, self.decoder)
+        encoded = self.encoder(x)
+        draws = [self._draw(x, encoded, generator) for _ in range(passes)]
+        values, log_ratios = (
+            torch.stack(each, dim=1).double() for each in zip(*draws, strict=True)
+        )
+        return values, values - log_ratios
+
+    def _draw(self, x: Tensor, encoded: Tensor, generator) -> tuple[Tensor, Tensor]:
+        """Return log p(x|z) and log q(z|x)/p(z) at one draw of z per datum, (b,) each."""
         z, _, log_ratio = self.draw_from(encoded, generator)
-        return log_likelihood(x, self.decoder(z), self.sigma) - log_ratio
+        return log_likelihood(x, self.decoder(z), self.sigma), log_ratio
 
 
 class SigmaVAE(VAE):
@@ -179,6 +198,10 @@ class SigmaVAE(VAE):
     def sigma(self) -> float:
         """Return the standard deviation of the likelihood, in units of the image range."""
         return self.noise.sigma
+
+    @sigma.setter
+    def sigma(self, value: float) -> None:
+        self.noise.variance.fill_(value**2)
 
     def _reconstruction(self, x: Tensor, mean: Tensor) -> Tensor:
         return self.noise(x, mean)
@@ -211,6 +234,7 @@ class TwoStageVAE(SigmaVAE):
 
         Returns, beside what `VAE.loss` does: {"second_log_likelihood", "second_kl"}.
         """
+        x = checked_images(x, self.decoder)
         drawn = self.draw(x, generator)
         first, info = self._loss(x, drawn)
         z = drawn[0].detach()
@@ -231,12 +255,12 @@ class TwoStageVAE(SigmaVAE):
         noise = randn(n, (self.latents,), generator, like=mean)
         return mean + self.second_noise.sigma * noise
 
-    def _log_weight(self, x: Tensor, encoded: Tensor, generator) -> Tensor:
-        """Weigh both z ~ q(z|x) and u ~ q(u|z), with p(z) = int p(z|u) p(u) du."""
+    def _draw(self, x: Tensor, encoded: Tensor, generator) -> tuple[Tensor, Tensor]:
+        """Draw both z ~ q(z|x) and u ~ q(u|z), with p(z) = int p(z|u) p(u) du."""
         z, _, log_ratio = self.draw_from(encoded, generator)
         u, _, second_log_ratio = self.second.draw(z, generator)
         # log_ratio has N(z; 0, I) where p(z|u) belongs.
         log_standard = log_likelihood(z, torch.zeros_like(z), 1.0)
         log_z = log_likelihood(z, self.second.decoder(u), self.second_noise.sigma)
         log_x = log_likelihood(x, self.decoder(z), self.sigma)
-        return log_x - log_ratio - log_standard + log_z - second_log_ratio
+        return log_x, log_ratio + log_standard - log_z + second_log_ratio

@@ -1,11 +1,11 @@
 """Markov chains that follow the posterior of every training datum from update to update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from kaem.langevin import Langevin, StepInfo, mean_info, run_chains
+from kaem.langevin import Langevin, StepInfo, mean_info, near_walls, run_chains, stiffness
 from kaem.posterior import Posterior
 from kaem.thermodynamic import (
     SweepInfo,
@@ -16,6 +16,11 @@ from kaem.thermodynamic import (
     step_sizes,
     sweep,
 )
+
+STIFFNESS_EVERY = 50  # updates between two measurements: less than 1% of their time
+
+Index = Tensor | Sequence[int]
+"""Places of the data of a batch in the training set, (b,)."""
 
 
 class ChainStore(nn.Module):
@@ -28,7 +33,13 @@ class ChainStore(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("table", None, persistent=False)
+        self.table = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ChainStore":
+        """Move or convert the table with the module: as a buffer it would be averaged, too."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.table = None if self.table is None else fn(self.table)
+        return self
 
     def read(self, index: Tensor, start: Callable[[int], Tensor]) -> Tensor:
         """Return the rows of some data.
@@ -56,6 +67,20 @@ class ChainStore(nn.Module):
         self.table[index.to(self.table.device)] = rows
 
 
+def places(index: Index | None, n: int) -> Tensor:
+    """Return the places of n data as a tensor (n,), int64; ValueError where they are none."""
+    if index is None:
+        raise ValueError(
+            "persistent chains belong to data: call loss(x, generator, index) with the place "
+            "of each datum in the training set, or set persistent=False"
+        )
+    index = torch.as_tensor(index)
+    if index.shape != (n,) or index.dtype == torch.bool or index.is_floating_point():
+        given = f"{tuple(index.shape)} of {index.dtype}"
+        raise ValueError(f"the index of a batch of {n} is ({n},) of integers, got {given}")
+    return index.long()
+
+
 class LangevinChains(nn.Module):
     """One chain per datum, at t = 1.
 
@@ -70,6 +95,7 @@ class LangevinChains(nn.Module):
         super().__init__()
         self.options = options
         self.store = ChainStore()
+        self.stiffness: float | None = None  # as measured last
 
     @torch.no_grad()
     def draw(
@@ -77,31 +103,40 @@ class LangevinChains(nn.Module):
         posterior: Posterior,
         update: int,
         generator: torch.Generator | None = None,
-        index: Tensor | None = None,
+        index: Index | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
         """Draw once per datum from its posterior.
 
         Args:
             update: number of the update that this is for.
-            index: (b,), places of the data in the training set; for persistent chains.
+            index: (b,) integers, places of the data in the training set; for persistent chains. A
+                place that is there twice keeps one of the two ends.
 
         Returns:
-            z (b, *event_shape), and {"outside"} with MALA's {"acceptance"}: see
-            `kaem.langevin.StepInfo`; the population adds {"swap_1", ...}.
+            z (b, *event_shape), and {"outside", "walls"} with MALA's {"acceptance"} or ULA's
+            {"stiffness"}: see `StepInfo`, `near_walls` and `stiffness` in `kaem.langevin`; the
+            population adds {"swap_1", ...}.
 
         Raises:
-            NonFiniteError, ChainLeftDomainError; ValueError: persistent without an index.
+            NonFiniteError, ChainLeftDomainError; ValueError: persistent without an index, or with
+                one that is none.
         """
-        z = self._start(posterior, generator, index).transpose(0, 1)
+        rows = places(index, len(posterior.x)) if self.options.persistent else None
+        z = self._start(posterior, generator, rows).transpose(0, 1)
         posterior.check(z.flatten(0, 1))
-        z, info = self._run(posterior, z, update, generator)
+        z, info = self._run(posterior, z, generator)
         posterior.check(z.flatten(0, 1))
-        if self.options.persistent and index is not None:
-            self.store.write(index, z.transpose(0, 1))
+        info["walls"] = near_walls(z[-1], posterior.domain)
+        if self.options.kernel == "ula":
+            if self.stiffness is None or update % STIFFNESS_EVERY == 0:
+                self.stiffness = stiffness(posterior, z[-1], self.options.step_size)
+            info["stiffness"] = self.stiffness
+        if rows is not None:
+            self.store.write(rows, z.transpose(0, 1))
         return z[-1], info
 
     def _start(
-        self, posterior: Posterior, generator: torch.Generator | None, index: Tensor | None
+        self, posterior: Posterior, generator: torch.Generator | None, rows: Tensor | None
     ) -> Tensor:
         """Return where the chains of each datum begin: (b, chains_per_datum, *event_shape)."""
         count = self.chains_per_datum
@@ -109,21 +144,10 @@ class LangevinChains(nn.Module):
         def fresh(n: int) -> Tensor:
             return torch.unflatten(posterior.prior_draws(n * count, generator), 0, (n, count))
 
-        if not self.options.persistent:
-            return fresh(len(posterior.x))
-        if index is None or len(index) != len(posterior.x):
-            raise ValueError(
-                "persistent chains belong to data: call loss(x, generator, index) with the place "
-                "of each datum in the training set, or set persistent=False"
-            )
-        return self.store.read(index, fresh)
+        return fresh(len(posterior.x)) if rows is None else self.store.read(rows, fresh)
 
     def _run(
-        self,
-        posterior: Posterior,
-        z: Tensor,
-        update: int,  # noqa: ARG002
-        generator: torch.Generator | None,
+        self, posterior: Posterior, z: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, float]]:
         """Move z (chains_per_datum, b, *event_shape) by an update's steps; return it and info."""
         moved, info = run_chains(
@@ -148,13 +172,18 @@ class LangevinChains(nn.Module):
     def training_state(self) -> dict[str, Tensor]:
         """Return what belongs to a training and is not in the state_dict.
 
-        {"chains": (data, chains_per_datum, *event_shape)}, absent before the first draw.
+        {"chains": (data, chains_per_datum, *event_shape), "stiffness": scalar}, each absent before
+        it is known.
         """
-        return {} if self.store.table is None else {"chains": self.store.table}
+        state = {} if self.store.table is None else {"chains": self.store.table}
+        if self.stiffness is not None:
+            state["stiffness"] = torch.tensor(self.stiffness, dtype=torch.float64)
+        return state
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         """Go on where `training_state` was called; the tensors become the chains' own."""
         self.store.table = state.get("chains")
+        self.stiffness = state["stiffness"].item() if "stiffness" in state else None
 
 
 class Population(LangevinChains):
@@ -177,19 +206,18 @@ class Population(LangevinChains):
         self.register_buffer("level_sum", torch.zeros_like(self.temperatures), persistent=False)
 
     def _run(
-        self, posterior: Posterior, z: Tensor, update: int, generator: torch.Generator | None
+        self, posterior: Posterior, z: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, float]]:
         options, t = self.options, self.temperatures
         sizes = step_sizes(t[1:], options.step_size, options.prior_step_size)
         infos = []
-        for number in range(options.sweeps):
+        for _ in range(options.sweeps):
             z, info = sweep(
                 posterior,
                 z,
                 t,
                 steps=options.steps,
                 step_size=sizes,
-                parity=update * options.sweeps + number,
                 kernel=options.kernel,
                 generator=generator,
             )

@@ -63,7 +63,6 @@ class ComponentDensities(nn.Module):
         self.reference = make_reference(reference, q, p, domain)
         self.register_buffer("nodes", torch.linspace(*domain, n_nodes))
         self._cache: dict[str, tuple[Tensor, PiecewiseLinearDensity]] = {}
-        self._parts = tuple(self.modules())
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -165,7 +164,7 @@ class ComponentDensities(nn.Module):
     def _tensors(self) -> Iterator[Tensor]:
         """Go through parameters and buffers. `Module.parameters` and `Module.buffers`, which look
         for duplicates, take as long as a whole draw of one latent vector."""
-        for module in self._parts:
+        for module in self.modules():
             for tensors in (module._parameters, module._buffers):
                 yield from (tensor for tensor in tensors.values() if tensor is not None)
 

@@ -63,9 +63,12 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, q: int, image_shape: ImageShape, *, width: int = 64):
         super().__init__()
+        self.image_shape = tuple(image_shape)
         channels, height, width_px = image_shape
-        if height % 4 or width_px % 4:
+        if height % 4 or width_px % 4 or min(image_shape) < 1:
             raise ValueError(f"image sides must be multiples of 4, got {image_shape}")
+        if width < 2:
+            raise ValueError(f"width must be at least 2, got {width}")
         self.start = (height // 4, width_px // 4, width)
         self.linear = nn.Linear(q, math.prod(self.start))
         self.up = nn.Sequential(

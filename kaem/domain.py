@@ -31,7 +31,7 @@ class DomainUpdate:
     even: float = EVEN
 
     def __post_init__(self) -> None:
-        if self.every < 1 or not self.margin > 0 or not 0 < self.even <= 1:
+        if self.every < 1 or not 0 < self.margin < float("inf") or not 0 < self.even <= 1:
             raise ValueError(
                 "a domain update needs every >= 1, margin > 0 and even in (0, 1], "
                 f"got {self.every}, {self.margin}, {self.even}"

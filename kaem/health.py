@@ -12,6 +12,7 @@ PATIENCE = 100  # updates in a row
 LOW_ESS = 1.1
 LOW_ACCEPTANCE = 0.1
 MANY_OUTSIDE = 0.05
+STIFF = 1.0
 
 logger = logging.getLogger("kaem")
 
@@ -31,6 +32,12 @@ SYMPTOMS: dict[str, tuple[Callable[[float], bool], str]] = {
         f"more than {MANY_OUTSIDE:.0%} of the Langevin proposals left the prior's domain and were "
         "sent back. Widen the domain, let domain_update move it, or lower step_size",
     ),
+    "stiffness": (
+        lambda value: value > STIFF,
+        f"step_size times the posterior's largest curvature was above {STIFF:g}: ULA's variance "
+        "along that direction is more than twice the exact one. Lower step_size, raise sigma, or "
+        'take the kernel "mala"',
+    ),
 }
 
 
@@ -47,18 +54,6 @@ class HealthWatch:
             if self.spells[name] == PATIENCE:
                 first = update - PATIENCE + 1
                 logger.warning("updates %d to %d: %s.", first, update, advice)
-
-
-def check_data(x: Tensor) -> None:
-    """Raise a NonFiniteError where images (n, C, H, W) hold NaN or infinity."""
-    if x.isfinite().all():
-        return
-    place = (~x.isfinite()).nonzero()[0].tolist()
-    images = int((~x.isfinite()).flatten(1).any(1).sum())
-    raise NonFiniteError(
-        f"{images} of the batch's {len(x)} images hold NaN or infinity; the first at "
-        f"image {place[0]}, channel, row and column {place[1:]}"
-    )
 
 
 @torch.no_grad()

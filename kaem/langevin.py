@@ -22,6 +22,9 @@ from kaem.random import rand, randn
 Evaluate = Callable[[Tensor], PosteriorState]
 Info = TypeVar("Info", bound=NamedTuple)
 
+STIFF_SHARE, POWER_ITERATIONS = 10, 20  # for `stiffness`: one datum in ten
+DIFFERENCE = 1e-2  # in z, for the decoder's directional derivatives
+
 MALA_ACCEPTANCE = 0.574  # the optimum in high dimension (Roberts & Rosenthal 1998)
 
 
@@ -171,6 +174,39 @@ def reflect(z: Tensor, domain: tuple[float, float]) -> Tensor:
     width = b - a
     folded = a + (width - (torch.remainder(z - a, 2 * width) - width).abs()).clamp(0, width)
     return torch.where(_outside(z, domain), folded.clamp(max=b), z)
+
+
+@torch.no_grad()
+def stiffness(posterior: Posterior, z: Tensor, step_size: float) -> float:
+    """Return eta times the largest curvature of -log p(x|z) in z, the median over a tenth of the
+    data.
+
+    On a Gaussian ULA's variance along that direction is 1/(1 - stiffness/2) times the exact one,
+    and beyond 2 it diverges. The curvature is that of Gauss and Newton, J^T J / sigma^2 with J the
+    decoder's Jacobian, by power iteration. It costs as much as two Langevin steps of all data, and
+    draws no random numbers of the training.
+
+    Args:
+        z: (b, *event_shape), posterior draws.
+    """
+    with torch.enable_grad():
+        z = z[: -(-len(z) // STIFF_SHARE)].detach().requires_grad_()
+        images = posterior.decode(z)
+    direction = randn(len(z), z.shape[1:], torch.Generator().manual_seed(0), like=z)
+    for _ in range(POWER_ITERATIONS):
+        length = direction.flatten(1).norm(dim=1)
+        unit = direction / per_row(length.clamp_min(torch.finfo(z.dtype).tiny), z)
+        change = (posterior.decode(z + DIFFERENCE * unit) - images) / DIFFERENCE
+        (direction,) = torch.autograd.grad(images, z, change, retain_graph=True)
+    curvature = direction.flatten(1).norm(dim=1).median().item() / posterior.model.sigma**2
+    return float(step_size * curvature)
+
+
+def near_walls(z: Tensor, domain: tuple[float, float]) -> float:
+    """Return the share of coordinates within a sixteenth of the domain's width of one of its
+    walls; 1/8 where the density is uniform."""
+    a, b = domain
+    return float(((z - a).minimum(b - z) < (b - a) / 16).double().mean())
 
 
 def adapted(step_size: Tensor, acceptance: Tensor, gain: float = 0.1) -> Tensor:

@@ -21,7 +21,7 @@ def log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
     if x.shape != mean.shape:
         raise ValueError(f"data of shape {tuple(x.shape)} for means of {tuple(mean.shape)}")
     squares = (x - mean).flatten(1).square().sum(dim=1)
-    return log_constant(mean[0].numel(), sigma) - squares / (2 * sigma**2)
+    return log_constant(mean.shape[1:].numel(), sigma) - squares / (2 * sigma**2)
 
 
 def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
@@ -29,7 +29,12 @@ def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
 
     One matrix product. Both sides are centred on the data first: |x|^2 + |m|^2 - 2 x.m
     cancels, and centring keeps the lost digits few.
+
+    Raises:
+        ValueError: x and mean are of different shapes, which would be flattened.
     """
+    if x.shape[1:] != mean.shape[1:]:
+        raise ValueError(f"data of shape {tuple(x.shape)} for means of {tuple(mean.shape)}")
     x, mean = x.flatten(1), mean.flatten(1)
     centre = x.mean(dim=0)
     x, mean = x - centre, mean - centre

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kaem.chains import LangevinChains
+from kaem.chains import Index, LangevinChains
 from kaem.importance import ImportanceSampling, select_particles
 from kaem.likelihood import (
     log_constant,
@@ -63,7 +63,7 @@ def chains_loss(
     chains: LangevinChains,
     x: Tensor,
     generator: torch.Generator | None,
-    index: Tensor | None,
+    index: Index | None,
 ) -> Loss:
     """Move the chains without a graph; one pass at their ends carries the gradient.
 

@@ -8,25 +8,27 @@ a table of the density of each sum, with the univariate prior: `kaem.priors`.)
 """
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kaem.chains import LangevinChains, Population
-from kaem.decoders import ImageShape, make_decoder
+from kaem.chains import Index, LangevinChains, Population
+from kaem.decoders import ImageShape
 from kaem.domain import DomainFollower, DomainUpdate
 from kaem.errors import KAEMError
-from kaem.health import HealthWatch, check_data, check_loss, check_parameters
+from kaem.health import HealthWatch, check_loss, check_parameters
+from kaem.images import checked_images
 from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin
 from kaem.laplace import fewest_passes, laplace_importance
 from kaem.likelihood import Evidence
 from kaem.losses import chains_loss, importance_loss
-from kaem.options import LOG_NORMALIZERS, Regulariser, Sampler, make_sampler
+from kaem.options import LOG_NORMALIZERS, Regulariser, Sampler, make_arguments, plain
 from kaem.posterior import FeaturePosterior
-from kaem.priors import Prior, make_prior
+from kaem.priors import Prior
 from kaem.random import Generators
 from kaem.thermodynamic import Thermodynamic
 
@@ -76,7 +78,8 @@ class KAEM(nn.Module):
         prior_rate: float = 1.0,
     ):
         super().__init__()
-        if not (sigma > 0 and prior_rate > 0):
+        sigma, prior_rate = float(sigma), float(prior_rate)
+        if not (0 < sigma < math.inf and 0 < prior_rate < math.inf):
             raise ValueError(f"sigma and prior_rate must be positive, got {sigma}, {prior_rate}")
         if log_normalizer not in LOG_NORMALIZERS:
             known = ", ".join(LOG_NORMALIZERS)
@@ -110,26 +113,16 @@ class KAEM(nn.Module):
                 inner mappings hold the arguments of the classes that they name.
             image_shape: (C, H, W).
 
+        Numbers and arrays of numpy and torch are taken as Python's.
+
         Raises:
-            ValueError: an unknown kind, or a missing entry; TypeError: an unknown argument.
+            ValueError: an unknown kind, a missing entry, or a value out of bounds; TypeError: an
+                unknown argument, or a value of another type.
         """
-        missing = [
-            name for name in ("prior", "decoder", "sigma", "sampler") if name not in settings
-        ]
-        if missing:
-            raise ValueError(f"KAEM's settings lack {', '.join(missing)}")
-        channels, height, width = image_shape
-        origin = (copy.deepcopy(settings), (channels, height, width))
-        settings = dict(settings)
-        prior = make_prior(**settings.pop("prior"))
-        decoder = make_decoder(q=prior.q, image_shape=image_shape, **settings.pop("decoder"))
-        sampler = make_sampler(**settings.pop("sampler"))
-        if "domain_update" in settings:
-            settings["domain_update"] = DomainUpdate(**settings["domain_update"])
-        if "regulariser" in settings:
-            settings["regulariser"] = Regulariser(**settings["regulariser"])
-        model = cls(prior, decoder, sampler=sampler, **settings)
-        model.origin = origin
+        settings, (channels, height, width) = plain(settings), plain(image_shape)
+        image_shape = channels, height, width
+        model = cls(**make_arguments(settings, image_shape))
+        model.origin = settings, image_shape
         return model
 
     @property
@@ -170,8 +163,13 @@ class KAEM(nn.Module):
         self._images = torch.compile(self._images, **options)  # type: ignore[method-assign]
         self._features = torch.compile(self._features, **options)  # type: ignore[method-assign]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what was compiled out of copies: it is bound to this model."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {k: v for k, v in state.items() if k not in ("_images", "_features")}
+
     def loss(
-        self, x: Tensor, generator: torch.Generator | None = None, index: Tensor | None = None
+        self, x: Tensor, generator: torch.Generator | None = None, index: Index | None = None
     ) -> tuple[Tensor, dict[str, float]]:
         """Estimate -log p(x), averaged over the batch, in nats, and above all its gradient.
 
@@ -180,35 +178,41 @@ class KAEM(nn.Module):
         the evidence, so with them the value is -E[log p(x|z) + log p(z)] itself. Every constant
         is there. The regulariser's penalty is added to both.
 
+        Outside training (in eval mode or without gradients) a copy of the chains moves, and nothing
+        of it is kept.
+
         Args:
-            x: (b, C, H, W) in [0, 1].
-            index: (b,), places of the data in the training set; for persistent chains.
+            x: (b, C, H, W), see `kaem.images.checked_images`.
+            index: (b,) integers, places of the data in the training set; for persistent chains.
 
         Returns:
             The scalar loss, and what there is to log: "log_likelihood" (mean log p(x) in nats for
             importance sampling, mean log p(x|z) at the draws otherwise), and
-            "ess", "survivors" (importance sampling); "log_prior", "outside", "acceptance" (MALA);
-            "swap_1", ..., the acceptance of the swaps of each gap (thermodynamic).
+            "ess", "survivors" (importance sampling); "log_prior", "outside", "walls", "acceptance"
+            (MALA) or "stiffness" (ULA); "swap_1", ..., of the swaps of each gap (thermodynamic).
 
         Raises:
             NonFiniteError, ChainLeftDomainError: the number of the update says when.
-            ValueError: persistent chains without an index.
+            ValueError, TypeError: images or an index that this model cannot take.
         """
+        training = self.training and torch.is_grad_enabled()
         try:
-            check_data(x)
+            x = checked_images(x, self.decoder)
             check_parameters(self)
             if self.chains is None:
                 assert isinstance(self.sampler, ImportanceSampling)
                 loss, info, z = importance_loss(self, self.sampler, x, generator)
             else:
-                loss, info, z = chains_loss(self, self.chains, x, generator, index)
+                chains = self.chains if training else copy.deepcopy(self.chains)
+                loss, info, z = chains_loss(self, chains, x, generator, index)
             loss = loss + self.regulariser.penalty(self)
             check_loss(loss)
         except KAEMError as error:
             raise type(error)(f"update {self.updates_done + 1}: {error}") from error
-        if self.follower is not None:
-            self.follower.remember(z)
-        self._last_info = info
+        if training:
+            self._last_info = info
+            if self.follower is not None:
+                self.follower.remember(z)
         return loss, info
 
     @torch.no_grad()
@@ -272,13 +276,13 @@ class KAEM(nn.Module):
         A stochastic lower bound, the tighter the more passes.
 
         Args:
-            x: (b, C, H, W).
+            x: (b, C, H, W), see `kaem.images.checked_images`.
             passes: passes of the decoder to spend on each datum.
 
         Raises:
-            NonFiniteError: in x; ValueError: too few passes.
+            ValueError: too few passes; what `checked_images` raises.
         """
-        check_data(x)
+        x = checked_images(x, self.decoder)
         return laplace_importance(FeaturePosterior(self, x), passes, generator)
 
     @torch.no_grad()

@@ -1,14 +1,19 @@
 """KAEM's training options as plain values, and the objects that they make."""
 
+import json
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from kaem.decoders import ImageShape, make_decoder
+from kaem.domain import DomainUpdate
 from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin
+from kaem.priors import make_prior
 from kaem.thermodynamic import Thermodynamic
 from kaem.univariate import EdgeFunctions
 
@@ -22,12 +27,55 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 LOG_NORMALIZERS = ("exact", "contrastive")
 PENALTY_POINTS = 100  # on each layer's domain
 
+Options = TypeVar("Options")
+
+
+def plain(settings: Any) -> Any:
+    """Copy settings as JSON holds them; numbers and arrays of numpy and torch become Python's.
+
+    Raises:
+        TypeError: JSON has no such value.
+    """
+
+    def converted(value: Any) -> Any:
+        if not hasattr(value, "tolist"):
+            raise TypeError(f"settings are numbers, words and lists of them, got {value!r}")
+        return value.tolist()
+
+    return json.loads(json.dumps(settings, default=converted))
+
+
+def checked(build: Callable[..., Options], values: dict[str, Any]) -> Options:
+    """Build a dataclass of options; TypeError for a value of another type than its default."""
+    options = build(**values)
+    for field in fields(options):  # type: ignore[arg-type]
+        value, kind = getattr(options, field.name), type(field.default)
+        allowed = (int, float) if kind is float else kind
+        if kind in (bool, int, float, str) and not isinstance(value, allowed):
+            raise TypeError(f"{field.name} is of type {kind.__name__}, got {value!r}")
+    return options
+
 
 def make_sampler(kind: str, **options: Any) -> Sampler:
     """Build the posterior sampler called `kind`; ValueError with the known names otherwise."""
     if kind not in SAMPLERS:
         raise ValueError(f"unknown sampler {kind!r}; known: {', '.join(SAMPLERS)}")
-    return SAMPLERS[kind](**options)
+    return checked(SAMPLERS[kind], options)
+
+
+def make_arguments(settings: dict[str, Any], image_shape: ImageShape) -> dict[str, Any]:
+    """Build the arguments of `kaem.model.KAEM` from settings, see its `from_settings`."""
+    missing = [name for name in ("prior", "decoder", "sigma", "sampler") if name not in settings]
+    if missing:
+        raise ValueError(f"KAEM's settings lack {', '.join(missing)}")
+    arguments = dict(settings)
+    prior = arguments["prior"] = make_prior(**settings["prior"])
+    arguments["decoder"] = make_decoder(q=prior.q, image_shape=image_shape, **settings["decoder"])
+    arguments["sampler"] = make_sampler(**settings["sampler"])
+    for name, build in (("domain_update", DomainUpdate), ("regulariser", Regulariser)):
+        if name in settings:
+            arguments[name] = checked(build, settings[name])
+    return arguments
 
 
 @dataclass(frozen=True)
@@ -48,7 +96,7 @@ class Regulariser:
     entropy: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.l1 >= 0 and self.entropy >= 0):
+        if not (0 <= self.l1 < math.inf and 0 <= self.entropy < math.inf):
             raise ValueError(
                 f"a regulariser's weights are at least 0, got {self.l1}, {self.entropy}"
             )

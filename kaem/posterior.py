@@ -64,7 +64,7 @@ class Posterior:
 
     def __init__(self, model: "KAEM", x: Tensor):
         self.model = model
-        self.x = x.flatten(1)
+        self.x, self.image_shape = x.flatten(1), x.shape[1:]
         with torch.no_grad():
             self.marginals = self._marginals()
         nodes = self.marginals.nodes
@@ -89,7 +89,8 @@ class Posterior:
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
         x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
-        return log_likelihood(x, self.decode(z).flatten(1), self.model.sigma)
+        images = x.unflatten(1, self.image_shape)
+        return log_likelihood(images, self.decode(z), self.model.sigma)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Return log p(z), (n, *event_shape) -> (n,)."""
@@ -97,8 +98,8 @@ class Posterior:
 
     def evaluate(self, z: Tensor) -> PosteriorState:
         """Evaluate z by one pass of the decoder and one backward pass to its input."""
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
             log_likelihood, log_prior = self.log_likelihood(z), self.log_prior(z)
             (grad_likelihood,) = torch.autograd.grad(log_likelihood.sum(), z)
             (grad_prior,) = torch.autograd.grad(log_prior.sum(), z)

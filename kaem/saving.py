@@ -42,17 +42,22 @@ def save(model: KAEM, folder: str | Path) -> None:
     Whenever it is interrupted, the folder holds the old model or the new one; two processes must
     not write one folder at once.
 
-    Persistent chains are left out: they belong to the training.
+    Persistent chains are left out: they belong to the training. The settings are those that
+    `KAEM.from_settings` was given, with the sigma that the model has now.
 
     Raises:
-        ValueError: the model was not made by `KAEM.from_settings`, so nothing says what it is.
+        ValueError: the model was not made by `KAEM.from_settings`, or a part of it was exchanged
+            since, so nothing says what it is; nothing is written then.
     """
     if model.origin is None:
         raise ValueError("only a model that KAEM.from_settings made can be saved with its settings")
     settings, image_shape = model.origin
+    settings = settings | {"sigma": float(model.sigma)}
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if differing := _differing(settings, image_shape, state):
+        raise ValueError(f"the model is no longer the one of its settings: {differing}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     content = to_bytes(state)
     digest = _digest(content)
     described = {
@@ -84,7 +89,10 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']!r}, not {FORMAT!r}")
         state = from_bytes(_state(folder, described["state_sha256"]))
-        model = _fresh(described["settings"], tuple(described["image_shape"]), state)
+        origin = described["settings"], described["image_shape"]
+        if differing := _differing(*origin, state):
+            raise ValueError(f"{STATE} does not fit {SETTINGS} in {differing}")
+        model = KAEM.from_settings(*origin)
         model.to(state["prior.nodes"].dtype).load_state_dict(state)
         model.updates_done = int(described.get("updates_done", 0))
     except UNREADABLE as error:
@@ -113,8 +121,8 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _fresh(settings: dict[str, Any], image_shape: ImageShape, state: dict[str, Tensor]) -> KAEM:
-    """Build a model of these settings, once they are seen to have the state's shapes.
+def _differing(settings: dict[str, Any], image_shape: ImageShape, state: dict[str, Tensor]) -> str:
+    """Name the first tensors whose shapes are others in a state than in a model of settings.
 
     Settings may ask for more than any memory holds, and a model on the meta device takes none.
     """
@@ -123,11 +131,8 @@ def _fresh(settings: dict[str, Any], image_shape: ImageShape, state: dict[str, T
             k: v.shape for k, v in KAEM.from_settings(settings, image_shape).state_dict().items()
         }
     shapes = {key: value.shape for key, value in state.items()}
-    if wanted != shapes:
-        keys = wanted.keys() | shapes.keys()
-        differing = sorted(k for k in keys if wanted.get(k) != shapes.get(k))
-        raise ValueError(f"{STATE} does not fit {SETTINGS} in {', '.join(differing[:3])}")
-    return KAEM.from_settings(settings, image_shape)
+    keys = wanted.keys() | shapes.keys()
+    return ", ".join(sorted(k for k in keys if wanted.get(k) != shapes.get(k))[:3])
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -133,6 +133,8 @@ class PiecewiseLinearDensity:
     def tables(self) -> tuple[Tensor, Tensor]:
         """Return density and CDF at the nodes, each (batch, n); summed in float64, built once."""
         if self._cdf_table is None:
+            if (dtype := self._log_density.dtype) not in (torch.float32, torch.float64):
+                raise TypeError(f"priors are float32 or float64, not {dtype}; see torch.autocast")
             density = self._log_density.detach().double().exp()
             masses = 0.5 * self._step * (density[:, 1:] + density[:, :-1])
             cumulative = torch.nn.functional.pad(masses.cumsum(1), (1, 0))
@@ -142,7 +144,6 @@ class PiecewiseLinearDensity:
                     "a density of the prior is not finite: its edge function has grown beyond what "
                     "the exponential can hold. Lower the learning rate."
                 )
-            dtype = self._log_density.dtype
             self._density_table = (density / total).to(dtype)
             self._cdf_table = (cumulative / total).to(dtype)
         return self._density_table, self._cdf_table

@@ -23,7 +23,7 @@ class Thermodynamic:
 
     Args:
         temperatures: N, chains beside the exact one at t = 0.
-        steps: Langevin steps per sweep; each sweep ends with an exchange.
+        steps: Langevin steps per sweep; each sweep ends with exchanges across every gap.
         sweeps: sweeps per update.
         step_size: eta at t = 1.
         prior_step_size: eta at t = 0; between the two, see `step_sizes`. As at t = 1 by default.
@@ -153,8 +153,8 @@ class SweepInfo(NamedTuple):
     """What a sweep did.
 
     Attributes:
-        log_likelihood: (n + 1, b), l before the exchange.
-        swap_acceptance: (n,), see `Swaps`.
+        log_likelihood: (n + 1, b), l before the exchanges.
+        swap_acceptance: (n,), of each gap when it was tried, see `Swaps`.
         acceptance: (n, b), of the Langevin steps at t_1..t_n.
         outside: scalar tensor, share of proposed coordinates beyond the walls.
     """
@@ -173,20 +173,21 @@ def sweep(
     *,
     steps: int,
     step_size: Tensor,
-    parity: int,
     kernel: str = "ula",
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, SweepInfo]:
-    """Take Langevin steps at t_1..t_n in one batch, an exact draw at t_0, and an exchange.
+    """Take Langevin steps at t_1..t_n in one batch, an exact draw at t_0, and two exchanges.
+
+    The even gaps are tried first, then the odd ones: at no further pass of the decoder each gap is
+    tried in every sweep, and a draw of the prior may rise by two temperatures.
 
     Args:
         z: (n, b, *event_shape), the chains at t_1..t_n.
         temperatures: (n + 1,).
         step_size: (n,), for t_1..t_n.
-        parity: which gaps the exchange tries, see `exchange`.
 
     Returns:
-        The chains at t_1..t_n after the exchange, and what happened.
+        The chains at t_1..t_n after the exchanges, and what happened.
     """
     b = len(posterior.x)
     z, steps_info = run_chains(
@@ -199,8 +200,12 @@ def sweep(
         generator=generator,
     )
     z = torch.cat([posterior.prior_draws(b, generator), z])
-    log_likelihood = posterior.log_likelihood(z).unflatten(0, (-1, b))
-    swaps = exchange(log_likelihood, temperatures, parity, generator)
-    z = z.unflatten(0, (-1, b))[swaps.source, torch.arange(b, device=z.device)]
+    log_likelihood = level = posterior.log_likelihood(z).unflatten(0, (-1, b))
+    z, data = z.unflatten(0, (-1, b)), torch.arange(b, device=z.device)
+    swap_acceptance = torch.empty_like(level[1:, 0])
+    for parity in (0, 1):
+        source, rates = exchange(level, temperatures, parity, generator)
+        z, level = z[source, data], level[source, data]
+        swap_acceptance[parity::2] = rates[parity::2]
     acceptance = steps_info.acceptance.unflatten(0, (-1, b))
-    return z[1:], SweepInfo(log_likelihood, swaps.acceptance, acceptance, steps_info.outside)
+    return z[1:], SweepInfo(log_likelihood, swap_acceptance, acceptance, steps_info.outside)

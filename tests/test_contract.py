@@ -3,28 +3,31 @@
 A new model needs one entry in `support.configs.MODEL_SETTINGS` and no test of its own here.
 """
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config
 from support.images import adam_losses
 from support.models import IMAGE_SHAPE, batch, make
+from torch.optim.swa_utils import AveragedModel
 
+from benchmark.base.seeding import PhiloxStreams
 from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS
+from benchmark.data.pixels import to_uint8
+from benchmark.evaluation.sigma import with_best_sigma
 from benchmark.timing.sampling import flops_per_image, time_sampling
 from benchmark.timing.series import Limits
 from benchmark.training.train import train_model
+from kaem.errors import NonFiniteError
 
 PASSES = 100
 UNCOMPILED = {("sample_latents", "vae"), ("sample_latents", "sigma_vae")}
 
 pytestmark = pytest.mark.parametrize("name", MODELS)
-
-
-def generators(numbers) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(number) for number in numbers]
 
 
 def test_there_are_settings_for_it(name):
@@ -41,6 +44,111 @@ def test_the_loss_is_a_finite_scalar_and_the_rest_are_floats(name, seeded):
     assert all(type(value) is float and math.isfinite(value) for value in info.values())
     # The history has columns of these names of its own.
     assert not {"update", "seconds", "loss"} & info.keys()
+
+
+SHAPES = {
+    "channels last": lambda x: x.permute(0, 2, 3, 1),
+    "flat": lambda x: x.flatten(1),
+    "as many pixels": lambda x: x.reshape(-1, 1, 16, 4),
+    "larger": lambda x: x.repeat(1, 1, 2, 2),
+    "colour": lambda x: x.repeat(1, 3, 1, 1),
+    "one without a batch axis": lambda x: x[0],
+    "without channels": lambda x: x[:, 0],
+}
+UNFIT = {
+    name: (ValueError, change, "for a model of .n, 1, 8, 8") for name, change in SHAPES.items()
+}
+UNFIT |= {
+    "none": (ValueError, lambda x: x[:0], "a batch without images"),
+    "bytes": (TypeError, lambda x: (255 * x).to(torch.uint8), "got torch.uint8; divide"),
+    "up to 255": (ValueError, lambda x: 255 * x, "far beyond .0, 1"),
+    "no numbers": (NonFiniteError, lambda x: x.log(), "hold NaN or infinity"),
+}
+
+
+def losses_of(model, seeded, x, seed: int = 0) -> list[torch.Tensor]:
+    """The loss, and the evidence of models that have one."""
+    loss, _ = model.loss(x, seeded(seed))
+    if not hasattr(model, "log_evidence"):
+        return [loss]
+    return [loss, model.log_evidence(x, PASSES, seeded(seed)).log_evidence]
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_images_that_are_not_the_models_are_refused(name, unfit, seeded):
+    error, change, message = UNFIT[unfit]
+    model, x = make(name), change(batch(5))
+    calls = [lambda: model.loss(x, seeded())]
+    if hasattr(model, "log_evidence"):
+        calls.append(lambda: model.log_evidence(x, PASSES, seeded()))
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_images_in_double_precision_are_taken(name, seeded):
+    results = [losses_of(make(name), seeded, x) for x in (batch(5).double(), batch(5))]
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("look", ["eval", "no_grad", "inference_mode"])
+def test_a_look_changes_nothing(name, look, seeded):
+    """What is not training leaves model and training as they are; it may take any mode of torch."""
+    model = make(name)
+    model.loss(batch(), seeded())
+
+    def state():
+        training = model.training_state() if hasattr(model, "training_state") else {}
+        return copy.deepcopy(model.state_dict() | training)
+
+    before = state()
+    model.train(look != "eval")
+    with torch.enable_grad() if look == "eval" else getattr(torch, look)():
+        values = losses_of(model, seeded, 1 - batch())
+        images = model.sample(3, seeded())
+    assert all(value.isfinite().all() for value in [*values, images])
+    after = state()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in after.items())
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_copy_is_alike_and_independent(name, way, compiled, seeded):
+    model = make(name)
+    adam_losses(model, IMAGE_SHAPE, 2)
+    if compiled:
+        model.compile(backend="eager")
+    images = model.sample(3, seeded())
+    other = way(model)
+    assert torch.equal(other.sample(3, seeded()), images)
+    adam_losses(other, IMAGE_SHAPE, 2)
+    if hasattr(other, "after_update"):
+        other.after_update(3, 10)
+    assert not torch.equal(other.sample(3, seeded()), images)
+    assert torch.equal(model.sample(3, seeded()), images)
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_weights_can_be_averaged(name, buffers, seeded):
+    model = make(name)
+    average = AveragedModel(model, use_buffers=buffers)
+    met = []
+    for n in (4, 9):  # a model may remember what it has seen
+        adam_losses(model, IMAGE_SHAPE, 1)
+        model.loss(batch(n), seeded())
+        average.update_parameters(model)
+        met.append([p.detach().clone() for p in model.parameters()])
+    for mean, *values in zip(average.module.parameters(), *met, strict=True):
+        torch.testing.assert_close(mean.detach(), sum(values) / 2, rtol=0, atol=1e-6)
+    assert average.module.sample(3, seeded()).isfinite().all()
+
+
+def test_no_images_can_be_drawn(name, seeded):
+    model = make(name)
+    assert model.sample(0, seeded()).shape == (0, *IMAGE_SHAPE)
+    assert model.sample(0, PhiloxStreams(5, 3, 3)).shape == (0, *IMAGE_SHAPE)
 
 
 def test_the_gradient_reaches_every_parameter(name, seeded):
@@ -116,16 +224,15 @@ def test_without_a_generator_the_global_one_serves(name):
 
 
 @pytest.mark.parametrize("sizes", [(1,) * 7, (3, 4), (6, 1)])
-def test_with_a_generator_per_image_the_batch_is_no_matter(name, sizes):
+def test_with_a_stream_per_image_the_batch_is_no_matter(name, sizes):
     model = make(name)
-    together = model.sample(7, generators(range(7)))
+    together = model.sample(7, PhiloxStreams(5, 0, 7))
+    assert len(together.flatten(1).unique(dim=0)) == 7
     parts, start = [], 0
     for size in sizes:
-        parts.append(model.sample(size, generators(range(start, start + size))))
+        parts.append(model.sample(size, PhiloxStreams(5, start, start + size)))
         start += size
     torch.testing.assert_close(torch.cat(parts), together, atol=1e-4, rtol=0)
-    backwards = model.sample(7, generators(reversed(range(7))))
-    torch.testing.assert_close(backwards.flip(0), together, atol=1e-4, rtol=0)
 
 
 def test_a_saved_state_gives_the_same_samples(name, seeded, tmp_path):
@@ -162,6 +269,17 @@ def test_the_evidence_of_each_datum(name, seeded):
     assert torch.equal(again.log_evidence, evidence.log_evidence)
 
 
+def test_a_fitted_sigma_is_a_copys_alone(name, seeded):
+    model = make(name).eval()
+    if not hasattr(model, "log_evidence"):
+        pytest.skip("this model gives images no likelihood: there is no sigma to fit")
+    state, sigma = {k: v.clone() for k, v in model.state_dict().items()}, model.sigma
+    fitted = with_best_sigma(model, to_uint8(batch(4)), seeded(), torch.device("cpu"))
+    assert model.sigma == sigma != fitted.sigma
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert torch.equal(model.sample(3, seeded()), fitted.sample(3, seeded()))  # mean images
+
+
 def test_it_can_be_timed(name):
     model = make(name).eval()
     options = {"batch_sizes": [2], "longest_call": 60, "limits": Limits(1, 3, 1)}
@@ -189,12 +307,12 @@ def test_what_sampling_runs_can_be_compiled(name, monkeypatch):
     monkeypatch.setattr(torch, "compile", compiler)
     model = make(name).eval()
     methods = [model.sample, *([model.sample_latents] if hasattr(model, "sample_latents") else [])]
-    expected = [method(2, generators([0, 1])) for method in methods]
+    expected = [method(2, PhiloxStreams(5, 0, 2)) for method in methods]
     model.compile(mode="fast")
     assert not calls
     for method, values in zip(methods, expected, strict=True):
         before = len(calls)
-        assert torch.equal(method(2, generators([0, 1])), values)
+        assert torch.equal(method(2, PhiloxStreams(5, 0, 2)), values)
         # A VAE's latents are one call of the random numbers' source, which is never compiled.
         assert len(calls) > before or (method.__name__, name) in UNCOMPILED
 

@@ -15,12 +15,14 @@ from support.models import batch, make
 from support.priors import DOMAIN, kinds, make_prior, shapes
 from support.trainings import Interrupted, MemoryCheckpoints
 
+from benchmark.base.seeding import PhiloxStreams
 from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS
 from benchmark.timing.gpu import EnergyMeter, gpu_state
 from benchmark.timing.sampling import MODES, set_mode
 from benchmark.timing.series import Limits, Series, run_in_turns
 from benchmark.training.train import train_model
+from kaem.random import rand, randn
 
 DENSE = np.linspace(*DOMAIN, 50_001)
 KS_DRAWS, KS_LEVEL = 200_000, 1e-3
@@ -58,6 +60,16 @@ def test_samples_follow_the_density(kind, shape):
     assert draws.device.type == "cuda"
     densities = densities_of_log_prob(prior, DENSE)
     assert smallest_p_value(draws.cpu().numpy(), densities, DENSE) > KS_LEVEL
+
+
+@pytest.mark.parametrize("draw", [rand, randn])
+def test_streams_are_the_cpus(draw):
+    here, there = (
+        draw(300, (3, 5), PhiloxStreams(0, 0, 300), torch.zeros((), device=device))
+        for device in (CPU, CUDA)
+    )
+    assert there.device.type == "cuda"
+    assert torch.equal(there.cpu(), here)
 
 
 # The models --------------------------------------------------------------------------------------

@@ -7,11 +7,16 @@ The patterns hold {run}, {dataset}, {model} (the entry's name in the configurati
 import os
 from pathlib import Path
 
-from benchmark.base.errors import BenchmarkError
+from benchmark.base.errors import BenchmarkError, DataError
 
 ROOT = Path(__file__).resolve().parent.parent.parent  # of the repository
 
-RESULTS = os.environ.get("KAEM_RESULTS") or "results"
+
+def _filled_in(path: str) -> str:
+    return os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 (pathlib's raises)
+
+
+RESULTS = _filled_in(os.environ.get("KAEM_RESULTS") or "results")
 PUBLISHED = "results/published"
 REPEAT = "repeat"  # in a run's folder, the records of a rerun
 
@@ -70,9 +75,21 @@ def check_places() -> None:
         )
 
 
+def _expanded(path: str) -> Path:
+    """Fill in `~` and `$NAME`, which no shell has filled in where a file names a path.
+
+    Raises:
+        DataError: the user or the variable is not known.
+    """
+    full = _filled_in(path)
+    if full.startswith("~") or "$" in full:  # a folder of that name would be made
+        raise DataError(f"{path} names a variable or a user that is not known here")
+    return Path(full)
+
+
 def data_root(configured: str) -> Path:
     """Return the folder of the datasets: KAEM_DATA_ROOT, else the configured one."""
-    return Path(os.environ.get("KAEM_DATA_ROOT") or configured)
+    return _expanded(os.environ.get("KAEM_DATA_ROOT") or configured)
 
 
 def cache_root(configured: str) -> Path:
@@ -81,10 +98,10 @@ def cache_root(configured: str) -> Path:
     It is KAEM_CACHE_ROOT, else below the configured data folder, also where KAEM_DATA_ROOT names
     another one to read from.
     """
-    return Path(os.environ.get("KAEM_CACHE_ROOT") or Path(configured) / "cache")
+    return _expanded(os.environ.get("KAEM_CACHE_ROOT") or str(Path(configured, "cache")))
 
 
 def inception_weights(data: Path) -> Path:
     """Return the place of Inception's weights: KAEM_INCEPTION_WEIGHTS, else in the data root."""
     named = os.environ.get("KAEM_INCEPTION_WEIGHTS")
-    return Path(named) if named else data / "weights-inception-2015-12-05-6726825d.pth"
+    return _expanded(named) if named else data / "weights-inception-2015-12-05-6726825d.pth"

@@ -32,7 +32,7 @@ JUDGED = ("metric", "model", "against", "effect", "comparison", "margin", "evide
 Metric = Literal[
     "", "latency", "update", "nfe", "ess", "swap_1", "fid", "kid", "precision", "recall",
     "fd_classifier", "kid_classifier", "precision_classifier", "recall_classifier",
-    "class_coverage", "bits_per_dimension",
+    "class_coverage",
 ]  # fmt: skip
 
 
@@ -53,9 +53,9 @@ class Claim(Strict):
     margin: NotNegative = 0.0
     seeds: Annotated[int, Field(ge=2)] | None = None
     evidence: Literal["L0", "L1", "L2", "L3", "L4"] = "L0"
-    shared: Annotated[str, Field(pattern="^[a-z_.]+$")] | None = None
+    shared: list[Annotated[str, Field(pattern="^[a-z_.]+$")]] = Field([])
     despite: list[
-        Literal["recall_classifier", "class_coverage", "fd_classifier", "bits_per_dimension"]
+        Literal["recall_classifier", "class_coverage", "fd_classifier", "bits_per_dimension_fitted"]
     ] = Field([])
 
     @model_validator(mode="after")
@@ -67,7 +67,7 @@ class Claim(Strict):
 
     def _wrong_together(self) -> Iterator[str]:
         given = {name for name in self.model_fields_set if getattr(self, name) not in (None, "")}
-        for name in ("datasets", "despite"):
+        for name in ("datasets", "despite", "shared"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 yield f"{name} has non-unique elements"
         if self.not_measured:

@@ -18,7 +18,14 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.base.errors import RecordError
-from benchmark.claims.estimates import ALPHA, CONFIDENCE, Estimate, log_latency, mean_estimate
+from benchmark.claims.estimates import (
+    ALPHA,
+    CONFIDENCE,
+    Estimate,
+    log_latency,
+    mean_estimate,
+    mean_of_estimates,
+)
 from benchmark.claims.gates import is_distance
 from benchmark.claims.judge import APART, DRIFT, drift_of
 from benchmark.claims.report import table
@@ -28,9 +35,14 @@ from benchmark.records.record import Record, Subject
 
 RELATIVE_MARGIN = 0.1  # of a distance: of the published mean
 ABSOLUTE_MARGIN = 0.05  # of shares and of bits per dimension
-ERRORS = {"infinity_": "infinity_se_", "bits_per_dimension_": "bits_per_dimension_error_"}
+# What is in a metric's name -> that of its standard error, and the error's degrees of freedom: of a
+# fit with six points and two parameters; of hundreds of draws for each of the images.
+ERRORS = {
+    "infinity_": ("infinity_se_", 4),
+    "bits_per_dimension_": ("bits_per_dimension_error_", math.inf),
+}
 UNTESTED = re.compile(
-    r"nats(_error)?|bits_per_dimension_error|.*_se"
+    r"nats(_error)?(_fitted|_constant)?|bits_per_dimension_error.*|sigma_.*|.*_se"
 )  # bits say it, or an error of another
 OTHER_CLASSIFIER = (
     "Measured with another training of the classifier, by which its features differ as well "
@@ -46,6 +58,8 @@ class Side(NamedTuple):
     """One of each seed."""
     errors: list[float] | None
     """Their standard errors of sampling, where the records give them."""
+    df: float
+    """Degrees of freedom of each error."""
 
 
 Pair = tuple[list[Record], list[Record]]
@@ -152,9 +166,10 @@ def _twins(pair: Pair) -> Pair | None:
 
 def _side(key: str, records: list[Record]) -> Side:
     """Return a metric's values, and the standard errors that records give beside it."""
-    error = next((key.replace(part, name) for part, name in ERRORS.items() if part in key), "")
-    errors = [record.metrics.get(error) for record in records]
-    return Side([r.metrics.get(key) for r in records], None if None in errors else errors)
+    found = ((key.replace(part, name), df) for part, (name, df) in ERRORS.items() if part in key)
+    name, df = next(found, ("", math.inf))
+    errors = [record.metrics.get(name) for record in records]
+    return Side([r.metrics.get(key) for r in records], None if None in errors else errors, df)
 
 
 def _tested(metric: str, sides: list[Side], twins: list[Side] | None) -> dict:
@@ -192,10 +207,9 @@ def _difference(sides: list[Side], *, paired: bool) -> tuple[Estimate, str]:
     else:
         known = all(side.errors for side in sides)
         estimates = [
-            Estimate(
-                float(np.mean(side.values)),
-                math.hypot(*side.errors) / len(side.errors) if known else math.inf,
-            )
+            mean_of_estimates(side.values, side.errors, side.df)
+            if known
+            else Estimate(float(np.mean(side.values)), math.inf)
             for side in sides
         ]
         basis = "one seed of both" if paired else basis

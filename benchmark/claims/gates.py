@@ -44,7 +44,7 @@ class Gate(Strict):
         "precision_classifier",
         "recall_classifier",
         "class_coverage",
-        "bits_per_dimension",
+        "bits_per_dimension_fitted",
     ]
     at_least: Bounds | None = None
     at_most: Bounds | None = None

@@ -122,8 +122,9 @@ class Case:
                 yield "timed beside other work"
             if len({self.time(record).batch_size for record in records}) > 1:
                 yield "trained in batches of different sizes"
-        if claim.shared and len(values := dict.fromkeys(self._setting(claim.shared))) > 1:
-            yield f"{claim.shared} of {' and '.join(values)}"
+        for name in claim.shared:
+            if len(values := dict.fromkeys(self._setting(name))) > 1:
+                yield f"{name} of {' and '.join(values)}"
         if is_distance(claim.metric):
             split = first_reference(self.config, self.dataset)
             fewest = min(min(r.sample_count, r.metrics.reference_count(split)) for r in records)
@@ -147,12 +148,13 @@ class Case:
             yield f"{entry} failed its health gate"
 
     def _setting(self, name: str) -> Iterator[str]:
-        """Give both entries' values of a setting, such as "sampler.steps"."""
+        """Give both entries' values of a setting, such as "sampler.steps", or of what follows from
+        several, "passes"."""
         for entry in self.used:
-            value = self.config.model_settings(self.dataset, entry)
+            value = self.config.entry(self.config.trained_entry(entry), self.dataset)
             for key in name.split("."):
-                value = value.get(key, {}) if isinstance(value, dict) else {}
-            yield "its default" if value == {} else str(value)
+                value = getattr(value, key, None)
+            yield "its default" if value is None else str(value)
 
     def notes(self) -> Iterator[str]:
         """Say what the verdict is to be read with."""

@@ -151,6 +151,11 @@ class Langevin(Strict):
     kernel: Kernel = None
     persistent: bool = None
 
+    @property
+    def passes(self) -> int:
+        """Of the decoder with a gradient to the latents, for each datum in an update."""
+        return self.steps
+
 
 class Thermodynamic(Strict):
     """The settings of `kaem.Thermodynamic`."""
@@ -165,6 +170,12 @@ class Thermodynamic(Strict):
     respace_every: Natural = None
     kernel: Kernel = None
     persistent: bool = None
+
+    @property
+    def passes(self) -> int:
+        """As of `Langevin`, over all chains; those without a gradient, for exchanges, are left
+        out."""
+        return self.temperatures * self.steps * (self.sweeps or 1)
 
 
 class DomainUpdate(Strict):
@@ -190,6 +201,11 @@ class KAEMEntry(LatentEntry):
     prior_rate: Positive = None
     domain_update: DomainUpdate = None
     regulariser: Regulariser = None
+
+    @property
+    def passes(self) -> int | None:
+        """Of the decoder that chains take to a posterior draw; None without chains."""
+        return getattr(self.sampler, "passes", None)
 
 
 def kaem_entry(prior: type[Strict], sampler: type[Strict]) -> type[KAEMEntry]:
@@ -234,6 +250,11 @@ class LatentEBMEntry(LatentEntry):
     prior_step_size: Positive = None
     posterior_steps: Count = None
     posterior_step_size: Positive = None
+
+    @property
+    def passes(self) -> int | None:
+        """As of `KAEMEntry`; the prior's chains do without the decoder."""
+        return self.posterior_steps
 
 
 class LatentEBMVariant(VariantEntry):

@@ -1,9 +1,12 @@
 """The models by name. Importing this module imports none of them.
 
 A registered model is an `nn.Module` with `loss(x, generator=None) -> (scalar, dict of floats)`,
-`sample(n, generator=None) -> (n, C, H, W)` in [0, 1], `nfe` (the network evaluations that a sample
-costs), `row_wise` (names of its networks, each of which treats every row of a batch alone) and a
-class method `from_settings(settings, image_shape)`.
+which checks x by `kaem.images.checked_images` and changes nothing outside training,
+`sample(n, generator=None) -> (n, C, H, W)` in [0, 1] that draws by `kaem.random`, `nfe` (the
+network evaluations that a sample costs), `row_wise` (names of its networks, each of which treats
+every row of a batch alone) and a class method `from_settings(settings, image_shape)`. One with a
+likelihood also has `log_evidence(x, passes, generator)`, a `sigma` that can be set and, unless it
+is a KAEM, `posterior_log_likelihood(x, passes, generator)`, as `baselines.vae` has them.
 """
 
 from dataclasses import dataclass, field

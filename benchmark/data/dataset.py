@@ -43,6 +43,15 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.images["train"].shape[1:])
 
+    def repeated(self) -> int:
+        """Count the images of other splits that are training images too, pixel by pixel."""
+        own = {
+            split: [hash(image.numpy().tobytes()) for image in images]
+            for split, images in self.images.items()
+        }
+        train = set(own.pop("train"))
+        return sum(image in train for images in own.values() for image in images)
+
 
 def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = False) -> Dataset:
     """Open a dataset, which is read, checked, split and prepared in `cache` at its first use.
@@ -59,6 +68,8 @@ def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = Fals
     folder = cache / prepared_name(facts, source)
     try:
         opened = open_once(folder, partial(prepare, facts, source), open_prepared)
+    except DataError as error:
+        raise DataError(f"{error}{source.omissions()}") from error
     except OSError as error:
         raise DataError(
             f"{facts.name}: cannot write the prepared images to {cache}: "

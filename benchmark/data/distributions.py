@@ -17,6 +17,7 @@ from benchmark.data.downloads import (
     preflight_command,
     torchvision_dataset,
 )
+from benchmark.data.image_files import listed
 from benchmark.data.sources import Part, Parts, Source, folder_source, npz_source
 
 # Bytes of the unpacked IDX files, the same for MNIST and Fashion-MNIST.
@@ -45,8 +46,13 @@ def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
     if all((folder / part).is_dir() for part in facts.needed):
         return folder_source(facts, folder)
     if facts.layout is None:
+        found = f"neither {archive} nor {folder} is there"
+        if folder.is_dir():
+            lacks = [part for part in facts.needed if not (folder / part).is_dir()]
+            holds = sorted(path.name for path in folder.iterdir())
+            found = f"{folder} has no folder {' and '.join(lacks)}; it holds {listed(holds)}"
         raise DataError(
-            f"{facts.name}: neither {archive} nor {folder} is there\n"
+            f"{facts.name}: {found}\n"
             f"  Put the images into {folder}/<part>/ for each of {', '.join(facts.needed)}, or "
             f"into {archive.name} with the\n  arrays <part>_images, uint8 (N, H, W, C), and "
             "<part>_labels. KAEM_DATA_ROOT names another root."
@@ -72,7 +78,8 @@ def _idx(facts: Facts, root: Path, download: bool) -> Source:
     def fetch(place: Path) -> None:
         torchvision_dataset(kind)(place, train=True, download=True)
 
-    fetch_missing(facts, root, files, [kind], fetch, download)
+    packed = [f"{kind}/raw/{name}.gz" for name in IDX_FILES]
+    fetch_missing(facts, root, files, [kind], packed, fetch, download)
     for path in files:
         size, expected = path.stat().st_size, IDX_FILES[path.name]
         if size != expected:
@@ -91,7 +98,7 @@ def _idx(facts: Facts, root: Path, download: bool) -> Source:
 
 
 def _cifar10(facts: Facts, root: Path, download: bool) -> Source:
-    folder = root / "cifar-10-batches-py"
+    folder, packed = root / "cifar-10-batches-py", ["cifar-10-python.tar.gz"]
 
     def fetch(place: Path) -> None:
         official = torchvision_dataset("CIFAR10")  # whose own reader would unpickle the files
@@ -99,7 +106,7 @@ def _cifar10(facts: Facts, root: Path, download: bool) -> Source:
             official.url, place, filename=official.filename, md5=official.tgz_md5
         )
 
-    fetch_missing(facts, root, [folder], [folder.name], fetch, download)
+    fetch_missing(facts, root, [folder], [folder.name], packed, fetch, download)
 
     def read(part: str) -> Part:
         files = getattr(torchvision_dataset("CIFAR10"), f"{part}_list")
@@ -122,7 +129,7 @@ def _svhn(facts: Facts, root: Path, download: bool) -> Source:
             torchvision_dataset("SVHN")(place, part, download=True)
 
     names = [file.name for file in files.values()]
-    fetch_missing(facts, root, files.values(), names, fetch, download)
+    fetch_missing(facts, root, files.values(), names, names, fetch, download)
 
     def read(part: str) -> Part:
         with damage_explained(facts, files[part]):  # torchvision looks at their MD5

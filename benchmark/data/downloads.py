@@ -10,13 +10,13 @@ from filelock import FileLock
 from benchmark.base.errors import DataError
 from benchmark.config.facts import Facts
 
-# What a download weighs, and where the file is to be had by hand where downloads often fail.
+# What a download weighs.
 DOWNLOADS = {
     "torchvision.MNIST": "12 MB",
     "torchvision.FashionMNIST": "30 MB",
     "torchvision.CIFAR10": "170 MB",
     "torchvision.SVHN": "250 MB",
-    "celeba": "1.4 GB, which Google often refuses: then fetch img_align_celeba.zip by hand",
+    "celeba": "1.4 GB, which Google often refuses",
 }
 
 
@@ -44,6 +44,7 @@ def fetch_missing(
     root: Path,
     needed: Iterable[Path],
     names: list[str],
+    by_hand: list[str],
     fetch: Callable[[Path], object],
     download: bool,
 ) -> None:
@@ -53,6 +54,8 @@ def fetch_missing(
         needed: the files that will be read.
         names: the files and folders of the root that `fetch` downloads into a folder. They take
             their places when all are whole.
+        by_hand: the files of the root that a user may fetch instead, packed as their servers have
+            them. `fetch` finds in its folder those that are there, and takes what is whole.
         download: whether it may be fetched.
 
     Raises:
@@ -65,7 +68,8 @@ def fetch_missing(
     if not download:
         raise DataError(
             f"{name}: {missing} is missing\n"
-            f"  Run `{preflight_command(name)}` with network access to fetch it ({size}),\n"
+            f"  Run `{preflight_command(name)}` to fetch it ({size}),\n"
+            f"  without network after you put {', '.join(by_hand)} into {root},\n"
             f"  or put {name}.npz there, or set KAEM_DATA_ROOT to a torchvision root that has it."
         )
     try:
@@ -74,13 +78,18 @@ def fetch_missing(
             if missing.exists():
                 return  # another process fetched it meanwhile
             try:
+                for file in filter(Path.is_file, (root / each for each in by_hand)):
+                    copy = staging / file.relative_to(root)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, copy)
                 fetch(staging)
                 _move(names, staging, root)
             except Exception as error:  # of torchvision, of gdown, of a server
                 raise DataError(
                     f"{name}: {missing} is missing and cannot be downloaded: {error}\n"
-                    f"  It is {size}. With no network, put {', '.join(names)} or {name}.npz into "
-                    f"{root} by hand,\n  or set KAEM_DATA_ROOT to a torchvision root that has it."
+                    f"  It is {size}. With no network, put {name}.npz into {root} by hand, or "
+                    f"{', '.join(by_hand)},\n  or set KAEM_DATA_ROOT to a torchvision root that "
+                    "has it."
                 ) from error
     except OSError as error:
         raise DataError(f"{name}: cannot write to the data folder {root}: {error}") from error

@@ -2,26 +2,42 @@
 
 One convention for all: the largest central square (for CelebA the central 140x140, which nearly
 all of the field cuts out), resized to the dataset's size with Pillow's bilinear filter, which
-averages over all source pixels (antialiasing), and rounded to uint8 by Pillow.
+averages over all source pixels (antialiasing), and rounded to uint8 by Pillow. Before that an image
+is turned as its EXIF orientation says, and what is transparent is laid over white. Of an animation
+it is the first image; colour profiles are not applied.
 """
 
 import io
 import os
+import unicodedata
 import zipfile
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from benchmark.base.arrays import UNREADABLE
 from benchmark.base.errors import DataError
 from benchmark.base.foreign import MIB, check_size
 from benchmark.config.facts import Facts
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")  # by content: Pillow has others run by a program
+
+# EXIF's orientation -> what undoes it. (Pillow's own `exif_transpose` also writes the EXIF anew,
+# which fails for the odd values that cameras write.)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # A bomb unpacks to far more than it seems; photographs stay far below either bound.
 LARGEST_FILE = 64 * MIB
@@ -61,10 +77,11 @@ class ImageFiles(Sequence):
                     raise BrokenImageError(f"{name}: {image.width}x{image.height} pixels")
                 if image.mode[0] in "IF":  # Pillow would cut them off at 255, to nearly all white
                     raise BrokenImageError(f"{name}: more than 8 bits for each channel")
-                return np.asarray(self._prepare(image.convert(self.mode)))
+                return np.asarray(self._prepare(_as_seen(image).convert(self.mode)))
         except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
             # SyntaxError: Pillow's word for a broken PNG.
-            kind = "not an image" if isinstance(error, UnidentifiedImageError) else error
+            unknown = isinstance(error, UnidentifiedImageError)
+            kind = f"no image of the kinds {', '.join(FORMATS)}" if unknown else error
             raise BrokenImageError(f"{name}: {kind}") from error
 
     def _prepare(self, image: Image.Image) -> Image.Image:
@@ -79,20 +96,26 @@ class ImageFiles(Sequence):
         return square.resize((width, height), Image.Resampling.BILINEAR)
 
 
+def _as_seen(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says, and lay what is transparent over white."""
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    image = image if turn is None else image.transpose(turn)
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
 def image_files(facts: Facts, names: list[str], read: Callable[[str], bytes]) -> ImageFiles:
     """Return the named files, prepared as the dataset's facts say."""
     channels, height, width = facts.image_shape
     return ImageFiles(names, read, (height, width), "L" if channels == 1 else "RGB", facts.crop)
 
 
-def folder_reader(folder: Path) -> Callable[[str], bytes]:
-    """Return what reads a file of a folder by its relative name."""
-
-    def read(name: str) -> bytes:
-        check_size(folder / name, LARGEST_FILE)
-        return (folder / name).read_bytes()
-
-    return read
+def read_file(name: str) -> bytes:
+    """Read a file that is no larger than an image may be."""
+    check_size(name, LARGEST_FILE)
+    return Path(name).read_bytes()
 
 
 def zip_reader(archive: zipfile.ZipFile) -> Callable[[str], bytes]:
@@ -107,15 +130,48 @@ def zip_reader(archive: zipfile.ZipFile) -> Callable[[str], bytes]:
     return read
 
 
-def list_images(folder: Path) -> list[str]:
-    """List the relative names of all images in and below a folder, sorted, but for hidden ones."""
-    names = []
-    for place, _, files in os.walk(folder):
-        for path in (Path(place).relative_to(folder) / file for file in files):
-            hidden = any(part.startswith(".") for part in path.parts)
-            if path.suffix.lower() in SUFFIXES and not hidden:
-                names.append(str(path))
-    return sorted(names)
+def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
+    """List the images in and below a folder, and what is left out, as `sort_out` does.
+
+    Links are followed, but for those to a folder above, which would have no end.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        here = Path(place)
+        above = [here, *here.absolute().parents]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and not ((here / name).is_symlink() and any(map((here / name).samefile, above)))
+        ]
+        found += [str(here / name) for name in files]
+    return sort_out(found)
+
+
+def sort_out(names: Iterable[str]) -> tuple[list[str], Counter[str]]:
+    """Return the names of images, sorted, and how many other files there are of each suffix.
+
+    Hidden files are neither: those that macOS puts into archives have suffixes of images.
+    """
+    images, left_out = [], Counter()
+    for name in names:
+        path = Path(name)
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            images.append(name)
+        elif not path.name.startswith("."):
+            left_out[path.suffix.lower() or "without a suffix"] += 1
+    return sorted(images), left_out
+
+
+BESIDE = "images in no folder"  # where a class's name would be
 
 
 def folder_labels(facts: Facts, parts: dict[Path, list[str]]) -> dict[Path, np.ndarray | None]:
@@ -129,20 +185,30 @@ def folder_labels(facts: Facts, parts: dict[Path, list[str]]) -> dict[Path, np.n
     """
     if facts.classes is None:
         return dict.fromkeys(parts)
-    classes = {folder: [_class_of(name) for name in names] for folder, names in parts.items()}
-    known = set().union(*classes.values())
-    for folder, names in classes.items():
-        own = set(names)
-        if len(own) != facts.classes or "" in own or own != known:
-            raise DataError(
-                f"{facts.name}: {folder} needs a folder of images for each of its {facts.classes} "
-                f"classes, found {len(own - {''})}; all parts need the same ones\n"
-                "  Leave `classes` out of the dataset's facts if its images have no labels."
-            )
+    classes = {folder: [_class_of(folder, n) for n in names] for folder, names in parts.items()}
+    own = {folder: set(names) for folder, names in classes.items()}
+    known, common = set().union(*own.values()), set.intersection(*own.values())
+    if known != common or len(known) != facts.classes or BESIDE in known:
+        found = [
+            f"\n  {folder} has {len(names)}: {listed(sorted(names))}"
+            + (f"; not every part has {listed(sorted(names - common))}" if names - common else "")
+            for folder, names in own.items()
+        ]
+        raise DataError(
+            f"{facts.name}: each part needs a folder of images for each of the same "
+            f"{facts.classes} classes{''.join(found)}\n"
+            "  Leave `classes` out of the dataset's facts if its images have no labels."
+        )
     numbers = {name: number for number, name in enumerate(sorted(known))}
     return {folder: np.array([numbers[n] for n in names]) for folder, names in classes.items()}
 
 
-def _class_of(name: str) -> str:
-    parts = Path(name).parts
-    return parts[0] if len(parts) > 1 else ""
+def _class_of(folder: Path, name: str) -> str:
+    parts = Path(name).relative_to(folder).parts
+    # macOS writes an accent as a letter of its own.
+    return unicodedata.normalize("NFC", parts[0]) if len(parts) > 1 else BESIDE
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Write names after each other, the first `most` of them."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

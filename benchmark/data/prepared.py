@@ -32,6 +32,7 @@ FORMAT = 2  # of the prepared images; a new one makes old folders unused
 ORIGIN = "origin.json"
 CHUNK = 1024  # images that are decoded or copied at once
 LONG = 20000  # images from which on preparing them shows its progress
+NAMED = 100  # broken images that a message names
 
 
 def content_digest(digests: list[bytes]) -> str:
@@ -84,9 +85,8 @@ def _contents(facts: Facts, parts: Parts, digests: dict[str, list[bytes]]) -> di
     for part, rows in digests.items():
         if part not in facts.digests and parts[part].labels is not None:
             labelled = zip(rows, parts[part].labels, strict=True)
-            contents[f"{part}_labels"] = content_digest(
-                [d + b"%d" % label for d, label in labelled]
-            )
+            labels = [d + b"%d" % label for d, label in labelled]
+            contents[f"{part}_labels"] = content_digest(labels)
     return contents
 
 
@@ -94,25 +94,34 @@ def _write_parts(
     facts: Facts, place: str, parts: Parts, path_of: Callable[[str], Path]
 ) -> dict[str, list[bytes]]:
     """Write the parts that the splits need; return the digests of each part's images."""
-    digests = {}
-    for part, needed in facts.needed.items():
-        count = len(parts[part].images) if part in parts else 0
-        if count < needed:
-            raise DataError(
-                f"{facts.name}: {place} holds {count} {part} images, its splits need "
-                f"{needed}; its parts are {', '.join(parts)}"
-            )
+    counts = {part: len(parts[part].images) if part in parts else 0 for part in facts.needed}
+    if any(counts[part] < needed for part, needed in facts.needed.items()):
+        wanted = [f"{counts[part]} of {n} {part} images" for part, n in facts.needed.items()]
+        raise DataError(
+            f"{facts.name}: {place} holds {' and '.join(wanted)} that its splits need; its "
+            f"parts are {', '.join(parts)}"
+        )
+    digests: dict[str, list[bytes]] = {}
+    broken: list[str] = []
+    for part in facts.needed:
         title = f"{facts.name} · {part} images"
-        digests[part] = _write_part(facts, place, parts[part], path_of(part), title)
+        digests[part] = _write_part(facts, parts[part], path_of(part), title, broken)
+    if broken:
+        raise DataError(
+            f"{facts.name}: {len(broken)} of {sum(counts.values())} images in {place} "
+            f"cannot be decoded; fetch them again or take them out:"
+            + "".join(f"\n  {each}" for each in broken[:NAMED])
+            + ("\n  ..." if len(broken) > NAMED else "")
+        )
     return digests
 
 
-def _write_part(facts: Facts, place: str, part: Part, path: Path, title: str) -> list[bytes]:
+def _write_part(facts: Facts, part: Part, path: Path, title: str, broken: list[str]) -> list[bytes]:
     """Write a part's prepared images in the order of the source and return their digests.
 
-    Decoding runs in threads; what is broken is reported together, at the end.
+    Decoding runs in threads; what is broken is added to `broken`, to be reported together.
     """
-    digests, broken = [], []
+    digests = []
     count = len(part.images)
 
     def decode(index: int) -> tuple[bytes, bytes] | BrokenImageError:
@@ -136,12 +145,6 @@ def _write_part(facts: Facts, place: str, part: Part, path: Path, title: str) ->
                     digests.append(result[0])
                     handle.write(result[1])
             report(numbers.stop, {})
-    if broken:
-        raise DataError(
-            f"{facts.name}: {len(broken)} of {count} images in {place} cannot be decoded: "
-            f"{'; '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}\n"
-            "  Fetch them again or take them out."
-        )
     return digests
 
 
@@ -208,8 +211,8 @@ def _fitted(facts: Facts, image: np.ndarray) -> np.ndarray:
         return planes
     if facts.layout != "scikit-learn":
         raise DataError(
-            f"{facts.name}: its images have shape {planes.shape} (channels, height, width), "
-            f"expected {facts.image_shape}"
+            f"{facts.name}: its images have shape {image.shape} (height, width, channels), "
+            f"expected {(*facts.image_shape[1:], facts.image_shape[0])}"
         )
     # Only the 8x8 digits, whose grey levels run from 0 to 16.
     tensor = torch.from_numpy(planes).float()[None] / 16

@@ -29,6 +29,7 @@ from benchmark.evaluation.metrics import (
     inception_names,
 )
 from benchmark.evaluation.samples import Samples
+from benchmark.evaluation.sigma import IMAGES, ConstantImage, held_back, with_best_sigma
 from benchmark.records.names import metric_name
 from benchmark.training.classifier import build_classifier
 from benchmark.training.weights import load_model, load_weights
@@ -46,7 +47,7 @@ def evaluate_samples(
         metrics[f"reference_count_{split}"] = sum(len(data.images[name]) for name in splits)
     for extractor in extractors:
         metrics |= _compare(config, data, samples, extractor)
-    if model != REAL and settings.likelihood:
+    if settings.likelihood:
         metrics |= _likelihood(config, data, model, seed, device)
     return metrics
 
@@ -117,16 +118,25 @@ def _named_metrics(drawn: Tensor, real: RealFeatures, extractor: Extractor) -> d
 def _likelihood(
     config: Config, data: Dataset, model: str, seed: int, device: torch.device
 ) -> dict[str, float]:
-    """Measure the likelihood of some real images; empty for models without one."""
+    """Measure the likelihood of some real images, at the sigma of the training and at the best one;
+    of a constant image beside the real ones; empty for models without a likelihood."""
+    settings = config.evaluation(data.name).likelihood
+    images = data.images[settings.split][: settings.images]
+    split, fitting = held_back(data.images)
+
+    def measured(by: torch.nn.Module, label: str = "") -> dict[str, float]:
+        draws = generator(f"likelihood{label}", data.name, model, seed, device=device)
+        found = (images, settings.split, settings.passes, draws, device)
+        return likelihood_metrics(by, *found, label)
+
+    if model == REAL:
+        constant = ConstantImage(data.images["train"], fitting)
+        name = metric_name("sigma_constant", split, len(fitting))
+        return {name: constant.sigma} | measured(constant, "_constant")
     trained = load_model(config, data.name, model, seed, device)
     if not hasattr(trained, "log_evidence"):
         return {}
-    settings = config.evaluation(data.name).likelihood
-    return likelihood_metrics(
-        trained,
-        data.images[settings.split][: settings.images],
-        settings.split,
-        settings.passes,
-        generator("likelihood", data.name, model, seed, device=device),
-        device,
-    )
+    draws = generator("sigma", data.name, model, seed, device=device)
+    best = with_best_sigma(trained, fitting, draws, device)
+    name = metric_name("sigma_fitted", split, min(IMAGES, len(fitting)))
+    return measured(trained) | {name: best.sigma} | measured(best, "_fitted")

@@ -20,6 +20,7 @@ def likelihood_metrics(
     passes: int,
     generator: torch.Generator,
     device: torch.device,
+    label: str = "",
 ) -> dict[str, float]:
     """Average log p(x) of 8-bit images, with its Monte Carlo standard error, for a record.
 
@@ -32,6 +33,7 @@ def likelihood_metrics(
         images: uint8, (n, C, H, W), the first n of the split.
         split: what to call them.
         passes: network evaluations to spend on each image, as the model's `log_evidence` counts.
+        label: what the metrics' plain names end in, such as "_fitted".
     """
     parts = [
         model.log_evidence(to_float(batch.to(device)), passes, generator)
@@ -40,13 +42,13 @@ def likelihood_metrics(
     evidence = Evidence(*(torch.cat(values) for values in zip(*parts, strict=True)))
     nats, error = evidence.mean()
     dimension = images[0].numel()
-    suffix = f"{split}_{count_name(len(images))}"
-    low_share = {f"nats_low_ess_share_{suffix}": (evidence.ess < LOW_ESS).double().mean().item()}
+    suffix = f"{label}_{split}_{count_name(len(images))}"
+    low_share = {f"nats_low_ess_share{suffix}": (evidence.ess < LOW_ESS).double().mean().item()}
     if nats == -math.inf:
         return low_share
     return low_share | {
-        f"nats_{suffix}": nats,
-        f"nats_error_{suffix}": error,
-        f"bits_per_dimension_{suffix}": bits_per_dimension(nats, dimension),
-        f"bits_per_dimension_error_{suffix}": error / (dimension * math.log(2)),
+        f"nats{suffix}": nats,
+        f"nats_error{suffix}": error,
+        f"bits_per_dimension{suffix}": bits_per_dimension(nats, dimension),
+        f"bits_per_dimension_error{suffix}": error / (dimension * math.log(2)),
     }

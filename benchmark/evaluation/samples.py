@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmark.base.arrays import UNREADABLE, array_header, load_arrays, open_archive
 from benchmark.base.errors import RecordError
 from benchmark.base.files import atomic
-from benchmark.base.seeding import generator
+from benchmark.base.seeding import PhiloxStreams, derive_seed, generator
 from benchmark.config.jobs import Job
 from benchmark.data.pixels import to_uint8
 
@@ -36,14 +36,14 @@ def draw_images(
 ) -> Iterator[Tensor]:
     """Draw the job's number of images, in batches of uint8 (n, C, H, W).
 
-    Image i depends on names, seed and i alone: its random numbers come from a generator of its own,
-    on the CPU whatever the device.
+    Image i depends on names, seed and i alone: its random numbers come from a stream of its own,
+    the same on every device.
     """
     model.to(device).eval()
+    seed = derive_seed("sample", job.dataset, job.model, job.seed)
     for start in range(0, job.settings.samples, batch_size):
-        numbers = range(start, min(start + batch_size, job.settings.samples))
-        generators = [generator("sample", job.dataset, job.model, job.seed, i) for i in numbers]
-        yield to_uint8(model.sample(len(generators), generators)).cpu()
+        stop = min(start + batch_size, job.settings.samples)
+        yield to_uint8(model.sample(stop - start, PhiloxStreams(seed, start, stop))).cpu()
 
 
 def real_images(images: Tensor, job: Job, batch_size: int = BATCH_SIZE) -> Iterator[Tensor]:

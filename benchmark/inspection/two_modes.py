@@ -130,14 +130,13 @@ def _population(
     sizes = step_sizes(temperatures[1:], settings.step_size, settings.prior_step_size)
     z = start.expand(settings.temperatures, -1, -1)
     states, rates = [z], []
-    for number in range(settings.sweeps):
+    for _ in range(settings.sweeps):
         z, info = sweep(
             posterior,
             z,
             temperatures,
             steps=settings.steps,
             step_size=sizes,
-            parity=number,
             generator=random,
         )
         states.append(z)

@@ -6,6 +6,7 @@ that cannot be true together, one measurement under two seeds, seeds of differen
 
 import filecmp
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from benchmark.records.measurements import QualityMetrics, SamplingTime
 from benchmark.records.record import Record, Subject
 
 LEVELS = 256  # that a pixel takes, in bits per dimension
+BITS = re.compile("bits_per_dimension(_fitted|_constant)?")
 
 
 def contradiction(record: Record) -> str | None:
@@ -42,8 +44,11 @@ def _in_metrics(record: Record) -> Iterator[str]:
         if measured.name.startswith(("nats", "bits_per_dimension")):
             if split != likelihood["split"] or measured.count > likelihood["images"]:
                 yield f"{key}: its settings ask for the likelihood of {likelihood}"
-            if measured.name == "bits_per_dimension" and not _follows(key, metrics):
+            if BITS.fullmatch(measured.name) and not _follows(key, metrics):
                 yield f"{key} does not follow from the nats beside it"
+        elif measured.name.startswith("sigma_"):
+            if not likelihood["images"]:
+                yield f"{key}: its settings ask for no likelihood"
         elif settings["references"].get(split) != measured.count:
             yield f"{key}: its settings compare with {settings['references']}"
         elif metrics.reference_count(split) is None:

@@ -57,8 +57,9 @@ NAMES = re.compile(
             r"(fid|fd_classifier|frechet_[0-9a-f]{8})(_infinity(_se)?)?",
             r"(kid|precision|recall)(_classifier|_[0-9a-f]{8})?",
             r"class_coverage",
-            r"nats_low_ess_share",
-            r"(nats|bits_per_dimension)(_error)?",
+            r"nats_low_ess_share(_fitted|_constant)?",
+            r"(nats|bits_per_dimension)(_error)?(_fitted|_constant)?",
+            r"sigma_(fitted|constant)",
         )
     ) + ")" + _TAIL
 )  # fmt: skip
@@ -69,6 +70,8 @@ class QualityMetrics(Strict):
     """What drawn images measure, under names such as "fid_train_50k": metric, split, images.
 
     Weights of Inception other than the standard ones make it frechet_<digest>, kid_<digest>, ...
+    What ends in _fitted is at the sigma that suits the model best; what ends in _constant, beside
+    real images, is of a constant image.
 
     Attributes:
         classifier_sha256: of the weights of the classifier whose features were compared.

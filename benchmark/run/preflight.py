@@ -19,6 +19,7 @@ from benchmark.config.registry import build
 from benchmark.data.dataset import Dataset, load_dataset, mend_cache, note_images
 from benchmark.data.distributions import find_source
 from benchmark.data.prepared import prepared_name
+from benchmark.data.sources import Source
 from benchmark.evaluation.inception import fetch_weights, find_weights
 from benchmark.training.memory import training_bytes
 
@@ -64,7 +65,7 @@ def check_all(config: Config) -> list[str]:
     ready = []
     for dataset in [] if problems else config.datasets:
         try:
-            ready.append(_summary(_prepared(config, dataset)))
+            ready.append(_summary(*_prepared(config, dataset)))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -74,22 +75,24 @@ def check_all(config: Config) -> list[str]:
 
 def check_dataset(config: Config, dataset: str) -> str:
     """Fetch, check and prepare one dataset and write its summary; returns a line about it."""
-    prepared = _prepared(config, dataset)
+    prepared, source = _prepared(config, dataset)
     note_images(config, prepared)
-    return _summary(prepared)
+    return _summary(prepared, source)
 
 
-def _summary(dataset: Dataset) -> str:
+def _summary(dataset: Dataset, source: Source) -> str:
     counts = ", ".join(f"{len(images)} {split}" for split, images in dataset.images.items())
-    return f"{dataset.name}: ready, {counts}"
+    repeated = dataset.repeated()
+    leak = f"\n  {repeated} images of other splits are training images too" if repeated else ""
+    return f"{dataset.name}: ready, {counts}{source.omissions()}{leak}"
 
 
-def _prepared(config: Config, dataset: str) -> Dataset:
+def _prepared(config: Config, dataset: str) -> tuple[Dataset, Source]:
     facts, root = config.facts(dataset), paths.data_root(config.data_root)
     cache = paths.cache_root(config.data_root)
-    find_source(facts, root, download=True)
+    source = find_source(facts, root, download=True)
     mend_cache(facts, root, cache)
-    return load_dataset(facts, root, cache)
+    return load_dataset(facts, root, cache), source
 
 
 def _data_problems(config: Config) -> list[str]:

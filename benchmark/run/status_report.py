@@ -113,9 +113,7 @@ def page(found: Status, source: str, width: int) -> Group:
         again = f"snakemake --cores all --configfile {source}"
         parts.append(Text(f"Stopped: goes on from its last checkpoint with\n  {again}"))
     if counts[OUTDATED]:
-        parts.append(
-            Text("Outdated: of other settings or images; the next run does it again")
-        )
+        parts.append(Text("Outdated: of other settings or images; the next run does it again"))
     for failure in found.failures:
         lines = [f"Failed: {failure.path}", *failure.lines]
         parts.append(Text("\n  ".join(lines), style="red"))

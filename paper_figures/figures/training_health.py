@@ -20,8 +20,9 @@ FIGURE = Figure(
         ),
     ),
     caption="How the posterior samplers did during training on {dataset}: effective sample size of "
-    "the importance weights, Langevin proposals outside the prior's domain, and acceptance of the "
-    "swaps across each gap of a population.",
+    "the importance weights, Langevin proposals outside the prior's domain, draws near its walls, "
+    "step size times the largest curvature, and acceptance of the swaps across each gap of a "
+    "population.",
     category="Training",
 )
 
@@ -31,6 +32,8 @@ SHARED = {
     "ess": ("importance sampling", "effective sample size"),
     "acceptance": ("Metropolis adjustment", "acceptance"),
     "outside": ("Langevin proposals outside", "share of coordinates"),
+    "walls": ("draws near the walls", "share of coordinates"),
+    "stiffness": ("stiffness", "step size times curvature"),
 }
 
 

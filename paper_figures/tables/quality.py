@@ -32,28 +32,32 @@ COLUMNS = {
     "precision_classifier": ("Precision ({split} {count})", ".2f"),
     "recall_classifier": ("Recall ({split} {count})", ".2f"),
     "bits_per_dimension": ("Bits per dimension ({split} {count})", ".3f"),
+    "bits_per_dimension_fitted": ("Bits per dimension, fitted sigma ({split} {count})", ".3f"),
 }
 INCEPTION = ("fid", "kid")
+CONSTANT = "constant"  # a row of its own, measured beside the real images
 ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first reference alone
 
 
 def render(config: Config) -> None:
     """Write tables/quality.{csv,md,tex}: mean and its 95% confidence interval over seeds."""
-    quality, training = quality_records(config), training_records(config)
+    quality, training = _with_constant(quality_records(config)), training_records(config)
     metrics = _metrics(config, quality)
     means = means_of(config, quality)
     values, cells, files = [], [], []
     for dataset in config.datasets:
-        for model in (REAL, *config.evaluated_models):
+        for model in (REAL, CONSTANT, *config.evaluated_models):
             names = {"dataset": dataset, "model": model}
             measured, trained = select(quality, **names), select(training, **names)
-            failed = [] if model == REAL else failures(config, means, dataset, model)
+            if model == CONSTANT and not len(measured):
+                continue
+            failed = failures(config, means, dataset, model) if model in config.models else []
             row, cell, origins = _measured(config, metrics, measured, bool(failed))
             of_training, training_cell, training_origins = _trained(measured, trained)
             health = _health(config, measured, model, failed)
             titles = {
                 "Dataset": config.facts(dataset).title,
-                "Model": model_label(config, model),
+                "Model": "constant image" if model == CONSTANT else model_label(config, model),
             }
             values.append(names | row | of_training | {"health": health})
             cells.append(titles | cell | {"Health": health} | training_cell)
@@ -64,6 +68,16 @@ def render(config: Config) -> None:
         cells = cells.drop(columns="ESS or swap rates")
     notes = _notes(config, quality, training, cells)
     save_table(frame, cells, notes, TABLE.paths(config.run), files)
+
+
+def _with_constant(quality: pd.DataFrame) -> pd.DataFrame:
+    """Give the constant image, which the records of real images hold, rows of its own."""
+    if not len(quality):
+        return quality
+    constant = quality["metric"].str.contains("_constant_")
+    metric = quality["metric"].str.replace("_constant_", "_fitted_")
+    model = quality["model"].mask(constant, CONSTANT)
+    return quality.assign(metric=metric, model=model)
 
 
 Row = tuple[dict, dict, dict]  # values, and by column: cells, and the files they rest on
@@ -132,7 +146,7 @@ def _lacks_fid(config: Config, quality: pd.DataFrame) -> bool:
 
 
 def _health(config: Config, measured: pd.DataFrame, model: str, failed: list[str]) -> str:
-    if model == REAL or not len(measured):
+    if model not in config.models or not len(measured):
         return ""
     if failed:
         return "FAILED: " + "; ".join(failed)
@@ -144,13 +158,14 @@ def _marks(name: str, images: int, row: dict, failed: bool) -> str:
     marks = ""
     if is_distance(name) and images < FEWEST_IMAGES:
         marks += "†"
-    if name == "bits_per_dimension" and _loose_share(row) > LOOSE_SHARE:
+    if name.startswith("bits") and _loose_share(row, name) > LOOSE_SHARE:
         marks += "‡"
     return marks + (" ✗" if failed else "")
 
 
-def _loose_share(row: dict) -> float:
-    shares = [v for k, v in row.items() if re.fullmatch(r"nats_low_ess_share_.*_mean", k)]
+def _loose_share(row: dict, bits: str) -> float:
+    name = bits.replace("bits_per_dimension", "nats_low_ess_share")
+    shares = [v for k, v in row.items() if re.fullmatch(rf"{name}_[a-z]+_\d+k?_mean", k)]
     return max((share for share in shares if share is not None), default=0.0)
 
 
@@ -223,7 +238,13 @@ def _notes(
             "Bits per dimension: of the 8-bit values of so many images, lower is better. The "
             "evidence is estimated by importance sampling, from a Laplace approximation of the "
             "posterior for KAEM and from the encoder for VAEs, with as many decoder passes per "
-            "image, those for the approximation included. Both err towards more bits."
+            "image, those for the approximation included. Both err towards more bits. Only at "
+            "equal sigma do they compare models."
+        )
+    if "bits_per_dimension_fitted" in names:
+        notes.append(
+            "Fitted sigma: the one at which the trained decoder explains held-back images best. "
+            "The constant image is the mean of the training images, with its best sigma."
         )
     if len(training) and training.filter(regex="^final_(ess|swap_)").size:
         notes.append(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import yaml
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 from support.configs import MODEL_SETTINGS, RUN_CONFIGS, tiny_config, tiny_values
 from support.datasets import encoded, facts_of, generated, write_npz
 from support.records import (
@@ -259,6 +260,10 @@ def _images() -> Reader:
     pixels = generated((16, 16, 3))["train"][0][0]
     kinds = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF", "EPS")
     whole = [encoded(pixels, kind) for kind in kinds]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    whole += [encoded(pixels, kind, exif=exif) for kind in ("JPEG", "PNG", "WEBP")]
+    whole += [encoded(pixels, "PNG", transparency=(1, 2, 3))]
 
     def read(path: Path) -> None:
         assert ImageFiles(["x"], lambda _: path.read_bytes(), (8, 8), "RGB", None)[0].shape

@@ -26,7 +26,7 @@ from benchmark.base.errors import DataError, RecordError
 from benchmark.base.tensors import read_tensors, write_tensors
 from benchmark.config.jobs import job_of
 from benchmark.data.cifar import read_batch
-from benchmark.data.image_files import BrokenImageError, ImageFiles, folder_reader, zip_reader
+from benchmark.data.image_files import BrokenImageError, ImageFiles, read_file, zip_reader
 from benchmark.data.sources import npz_source
 from benchmark.evaluation.inception import InceptionFeatures
 from benchmark.evaluation.samples import open_samples, save_samples
@@ -76,7 +76,7 @@ def write_batch(path: Path) -> None:
 def image(kind: str) -> Reader:
     def read(path: Path) -> list:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            files = ImageFiles([path.name], folder_reader(path.parent), (16, 16), "RGB", None)
+            files = ImageFiles([str(path)], read_file, (16, 16), "RGB", None)
             return [files[0]]
 
     return Reader(

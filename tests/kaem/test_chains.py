@@ -96,7 +96,7 @@ def test_chains_go_on_where_they_stopped(sampler, kernel, seeded):
     assert kept.shape == (2, chains.chains_per_datum, 2)
     assert torch.equal(kept[:, -1], first)  # t = 1
     # An update from the stored chains, done by hand.
-    expected, _ = chains._run(posterior, kept.transpose(0, 1), 2, seeded(2))
+    expected, _ = chains._run(posterior, kept.transpose(0, 1), seeded(2))
     second, _ = chains.draw(posterior, 2, seeded(2), BOTH)
     assert torch.equal(second, expected[-1])
     assert torch.equal(chains.store.table[BOTH], expected.transpose(0, 1))
@@ -132,11 +132,39 @@ def test_each_datum_has_chains_of_its_own(sampler, seeded):
 @samplers
 def test_persistent_chains_need_the_index(sampler, seeded):
     chains = chains_of(sampler)
-    for index in (None, torch.tensor([0])):
-        with pytest.raises(ValueError, match="persistent chains belong to data"):
+    with pytest.raises(ValueError, match="persistent chains belong to data"):
+        chains.draw(toy_posterior(), 1, seeded(), None)
+    for index in (torch.tensor([0]), torch.tensor(0), BOTH[:, None], BOTH.double(), BOTH > 1):
+        given = rf"is \(2,\) of integers, got \({str(tuple(index.shape))[1:-1]}\) of {index.dtype}"
+        with pytest.raises(ValueError, match=given):
             chains.draw(toy_posterior(), 1, seeded(), index)
     with pytest.raises(ValueError, match="cannot be negative"):
         chains.draw(toy_posterior(), 1, seeded(), torch.tensor([0, -1]))
+
+
+INDICES = [BOTH.tolist(), tuple(BOTH.tolist()), BOTH.numpy(), range(4, -2, -3)]
+INDICES += [BOTH.to(getattr(torch, name)) for name in ("uint8", "int16", "int32")]
+
+
+@samplers
+@pytest.mark.parametrize("index", INDICES, ids=lambda i: getattr(i, "dtype", type(i).__name__))
+def test_the_index_may_be_any_list_of_integers(sampler, index, seeded):
+    outcomes = []
+    for places in (index, BOTH):
+        chains = chains_of(sampler)
+        chains.draw(toy_posterior(), 1, seeded(1), places)
+        outcomes.append([chains.draw(toy_posterior(), 2, seeded(2), places)[0], chains.store.table])
+    for one, other in zip(*outcomes, strict=True):
+        assert torch.equal(one, other)
+
+
+@samplers
+def test_a_datum_that_is_twice_in_the_batch_keeps_one_of_its_ends(sampler, seeded):
+    chains, twice = chains_of(sampler), toy_posterior(toy_data()[:1].repeat(2, 1, 1, 1))
+    ends, _ = chains.draw(twice, 1, seeded(1), [3, 3])
+    kept = chains.store.table[3, -1]
+    assert not torch.equal(*ends)
+    assert any(torch.equal(kept, end) for end in ends)
 
 
 @samplers
@@ -178,35 +206,52 @@ def test_a_chain_that_is_not_finite_is_an_error_and_not_stored(sampler, seeded):
 def test_the_info(sampler, kernel, persistent, seeded):
     chains = chains_of(sampler, kernel=kernel, persistent=persistent)
     _, info = chains.draw(toy_posterior(), 1, seeded(), BOTH)
-    expected = {"outside"}
-    if kernel == "mala":
-        expected |= {"acceptance"}
+    expected = {"outside", "walls", "acceptance" if kernel == "mala" else "stiffness"}
     if sampler == "thermodynamic":
         expected |= {"swap_1", "swap_2", "swap_3"}
     assert set(info) == expected
     assert all(type(value) is float and 0 <= value <= 1 for value in info.values())
 
 
-def test_sweeps_alternate_and_their_rates_and_levels_are_collected(seeded, monkeypatch):
+def test_rates_and_levels_of_all_sweeps_are_collected(seeded, monkeypatch):
     seen = []
 
     def recording(posterior, z, t, **options):
         z, info = sweep(posterior, z, t, **options)
-        seen.append((options["parity"], info))
+        seen.append(info)
         return z, info
 
     monkeypatch.setattr(kaem.chains, "sweep", recording)
     chains, updates = chains_of("thermodynamic", sweeps=3), (1, 2)
     infos = [chains.draw(toy_posterior(), u, seeded(u), BOTH)[1] for u in updates]
-    parities = [parity % 2 for parity, _ in seen]
-    assert len(set(parities[::2])) == len(set(parities[1::2])) == 1
-    assert parities[0] != parities[1]
-    for info, part in zip(infos, (seen[:3], seen[3:]), strict=True):
-        rates = torch.stack([info.swap_acceptance for _, info in part]).mean(0)
+    for info, sweeps in zip(infos, (seen[:3], seen[3:]), strict=True):
+        rates = torch.stack([each.swap_acceptance for each in sweeps]).mean(0)
         result = torch.tensor([info[f"swap_{k}"] for k in (1, 2, 3)])
         torch.testing.assert_close(result.double(), rates)
-    levels = sum(info.log_likelihood.mean(1) for _, info in seen) / 3  # sweeps an update
+    levels = sum(info.log_likelihood.mean(1) for info in seen) / 3  # sweeps an update
     torch.testing.assert_close(chains.level_sum, levels)
+
+
+def test_stiffness_is_measured_now_and_then(seeded, monkeypatch):
+    toy, measured = toy_model("mixture", 2, 2), []
+
+    def counting(_posterior, z, step_size):
+        measured.append((model.updates_done + 1, z, step_size))
+        return float(len(measured))
+
+    monkeypatch.setattr(kaem.chains, "stiffness", counting)
+    model = KAEM(toy.prior, toy.decoder, sigma=0.4, sampler=Langevin(steps=1, step_size=0.1))
+    seen = []
+    for update in range(1, 101):
+        seen.append(model.loss(toy_data(), seeded(update), BOTH)[1]["stiffness"])
+        if update == 70:  # what goes on elsewhere has the last value
+            state = model.training_state()
+            model.chains = LangevinChains(model.sampler)
+            model.load_training_state(state)
+        model.after_update(update, 100)
+    assert [(number, size) for number, _, size in measured] == [(1, 0.1), (50, 0.1), (100, 0.1)]
+    assert torch.equal(measured[-1][1], model.chains.store.table[BOTH, 0])
+    assert seen == [1.0] * 49 + [2.0] * 50 + [3.0]
 
 
 # --- the population's temperatures ------------------------------------------------------------

@@ -7,13 +7,14 @@ import torch
 from support.images import bars
 
 from kaem import KAEM
-from kaem.health import LOW_ACCEPTANCE, LOW_ESS, MANY_OUTSIDE, PATIENCE, SYMPTOMS, HealthWatch
+from kaem.health import PATIENCE, SYMPTOMS, HealthWatch
 
 # An ill value, a well one at the limit's other side, and words of the advice.
 CASES = {
-    "ess": (LOW_ESS, LOW_ESS + 0.01, "Use more proposals, fewer latents, a larger sigma"),
-    "acceptance": (LOW_ACCEPTANCE - 0.01, LOW_ACCEPTANCE, "Lower step_size"),
-    "outside": (MANY_OUTSIDE + 0.01, MANY_OUTSIDE, "Widen the domain, let domain_update move it"),
+    "ess": (1.1, 1.11, "Use more proposals, fewer latents, a larger sigma"),
+    "acceptance": (0.099, 0.1, "Lower step_size"),
+    "outside": (0.051, 0.05, "Widen the domain, let domain_update move it"),
+    "stiffness": (1.01, 1.0, 'Lower step_size, raise sigma, or take the kernel "mala"'),
 }
 cases = pytest.mark.parametrize("name", CASES)
 

@@ -263,6 +263,12 @@ def test_only_data_of_low_ess_are_resampled(resampler):
     torch.testing.assert_close(particles.weights[1], log_likelihood[1].softmax(0))
 
 
+def test_a_datum_at_the_threshold_is_not_resampled():
+    log_likelihood = torch.tensor([[0.0, 0.0, -np.inf, -np.inf]])  # an ESS of 2, half of 4
+    assert select(log_likelihood, survivors=3, ess_threshold=0.5).weights.tolist() == [[0.5, 0.5]]
+    assert select(log_likelihood, survivors=3, ess_threshold=0.51).weights.tolist() != [[0.5, 0.5]]
+
+
 def test_unused_proposals_are_dropped_and_the_indices_point_at_the_rest():
     log_likelihood = torch.full((2, 50), -1e4)
     log_likelihood[0, 7] = log_likelihood[1, 31] = 0.0

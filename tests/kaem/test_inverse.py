@@ -49,6 +49,18 @@ def test_a_guide_table_finds_what_a_search_finds(dtype):
     assert torch.equal(result.long(), expected.clamp(max=table.shape[1] - 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_entry_at_the_end_of_its_bucket_is_found(dtype):
+    # 0.75 is the upper end of a bucket, which holds it and one entry more; no other holds as many.
+    guide = GuideTable(torch.tensor([[0.0, 0.745, 0.75, 1.0]], dtype=dtype))
+    assert guide.find(torch.tensor([[0.745, 0.75, 0.76, 1.0]], dtype=dtype), 0).tolist() == [
+        1,
+        2,
+        2,
+        3,
+    ]
+
+
 def test_smooth_densities_need_hardly_a_round():
     # What makes the table worth its while: sixty cells would take six rounds.
     smooth = torch.stack([cumulative(DENSITIES[name]) for name in ("flat", "gaussian")])

@@ -18,8 +18,10 @@ from kaem.langevin import (
     Langevin,
     adapted,
     mala_step,
+    near_walls,
     reflect,
     run_chains,
+    stiffness,
     ula_step,
 )
 from kaem.posterior import Posterior
@@ -120,6 +122,56 @@ def test_a_ula_step_is_reflected_and_counts_the_coordinates_outside(seeded):
     outside = (free.abs() > 3).double().mean()
     assert 0.2 < outside < 0.8
     assert info.outside == outside
+
+
+# --- the step size beside the curvature ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["mixture", "univariate"])
+def test_stiffness_is_eta_times_the_largest_eigenvalue(kind, seeded):
+    """To 1%: the decoder's derivatives are differences, and the power iteration ends."""
+    model = toy_model(kind, 2, 2)
+    posterior = Posterior(model, toy_data())
+    z = posterior.prior_draws(70, seeded())
+    largest = []
+    for row in z[:7]:
+        jacobian = torch.func.jacfwd(lambda z: model.decode(z[None]).flatten())(row).flatten(1)
+        largest.append(torch.linalg.matrix_norm(jacobian, 2) ** 2 / model.sigma**2)
+    expected = 0.03 * torch.stack(largest).median().item()
+    before = torch.get_rng_state()
+    assert stiffness(posterior, z, 0.03) == pytest.approx(expected, rel=0.01)
+    assert stiffness(posterior, z, 0.06) == 2 * stiffness(posterior, z, 0.03)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_decoder_that_ignores_its_input_has_no_stiffness():
+    posterior = Posterior(curve_model(lambda h: 0 * h, sigma=0.2), data(1.0))
+    assert stiffness(posterior, torch.zeros(1, 1).double(), 0.1) == 0
+
+
+def test_stiffness_tells_the_variance_of_ula(seeded):
+    """x = 2 z + noise: the variance is 1/(1 - stiffness/2) times the exact one; at five standard
+    errors and the 2% by which the prior, which is no part of the stiffness, narrows it."""
+    model, eta, n = curve_model(lambda h: 2 * h, sigma=0.2, domain=(-5.0, 5.0)), 0.012, 4000
+    posterior = Posterior(model, data(1.0).expand(n, 1, 1, 1))
+    z, _ = run_chains(
+        posterior,
+        torch.full((n, 1), 0.5).double(),
+        steps=100,
+        step_size=eta,
+        generator=seeded(),
+    )
+    found = stiffness(posterior, z, eta)
+    assert found == pytest.approx(eta * 4 / 0.04)
+    assert z.var().item() / 0.01 == pytest.approx(
+        1 / (1 - found / 2), rel=0.02 + 5 * (2 / n) ** 0.5
+    )
+
+
+def test_near_walls_is_the_share_within_a_sixteenth_of_the_width():
+    z = torch.tensor([[-4.0, -3.51, -3.49, 0.0], [3.49, 3.51, 4.0, 1.0]])
+    assert near_walls(z, (-4.0, 4.0)) == 0.5
+    assert near_walls(z + 4, (0.0, 8.0)) == 0.5
 
 
 # --- one MALA step ----------------------------------------------------------------------------

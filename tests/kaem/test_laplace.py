@@ -36,7 +36,9 @@ def seeded(seed: int) -> torch.Generator:
 
 def repeated(posterior: Posterior, copies: int) -> Posterior:
     """Independent runs for the same data side by side: row j belongs to datum j mod b."""
-    return type(posterior)(posterior.model, posterior.x.repeat(copies, 1))
+    return type(posterior)(
+        posterior.model, posterior.x.repeat(copies, 1).unflatten(1, posterior.image_shape)
+    )
 
 
 def check(evidence: Evidence, truth: torch.Tensor, largest_error: float, least_ess: float) -> None:

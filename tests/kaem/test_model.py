@@ -124,6 +124,12 @@ REFUSED = {
         ({"domain_update": {"margin": 0.1}}, "'every'"),
         ({"regulariser": {"l2": 0.1}}, "'l2'"),
         ({"sigmma": 0.3}, "'sigmma'"),
+        ({"sigma": None}, "'NoneType'"),
+        ({"sigma": [0.3]}, "'list'"),
+        ({"sampler": Langevin()}, r"numbers, words and lists of them, got Langevin\("),
+        ({"sampler": {"kind": "langevin", "steps": 3.0}}, "steps is of type int, got 3.0"),
+        ({"sampler": {"kind": "langevin", "persistent": "no"}}, "is of type bool, got 'no'"),
+        ({"sampler": {"kind": "importance", "proposals": "9"}}, "is of type int, got '9'|'str'"),
     ],
     ValueError: [
         ({"prior": {"kind": "nope", "q": 1, "p": 1}}, "'nope'.*mixture.*univariate"),
@@ -139,6 +145,10 @@ REFUSED = {
         ({"domain_update": {"every": 0}}, "needs every >= 1"),
         ({"sigma": 0.0}, "sigma and prior_rate must be positive, got 0.0, 1.0"),
         ({"sigma": -0.3}, "sigma and prior_rate must be positive, got -0.3, 1.0"),
+        ({"sigma": math.inf}, "sigma and prior_rate must be positive, got inf, 1.0"),
+        ({"regulariser": {"l1": math.inf}}, "are at least 0, got inf"),
+        ({"domain_update": {"every": 1, "margin": math.inf}}, "got 1, inf"),
+        ({"decoder": {"kind": "conv", "width": 1}}, "width must be at least 2, got 1"),
         ({"prior_rate": 0.0}, "sigma and prior_rate must be positive, got 0.3, 0.0"),
     ],
 }
@@ -196,11 +206,14 @@ def test_every_sampler_trains_with_every_prior_and_basis(sampler, prior, basis, 
     if sampler == "importance":
         return
     swaps = {f"swap_{k}" for k in (1, 2, 3)} if sampler == "thermodynamic" else set()
-    mala = {"acceptance"} if sampler == "mala" else set()
-    assert info.keys() == {"log_likelihood", "log_prior", "outside"} | swaps | mala
+    kernel = {"acceptance" if sampler == "mala" else "stiffness"}
+    assert info.keys() == {"log_likelihood", "log_prior", "outside", "walls"} | swaps | kernel
     # The value is the negative log joint density at the draws, all constants included.
     assert info["log_likelihood"] + info["log_prior"] == pytest.approx(-loss.item(), rel=1e-5)
-    assert all(0 <= info[key] <= 1 for key in swaps | mala | {"outside"})
+    assert all(
+        0 <= info[key] <= 1 for key in info.keys() & (swaps | {"acceptance", "outside", "walls"})
+    )
+    assert info.get("stiffness", 1.0) > 0
 
 
 def test_diagnostics_of_a_population_hold_its_temperatures():
@@ -290,8 +303,8 @@ def test_a_prior_that_overflows_is_an_error_of_the_update(sampler, seeded):
 
 
 def test_a_loss_that_overflows_is_told_from_parameters_that_do(seeded):
-    model = make()
-    x = bars(6, IMAGE_SHAPE, seeded()) * 1e30
+    model = make(sigma=1e-30)
+    x = bars(6, IMAGE_SHAPE, seeded())
     with pytest.raises(NonFiniteError, match=r"^update 1: the loss is (inf|nan), while"):
         model.loss(x, seeded())
 
@@ -309,15 +322,3 @@ def test_a_chain_outside_a_domain_that_shrank_is_named(seeded):
     model.loss(x[:3], seeded(), torch.tensor([0, 1, 2]))  # the others are inside
     assert issubclass(ChainLeftDomainError, KAEMError)
     assert issubclass(NonFiniteError, KAEMError)
-
-
-@pytest.mark.parametrize("kind", ["langevin", "thermodynamic"])
-def test_images_without_channels_are_not_trained_on(kind, seeded):
-    """They would be broadcast: every image would be pulled towards every other one."""
-    given = settings("mixture", "conv") | {"sampler": {"kind": kind, "steps": 1}}
-    model = KAEM.from_settings(given, IMAGE_SHAPE)
-    x = torch.rand(5, *IMAGE_SHAPE)
-    index = torch.arange(5)
-    assert model.loss(x, seeded(), index)[0].isfinite()
-    with pytest.raises(ValueError, match="data of shape"):
-        model.loss(x[:, 0], seeded(), index)

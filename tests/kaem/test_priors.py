@@ -301,7 +301,7 @@ def test_regions_of_no_mass_are_never_drawn(kind, seeded):
 @kinds
 def test_no_draws(kind):
     prior = make_prior(kind, "gaussian")
-    for generator in (None, []):
+    for generator in (None, torch.Generator()):
         assert prior.sample(0, generator).shape == (0, *prior.event_shape)
 
 

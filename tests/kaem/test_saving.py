@@ -1,6 +1,7 @@
 """A model as a folder: what comes back, what is refused, and what an interruption leaves."""
 
 import contextlib
+import copy
 import json
 import pickletools
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from reference.linear_gaussian import linear_gaussian_model
 from safetensors.torch import load_file, save_file
 from support.images import bars
+from torch.nn.utils.parametrizations import weight_norm
 
 from kaem import KAEM, load, save
 from kaem.bases import BASES
@@ -201,6 +203,46 @@ def test_a_model_without_settings_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match=r"only a model that KAEM\.from_settings made"):
         save(linear_gaussian_model(1), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+PARTS = {
+    "decoder": lambda model: setattr(model, "decoder", torch.nn.Linear(3, 64)),
+    "parametrised": lambda model: weight_norm(model.decoder.linear),
+    "prior": lambda model: setattr(model, "prior", PRIORS["mixture"](3, 1)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_model_that_load_would_refuse_is_not_saved(part, tmp_path):
+    model = trained()
+    save(model, tmp_path)
+    PARTS[part](model)
+    with pytest.raises(ValueError, match="the model is no longer the one of its settings: "):
+        save(model, tmp_path)
+    check_same(load(tmp_path), trained())
+
+
+def test_saving_draws_no_random_numbers_and_leaves_the_settings(tmp_path):
+    model = trained()
+    before, origin = torch.get_rng_state(), copy.deepcopy(model.origin)
+    save(model, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.origin == origin
+
+
+def test_the_sigma_of_the_moment_is_saved(tmp_path):
+    model = trained()
+    model.sigma = torch.tensor(0.5)
+    save(model, tmp_path)
+    assert load(tmp_path).sigma == 0.5
+
+
+@pytest.mark.parametrize("name", ["file", "file/model"])
+def test_a_file_in_the_way_is_named(name, tmp_path):
+    (tmp_path / "file").write_text("something else")
+    with pytest.raises(OSError, match=f"{tmp_path / name}'"):
+        save(trained(), tmp_path / name)
+    assert (tmp_path / "file").read_text() == "something else"
 
 
 # Interruptions -----------------------------------------------------------------------------------

@@ -219,8 +219,7 @@ def test_exchange_preserves_every_power_posterior(parity, seeded):
 # --- sweep ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parity", [0, 1])
-def test_a_sweep_moves_the_latents_with_the_swaps_and_draws_t_0_afresh(parity, seeded, monkeypatch):
+def test_a_sweep_moves_the_latents_with_the_swaps_and_draws_t_0_afresh(seeded, monkeypatch):
     model, b, n = curve_model(lambda h: h, sigma=5.0), 2000, 4
     posterior, seen = Posterior(model, data(10.0).expand(b, 1, 1, 1)), []
 
@@ -236,7 +235,6 @@ def test_a_sweep_moves_the_latents_with_the_swaps_and_draws_t_0_afresh(parity, s
         power_schedule(n, 1.0),
         steps=1,
         step_size=torch.full((n,), 1e-18).double(),  # the chains stand still
-        parity=parity,
         generator=seeded(2),
     )
     # z < x throughout: l tells where z is.
@@ -244,10 +242,18 @@ def test_a_sweep_moves_the_latents_with_the_swaps_and_draws_t_0_afresh(parity, s
     squares = -2 * 25 * (level + 0.5 * math.log(2 * math.pi * 25))
     at = 10 - squares.sqrt()
     torch.testing.assert_close(at[1:], z[..., 0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(moved[..., 0], at.gather(0, seen[0].source)[1:], rtol=0, atol=1e-6)
-    swapped = (seen[0].source != torch.arange(n + 1).unsqueeze(1)).any(1)
-    assert swapped.tolist() == [[True] * 4 + [False], [False] + [True] * 4][parity]
-    assert torch.equal(info.swap_acceptance, seen[0].acceptance)
+    even, odd = seen
+    source = even.source.gather(0, odd.source)
+    torch.testing.assert_close(moved[..., 0], at.gather(0, source)[1:], rtol=0, atol=1e-6)
+    for swaps, tried in ((even, [0, 1, 2, 3]), (odd, [1, 2, 3, 4])):
+        swapped = (swaps.source != torch.arange(n + 1).unsqueeze(1)).any(1)
+        assert swapped.nonzero().flatten().tolist() == tried
+    rates = [even.acceptance[0], odd.acceptance[1], even.acceptance[2], odd.acceptance[3]]
+    assert info.swap_acceptance.tolist() == rates
+    # The odd gaps are tried with what the even ones left.
+    left = level.gather(0, even.source)
+    expected = (-left.diff(dim=0) / n).clamp(max=0).exp().mean(1)  # the gaps are 1/n
+    torch.testing.assert_close(odd.acceptance, expected)
     assert info.acceptance.shape == (n, b)
     # t = 0 has draws from the prior, no two alike, that the datum's chains did not have before.
     assert kstest(at[0].numpy(), PowerPosterior(model, data(0.0)[0], 0.0).cdf).pvalue > ALPHA
@@ -260,9 +266,7 @@ def test_a_sweep_runs_each_temperature_at_its_own_step_size(seeded):
     posterior, t = Posterior(model, data(1.0, 0.5)), power_schedule(2, 1.0)
     z = torch.tensor([[-1.0, 0.7], [0.9, -0.6]], dtype=torch.float64).unsqueeze(2)
     sizes = torch.tensor([0.004, 0.001], dtype=torch.float64)
-    _, info = sweep(
-        posterior, z, t, steps=3, step_size=sizes, parity=0, kernel="mala", generator=seeded()
-    )
+    _, info = sweep(posterior, z, t, steps=3, step_size=sizes, kernel="mala", generator=seeded())
     rows = torch.tensor([0.004, 0.004, 0.001, 0.001], dtype=torch.float64)
     ends, by_hand = run_chains(
         posterior,
@@ -307,7 +311,6 @@ def population_masses(kernel: str, seed: int):
             t,
             steps=STEPS,
             step_size=step_sizes(t[1:], STEP_SIZE[kernel], PRIOR_STEP_SIZE),
-            parity=number,
             kernel=kernel,
             generator=generator,
         )

@@ -141,6 +141,35 @@ def test_a_likelihood_may_be_of_a_split_that_nothing_is_compared_with():
     assert render(config)[0]["VAE"]["Bits per dimension (train 20)"] == "1.500"
 
 
+FITTED = "Bits per dimension, fitted sigma (test 20)"
+
+
+def test_the_constant_image_has_a_row_beside_the_real_images():
+    config = shapes_config(LIKELIHOOD)
+    fitted = likelihood(2.5, "fitted_test") | {"sigma_fitted_validation_50": 0.2}
+    write_quality(config, "vae", 5.0, **likelihood(4.5), **fitted)
+    assert "constant image" not in render(config)[0]  # as in older records
+    constant = likelihood(3.5, "constant_test") | {"sigma_constant_validation_20": 0.3}
+    write_quality(config, "real", 1.0, **constant)
+    rows, below = render(config)
+    assert list(rows) == ["real images", "constant image", "KAEM-IS", "VAE"]
+    assert [row[FITTED] for row in rows.values()] == ["", "3.500", "", "2.500"]
+    assert [row[FD] for row in rows.values()] == ["1.0", "", "", "5.0"]
+    assert "Fitted sigma: " in below
+    assert rows["constant image"]["Health"] == ""
+    of_constant, of_vae = (read_csv("quality")[place] for place in (1, 3))
+    assert float(of_constant["sigma_fitted_validation_20_mean"]) == 0.3
+    assert float(of_vae["sigma_fitted_validation_50_mean"]) == 0.2
+
+
+def test_the_bound_at_the_fitted_sigma_has_a_mark_of_its_own():
+    config = shapes_config(LIKELIHOOD)
+    shares = {"nats_low_ess_share_test_20": 0.0, "nats_low_ess_share_fitted_test_20": 0.5}
+    write_quality(config, "vae", 5.0, **likelihood(4.5), **likelihood(2.5, "fitted_test"), **shares)
+    row = render(config)[0]["VAE"]
+    assert (row["Bits per dimension (test 20)"], row[FITTED]) == ("4.500", "2.500‡")
+
+
 def test_gates_look_at_the_first_reference():
     config = shapes_config({"evaluation.references": {"test": COUNT, "train": COUNT}})
     names = ("class_coverage_test_2048", "class_coverage_train_2048")

@@ -72,9 +72,11 @@ def test_faces_in_celebas_layout_go_all_the_way(tmp_path):
     shown = {
         row[2].strip(): dict(zip(titles, map(str.strip, row), strict=True)) for row in rows[2:]
     }
-    assert list(shown) == ["real images", "KAEM-ULA"]
+    assert list(shown) == ["real images", "constant image", "KAEM-ULA"]
     assert {row["Dataset"] for row in shown.values()} == {"Faces"}
-    assert float(shown["KAEM-ULA"]["Bits per dimension (test 5)"].rstrip("‡")) > 0
+    assert float(shown["constant image"]["Bits per dimension, fitted sigma (test 5)"]) > 0
+    for bits in ("Bits per dimension", "Bits per dimension, fitted sigma"):
+        assert float(shown["KAEM-ULA"][f"{bits} (test 5)"].rstrip("‡")) > 0
     assert shown["KAEM-ULA"]["Updates"] == "3"
     # The centre of the real images is a warm face, and the grid shows it in colour.
     real = open_samples(results / "samples" / "faces" / "real" / "seed0.npz")

@@ -3,13 +3,14 @@
 import itertools
 import json
 import math
+import operator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 from support.claims import QUALITY, SPEED, UPDATE, a_claim
-from support.configs import FACES, MODEL_SETTINGS, RUN_CONFIGS
+from support.configs import CONFIG_FOLDER, FACES, MODEL_SETTINGS, RUN_CONFIGS
 from support.records import forge, mnist_config, write_quality, write_timing, write_training
 
 from benchmark.base.errors import RecordError
@@ -60,11 +61,20 @@ def test_every_committed_claim_can_be_judged_by_some_committed_configuration():
         assert claim.not_measured or any(set(claim.entries) <= set(c.models) for c in configs)
         assert claim.evidence in ("L0", "L2", "L4")
         # A misspelt setting would be at its default on both sides.
-        for config, entry in itertools.product(configs, claim.entries if claim.shared else []):
-            if entry in config.models:
-                section, name = claim.shared.split(".")
-                assert name in config.model_settings(config.datasets[0], entry)[section]
+        for config, entry in itertools.product(configs, claim.entries):
+            if entry in config.models and claim.shared:
+                operator.attrgetter(*claim.shared)(config.entry(entry))
     assert {"faster_than_ddpm_1000", "quality_of_vae", "exact_sampling"} <= {c.id for c in found}
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper", "demo", "cifar10"])
+def test_the_configurations_can_decide_what_rests_on_equal_passes(name):
+    config = load_config(CONFIG_FOLDER / f"{name}.yaml")
+    for claim in load_claims():
+        if "passes" in claim.shared and set(claim.entries) <= set(config.models):
+            shared = operator.attrgetter(*claim.shared)
+            ours, theirs = (shared(config.entry(entry)) for entry in claim.entries)
+            assert ours == theirs is not None, claim.id
 
 
 # Verdicts ---------------------------------------------------------------------------------------
@@ -215,7 +225,7 @@ def test_a_latency_rests_on_repetitions_and_a_margin_for_drift():
     # The ratio is below 0.1, and so would be its interval without the drift of 10%.
     assert (found["verdict"], found["effect"]) == (INCONCLUSIVE, pytest.approx(2 / 21))
     error = 1.2533 * math.log(1.01**2) / 1.349 / 10 * math.sqrt(2)
-    half = error * stats.t.ppf(0.975, 2 * 99)
+    half = error * stats.t.ppf(0.975, 2 * 0.37 * 99)
     ends = [2 / 21 * math.exp(-half) / 1.1, 2 / 21 * math.exp(half) * 1.1]
     assert found["interval"] == pytest.approx(ends, rel=1e-3)
     write_timing(config, "vae", {4: 24.0})
@@ -243,7 +253,7 @@ def test_an_update_is_timed_in_turns_as_well():
     low, high = found["interval"]
     assert high / low > 1.1**2  # drift, at both ends
     # A setting on which the cost depends has to be the same where the claim says so.
-    alike = a_claim(UPDATE, against="kaem_thermo", shared="sampler.steps")
+    alike = a_claim(UPDATE, against="kaem_thermo", shared=["sampler.steps"])
     settings = {"models.kaem_thermo": MODEL_SETTINGS["kaem_thermo"]}
     for steps, reasons in ((3, ["sampler.steps of 2 and 3"]), (2, [])):
         config = mnist_config(
@@ -254,6 +264,38 @@ def test_an_update_is_timed_in_turns_as_well():
         write_timing(config, "kaem_thermo", {4: 1.0}, update=40.0)
         found = verdict(config, alike)
         assert (found["verdict"] == SUPPORTED, found["reasons"]) == (not reasons, reasons)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "reasons"),
+    [
+        ({"temperatures": 2, "steps": 5, "persistent": False}, []),
+        ({"temperatures": 2, "steps": 1, "sweeps": 5, "persistent": False}, []),
+        ({"temperatures": 2, "steps": 5}, ["sampler.persistent of False and its default"]),
+        ({"temperatures": 2, "steps": 4, "persistent": False}, ["passes of 10 and 8"]),
+    ],
+)
+def test_what_unequal_chains_found_decides_nothing(sampler, reasons):
+    config = mnist_config(
+        **{
+            "models.kaem_thermo": MODEL_SETTINGS["kaem_thermo"]
+            | {"sampler": {"step_size": 0.03} | sampler}
+        }
+    )
+    for model, values in (("kaem_ula", OURS), ("kaem_thermo", THEIRS)):
+        for seed, value in enumerate(values):
+            write_quality(config, model, seed, fd_classifier=value)
+    claim = a_claim(against="kaem_thermo", shared=["passes", "sampler.persistent"])
+    found = verdict(config, claim)
+    assert (found["verdict"] == SUPPORTED, found["reasons"]) == (not reasons, reasons)
+
+
+@pytest.mark.parametrize("model", ["kaem_ula", "latent_ebm", "kaem_is"])
+def test_passes_of_an_entry(model):
+    changes = {"models.latent_ebm.posterior_steps": 7}
+    config = mnist_config(**{"models.latent_ebm": MODEL_SETTINGS["latent_ebm"]}, **changes)
+    expected = {"kaem_ula": 10, "latent_ebm": 7, "kaem_is": None}[model]
+    assert config.entry(model).passes == expected
 
 
 @pytest.mark.parametrize(
@@ -304,6 +346,14 @@ def test_what_is_missing_is_said():
         assert found["verdict"] == NOT_RUN
         assert reason in found["reasons"]
         assert f"- {claim.claim} " in Path("results/tiny/claims.md").read_text()
+
+
+def test_there_is_no_ratio_of_a_share_that_is_zero():
+    config = mnist_config()
+    write_both(config, ours=[0.0, 0.1, 0.2], theirs=[0.5, 0.6, 0.7], metric="recall_classifier")
+    found = verdict(config, a_claim(metric="recall_classifier"))
+    assert (found["verdict"], found["effect"]) == (INCONCLUSIVE, None)
+    assert found["reasons"] == ["a value is not positive: there is no ratio"]
 
 
 def test_the_short_page_has_a_row_for_each_claim_that_was_judged():

@@ -163,6 +163,21 @@ def test_with_one_seed_only_a_recorded_sampling_error_is_a_test(capsys):
     assert "such a difference may be one of training" in text
 
 
+def test_the_error_of_a_limit_has_the_degrees_of_freedom_of_its_fit(capsys):
+    """Equivalent by a normal distribution, undecided by the t distribution with 4 and 4."""
+
+    def write(limit, error):
+        metrics = {"fd_classifier_infinity": limit, "fd_classifier_infinity_se": error}
+        write_seeds([limit], **metrics)
+
+    folders = folder_of("mine", write, 109.5, 3.6), folder_of("theirs", write, 106.9, 3.1)
+    row = compared(capsys, *folders)[0]["vae", "fd_classifier_infinity_test_10k"]
+    error, df = math.hypot(3.6, 3.1), (3.6**2 + 3.1**2) ** 2 / ((3.6**4 + 3.1**4) / 4)
+    low, high = stats.t.interval(0.95, df, 2.6, error)
+    assert (row["Interval"], row["Finding"]) == (f"{low:.3g} to {high:.3g}", "undecided")
+    assert stats.norm.sf((10.69 - 2.6) / error) < 0.05 < stats.t.sf((10.69 - 2.6) / error, df)
+
+
 def test_variances_of_training_and_of_sampling_are_told_apart(capsys):
     def write(shift):
         for seed, nats in enumerate([500.0, 530.0, 560.0]):

@@ -26,6 +26,14 @@ def test_a_number_bounds_from_below_and_from_above():
     assert most.failure(MEANS, "mnist", "ddim_50") == "fd_classifier 120, at most 110 expected"
 
 
+def test_bounds_are_inclusive_and_another_entry_is_to_be_undercut():
+    at = {"metric": "fd_classifier"}
+    assert Gate(**at, at_least={"any": 100}).failure(MEANS, "mnist", "vae") is None
+    assert Gate(**at, at_most={"any": 100}).failure(MEANS, "mnist", "vae") is None
+    equal = MEANS | {("mnist", "ddim_50"): MEANS["mnist", "vae"]}
+    assert Gate(**at, below="vae").failure(equal, "mnist", "ddim_50")
+
+
 def test_a_dataset_has_its_own_bound_or_that_of_any():
     gate = Gate(metric="fd_classifier", at_most={"digits": 1, "any": 110})
     means = MEANS | {("digits", "vae"): {"fd_classifier": 100.0}}

@@ -37,5 +37,7 @@ def test_every_tuned_model_had_as_many_trials():
 
 @pytest.mark.parametrize("model", TUNED)
 def test_the_best_trial_was_taken(model):
-    best = min(trials(model), key=distance)
-    assert settings(CPU, model) == settings(TUNING, best)
+    # KAEM-ULA's is one with the passes of the latent EBM, which it is compared with.
+    passes = TUNING.entry("latent_ebm_start").passes
+    tried = [t for t in trials(model) if model != "kaem_ula" or TUNING.entry(t).passes == passes]
+    assert settings(CPU, model) == settings(TUNING, min(tried, key=distance))

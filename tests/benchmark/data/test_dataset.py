@@ -32,7 +32,7 @@ from support.datasets import (
 from support.memory import STATUS, Peak, resident
 
 from benchmark.base.errors import DataError
-from benchmark.base.paths import ROOT, cache_root, data_root
+from benchmark.base.paths import ROOT, cache_root, data_root, inception_weights
 from benchmark.config.facts import Facts, known_datasets
 from benchmark.data import dataset, prepared
 from benchmark.data.dataset import Dataset, load_dataset, mend_cache
@@ -145,6 +145,18 @@ def test_the_digits_need_no_files(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_file_whose_name_is_no_utf_8_is_an_image_like_others(tmp_path):
+    write_folders(tmp_path, ARRAYS)
+    for name, other in (("train/7/17.png", b"caf\xe9.png"), ("test/3/3.png", b"\xff.png")):
+        path = tmp_path / "made" / name
+        path.rename(path.with_name(os.fsdecode(other)))
+    found = load_dataset(FACTS, tmp_path, tmp_path / "cache")
+    assert is_whole(found)
+    (tmp_path / "made/train/7" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(DataError, match="caf\udce9\\.png: no image"):
+        load_dataset(FACTS, tmp_path, tmp_path / "cache")
+
+
 @pytest.mark.parametrize("variable", ["KAEM_DATA_ROOT", "KAEM_CACHE_ROOT"])
 def test_the_environments_roots_win(monkeypatch, variable):
     for each in ("KAEM_DATA_ROOT", "KAEM_CACHE_ROOT"):
@@ -159,6 +171,43 @@ def test_the_environments_roots_win(monkeypatch, variable):
     assert roots() == defaults | {variable: Path("from/environment")}
     monkeypatch.setenv(variable, "")
     assert roots() == defaults
+
+
+def test_home_and_variables_are_filled_in(monkeypatch):
+    for each in ("KAEM_DATA_ROOT", "KAEM_CACHE_ROOT", "KAEM_INCEPTION_WEIGHTS", "NOT_SET"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    for text in ("~/x", "$HOME/x", "${HOME}/x"):
+        assert data_root(text) == Path("/home/me/x")
+        assert cache_root(text) == Path("/home/me/x/cache")
+        with monkeypatch.context() as patch:
+            patch.setenv("KAEM_DATA_ROOT", text)
+            patch.setenv("KAEM_CACHE_ROOT", text)
+            patch.setenv("KAEM_INCEPTION_WEIGHTS", text)
+            assert data_root("set") == cache_root("set") == Path("/home/me/x")
+            assert inception_weights(Path("data")) == Path("/home/me/x")
+    for unknown in ("$NOT_SET/x", "~nobody_of_that_name/x"):
+        with pytest.raises(DataError, match=r"names a variable or a user that is not known here"):
+            data_root(unknown)
+
+
+def test_the_results_folder_is_filled_in_too():
+    command = [sys.executable, "-c", "from benchmark.base import paths; print(paths.RESULTS)"]
+    for text, found in (("~/x", "/home/me/x"), ("$HOME/x", "/home/me/x"), ("", "results")):
+        env = os.environ | {"KAEM_RESULTS": text, "HOME": "/home/me"}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.stdout == f"{found}\n"
+
+
+def test_images_of_other_splits_that_are_trained_on_are_counted(tmp_path):
+    (train, labels), (test, _) = ARRAYS.values()
+    arrays = {"train": (train, labels), "test": (np.vstack([train[:3], test[3:]]), labels[:20])}
+    write_npz(tmp_path, arrays)
+    found = load_dataset(facts_of(arrays), tmp_path, tmp_path / "cache")
+    trained = set(pixels(found.images["train"]))
+    assert found.repeated() == len(trained & set(pixels(found.images["test"]))) > 0
+    write_npz(tmp_path, ARRAYS)
+    assert load_dataset(FACTS, tmp_path, tmp_path / "cache").repeated() == 0
 
 
 # Prepared once ----------------------------------------------------------------------------------
@@ -280,10 +329,20 @@ def broken_image(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
 
 
+def other_files(root: Path) -> None:
+    broken_image(root)
+    path = root / "made" / "train" / "7" / "17.png"
+    path.rename(path.with_suffix(".tif"))
+
+
 FAULTS = {
     "empty archive": (lambda root: (root / "made.npz").write_bytes(b""), "cannot be read"),
-    "broken image": (broken_image, r"1 of 30 images in .* cannot be decoded: 7/17\.png"),
+    "broken image": (broken_image, r"1 of 50 images in .*:\n  .*train/7/17\.png: "),
     "other images": (lambda root: write_npz(root, generated((6, 6, 3), 1)), "not the expected"),
+    "other files": (
+        other_files,
+        r"holds 29 of 30 train images .*\n  Left out: 1 \.tif; images are",
+    ),
     "no files": (lambda root: (root / "made.npz").unlink(), "is there"),
 }
 

@@ -3,9 +3,11 @@
 import functools
 import gzip
 import hashlib
+import io
 import os
 import random
 import signal
+import tarfile
 import time
 import urllib.error
 import zipfile
@@ -13,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import torchvision
+import urllib3
 from support.damage import flipped
 from support.datasets import (
     CELEBA_COUNTS,
@@ -35,7 +39,7 @@ from support.datasets import (
 from support.server import cut_in_half, cut_in_the_middle_of_a_chunk, serving, whole
 
 from benchmark.base.errors import DataError
-from benchmark.data import downloads
+from benchmark.data import distributions, downloads
 from benchmark.data.celeba import celeba_parts
 from benchmark.data.dataset import load_dataset
 from benchmark.data.distributions import find_source
@@ -52,9 +56,10 @@ def _generated_files_and_no_network(monkeypatch):
     def no_route(*_args, **_kwargs):
         raise urllib.error.URLError("no route to host")
 
-    for kind in (DATASETS.MNIST, DATASETS.SVHN, DATASETS.CelebA):
+    for kind in (DATASETS.MNIST, DATASETS.SVHN):
         monkeypatch.setattr(kind, "download", no_route)
-    monkeypatch.setattr(DATASETS.utils, "download_and_extract_archive", no_route)
+    for download in ("download_and_extract_archive", "download_file_from_google_drive"):
+        monkeypatch.setattr(DATASETS.utils, download, no_route)
 
 
 def facts(layout: str):
@@ -139,9 +144,12 @@ def test_the_damaged_file_of_svhn_is_named(tmp_path, monkeypatch, damaged):
 
 def test_an_npz_comes_before_a_folder_and_a_folder_before_the_own_files(tmp_path):
     write_idx("MNIST")(tmp_path, DIGITS)
-    (tmp_path / "made" / "train").mkdir(parents=True)  # a folder without all parts is none
-    assert find_source(MNIST, tmp_path).place == str(tmp_path)
     with pytest.raises(DataError, match=f"made: neither {tmp_path}/made.npz nor .* is there"):
+        find_source(facts_of(generated((8, 8))), tmp_path)
+    (tmp_path / "made" / "train").mkdir(parents=True)  # a folder without all parts is none
+    (tmp_path / "made" / "val").mkdir()
+    assert find_source(MNIST, tmp_path).place == str(tmp_path)
+    with pytest.raises(DataError, match=r"made: .*/made has no folder test; it holds train, val\n"):
         find_source(facts_of(generated((8, 8))), tmp_path)
     (tmp_path / "made" / "test").mkdir(parents=True)
     assert find_source(MNIST, tmp_path).place == str(tmp_path / "made")
@@ -158,7 +166,7 @@ def test_a_download_that_fails_leaves_nothing(tmp_path, layout):
     message = "is missing and cannot be downloaded: .*no route to host"
     with pytest.raises(DataError, match=message) as caught:
         find_source(facts(layout), root, download=True)
-    assert f"or made.npz into {root} by hand" in str(caught.value)
+    assert f"put made.npz into {root} by hand, or " in str(caught.value)
     assert "KAEM_DATA_ROOT" in str(caught.value)
     assert snapshot(tmp_path) == {"root": None}
 
@@ -211,17 +219,46 @@ def test_a_data_root_that_cannot_be_written(tmp_path):
     assert snapshot(tmp_path) == {"file": b""}
 
 
+def packed_digits() -> dict[str, bytes]:
+    return {f"{k}.gz": gzip.compress(v, mtime=0) for k, v in idx_files(DIGITS).items()}
+
+
 @pytest.fixture
 def server(monkeypatch):
     """MNIST as its servers hold it, from this machine."""
     monkeypatch.undo()
     accept_generated(monkeypatch)
-    files = {f"{k}.gz": gzip.compress(v) for k, v in idx_files(DIGITS).items()}
+    files = packed_digits()
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
     monkeypatch.setattr(DATASETS.MNIST, "resources", list(md5.items()))
     with serving(files) as server:
         monkeypatch.setattr(DATASETS.MNIST, "mirrors", [server.url])
         yield server
+
+
+def test_archives_that_were_fetched_by_hand_are_unpacked_without_network(tmp_path, server):
+    packed = packed_digits()
+    write_files(tmp_path / RAW, packed)
+    with pytest.raises(DataError, match=r"after you put MNIST/raw/train-images-idx3-ubyte\.gz, "):
+        find_source(MNIST, tmp_path)
+    server.answer = cut_in_half
+    parts = find_source(MNIST, tmp_path, download=True).read()
+    assert np.array_equal(parts["train"].images, DIGITS["train"][0])
+    assert packed.keys() < {path.name for path in (tmp_path / RAW).iterdir()}
+
+
+def test_cifars_archive_too(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    cifar = DATASETS.CIFAR10
+    monkeypatch.setattr(distributions, "check_md5", lambda *_: None)
+    write_cifar(tmp_path / "made", generated((32, 32, 3)))
+    with tarfile.open(tmp_path / cifar.filename, "w:gz") as archive:
+        archive.add(tmp_path / "made" / cifar.base_folder, cifar.base_folder)
+    md5 = md5_of(tmp_path / cifar.filename)
+    monkeypatch.setattr(cifar, "tgz_md5", md5)
+    parts = find_source(facts("torchvision.CIFAR10"), tmp_path, download=True).read()
+    assert np.array_equal(parts["test"].images, generated((32, 32, 3))["test"][0])
+    assert md5_of(tmp_path / cifar.filename) == md5
 
 
 @pytest.mark.parametrize("failure", [cut_in_half, cut_in_the_middle_of_a_chunk])
@@ -273,12 +310,31 @@ def in_archive(root):
     write_zip(root / ARCHIVE, IN_FOLDER)
 
 
+def archive_beside_an_empty_folder(root):
+    (root / "img_align_celeba").mkdir(parents=True)
+    in_archive(root)
+
+
+def archive_of_macos(root):
+    hidden = {f"__MACOSX/img_align_celeba/._{name}": b"\0\5\x16\7" for name in FACES}
+    write_zip(root / ARCHIVE, {"img_align_celeba/": b""} | IN_FOLDER | hidden)
+
+
+def linked_folder(root):
+    in_folder(root.parent / "elsewhere")
+    root.mkdir()
+    (root / "img_align_celeba").symlink_to(root.parent / "elsewhere" / "img_align_celeba")
+
+
 FORMS = {
     "folder": in_folder,
     "archive": in_archive,
     "flat archive": lambda root: write_zip(root / ARCHIVE, FACES),
     "torchvision's folder": lambda root: in_folder(root / "celeba"),
     "torchvision's archive": lambda root: in_archive(root / "celeba"),
+    "archive beside an empty folder": archive_beside_an_empty_folder,
+    "archive of macOS": archive_of_macos,
+    "linked folder": linked_folder,
 }
 
 
@@ -300,6 +356,7 @@ def test_every_form_of_celeba_gives_the_same_images_and_is_read_in_place(tmp_pat
     assert all(np.array_equal(faces.images[split], truth.images[split]) for split in CELEBA_COUNTS)
 
 
+LISTED = [0] * 12 + [1] * 3 + [2] * 4  # the part of each, by its number
 NAMES = [*reversed(FACES), "000001.jpg", "x/162771.jpg"]
 LISTING = "000001.jpg 2\n000003.jpg 0\n\n000002.jpg 1\n000004.jpg 0\n"
 
@@ -308,9 +365,28 @@ def test_parts_follow_the_numbers_or_the_list_where_there_is_one():
     parts = celeba_parts(NAMES, None)
     counts = {part: len(names) for part, names in parts.items()}
     assert counts == CELEBA_COUNTS | {"train": 13, "validation": 4}
-    first_and_last = parts["train"][0], parts["validation"][0], parts["test"][-1]
-    assert first_and_last == ("000001.jpg", "x/162771.jpg", "202599.jpg")
-    assert celeba_parts([f"img/{n:06d}.jpg" for n in (4, 3, 2, 1)], LISTING) == {
+    assert "000001.jpg" in parts["train"]
+    assert "x/162771.jpg" in parts["validation"]
+    assert "202599.jpg" in parts["test"]
+
+
+HEAD = "image_id,partition\n"
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        LISTING,
+        HEAD.replace(",", " ") + LISTING,
+        HEAD + LISTING.replace(" ", ","),
+        LISTING.replace(" ", ", ").replace("\n", "\r\n"),
+        LISTING.replace(" ", "\t"),
+        LISTING.replace(".jpg", ".png"),
+    ],
+    ids=["official", "with a head", "CSV", "of Windows", "tabs", "png"],
+)
+def test_a_list_is_read_in_every_form(listing):
+    assert celeba_parts([f"img/{n:06d}.jpg" for n in (1, 2, 3, 4)], listing) == {
         "train": ["img/000003.jpg", "img/000004.jpg"],
         "validation": ["img/000002.jpg"],
         "test": ["img/000001.jpg"],
@@ -318,11 +394,50 @@ def test_parts_follow_the_numbers_or_the_list_where_there_is_one():
 
 
 @pytest.mark.parametrize(
+    "line", ["000005.jpg", "000005.jpg 3", "000005.jpg -1", "000005.jpg train", "0 000005.jpg 1"]
+)
+def test_a_line_that_is_none_of_a_list_is_named(tmp_path, line):
+    with pytest.raises(ValueError, match=f"line 6 is '{line}', no file's name and 0, 1 or 2"):
+        celeba_parts([], f"{LISTING}{line}\n")
+    write_files(tmp_path / "root", {"list_eval_partition.txt": f"{LISTING}{line}\n".encode()})
+    message = r"faces: .*\.zip has no parts by .*/list_eval_partition\.txt: line 6 is "
+    with pytest.raises(DataError, match=message):
+        load_faces(tmp_path, in_archive)
+
+
+def test_a_name_that_is_there_twice_is_named():
+    names = ["img/000001.jpg", "img/img/000001.jpg"]
+    with pytest.raises(
+        ValueError, match=r"img/000001\.jpg and img/img/000001\.jpg have one number"
+    ):
+        celeba_parts(names, None)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "JPG"])
+@pytest.mark.parametrize("pack", [write_zip, lambda path, files: write_files(path.parent, files)])
+def test_other_suffixes_of_images_will_do(tmp_path, suffix, pack):
+    files = {name.replace("jpg", suffix): content for name, content in IN_FOLDER.items()}
+    pack(tmp_path / "root" / ARCHIVE, files)
+    lines = "".join(f"{name},{part}\n" for name, part in zip(sorted(FACES), LISTED, strict=True))
+    write_files(tmp_path / "root", {"list_eval_partition.csv": (HEAD + lines).encode()})
+    assert load_faces(tmp_path).digests == load_faces(tmp_path / "other", in_folder).digests
+
+
+def test_what_is_left_out_of_an_archive_is_said(tmp_path):
+    files = {name.replace("jpg", "tif"): b"" for name in FACES}
+    write_zip(tmp_path / "root" / ARCHIVE, files)
+    with pytest.raises(
+        DataError, match=r"holds 0 of 12 train .*\n  Left out: 19 \.tif; images are"
+    ):
+        load_faces(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("name", "listing", "message"),
     [
         ("202600.jpg", None, "beyond CelebA's 202599"),
-        ("photo.jpg", None, "photo"),
-        ("000005.jpg", LISTING, "is not in list_eval_partition.txt"),
+        ("photo.jpg", None, r"photo\.jpg has none"),
+        ("img/000005.jpg", LISTING, r"img/000005\.jpg is not in it"),
     ],
 )
 def test_a_file_without_a_part(name, listing, message):
@@ -332,7 +447,7 @@ def test_a_file_without_a_part(name, listing, message):
 
 def test_the_official_list_decides_where_it_lies_beside(tmp_path):
     # As many of each part, but not the same ones.
-    parts = [2] * 4 + [1] * 3 + [0] * 12
+    parts = LISTED[::-1]
     lines = [f"{name} {part}\n" for name, part in zip(sorted(FACES), parts, strict=True)]
     by_number = load_faces(tmp_path, in_archive)
     write_files(tmp_path / "root", {"list_eval_partition.txt": "".join(lines).encode()})
@@ -340,7 +455,7 @@ def test_the_official_list_decides_where_it_lies_beside(tmp_path):
     assert by_list.digests.keys() == by_number.digests.keys()
     assert by_list.digests["test"] != by_number.digests["test"]
     write_files(tmp_path / "root", {"list_eval_partition.txt": b"000001.jpg 0\n"})
-    with pytest.raises(DataError, match=r"img_align_celeba.zip have no part: .* is not in list"):
+    with pytest.raises(DataError, match=r"\.zip has no parts by .*partition\.txt: .* is not in it"):
         load_faces(tmp_path)
 
 
@@ -379,7 +494,9 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path):
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("img_align_celeba/202599.jpg").header_offset + 2000
     path.write_bytes(flipped(path.read_bytes(), place))
-    with pytest.raises(DataError, match=r"1 of 4 images .* img_align_celeba/202599\.jpg: Bad CRC"):
+    with pytest.raises(
+        DataError, match=r"1 of 19 images .*\n  img_align_celeba/202599\.jpg: Bad CRC"
+    ):
         load_faces(tmp_path)
 
 
@@ -398,14 +515,29 @@ def test_members_with_odd_names_are_not_unpacked(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_download_is_prepared_once(tmp_path, monkeypatch):
-    # torchvision leaves the archive and what it unpacked: the next run reads the folder too.
-    def download(place, **_options):
-        in_folder(place / "celeba")
-        in_archive(place / "celeba")
+def test_google_drives_archive_is_downloaded_and_takes_its_place(tmp_path, monkeypatch):
+    # Google's answers are made up; torchvision and gdown, which it needs for them, are not.
+    monkeypatch.undo()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # of cookies
+    in_archive(tmp_path)
+    content, asked = (tmp_path / ARCHIVE).read_bytes(), []
 
-    monkeypatch.setattr(DATASETS, "CelebA", download)
-    root, cache = tmp_path / "root", tmp_path / "cache"
-    load_dataset(celeba_facts(), root, cache, download=True)
-    load_dataset(celeba_facts(), root, cache)
-    assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+    def send(adapter, request, **_options):
+        asked.append(request.url)
+        page = b'<form id="download-form" action="https://drive.usercontent.google.com/download">'
+        page += b'<input type="hidden" name="confirm" value="t"></form>'  # too large for its scan
+        head = {"Content-Type": "text/html"}
+        if "confirm" in request.url:
+            page, head = content, {"Content-Type": "application/zip"}
+            head["Content-Disposition"] = f'attachment; filename="{ARCHIVE}"'
+        raw = urllib3.HTTPResponse(io.BytesIO(page), head, 200, preload_content=False)
+        return adapter.build_response(request, raw)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    number = DATASETS.CelebA.file_list[0][0]
+    files = [(number, md5_of(tmp_path / ARCHIVE), ARCHIVE)]
+    monkeypatch.setattr(DATASETS.CelebA, "file_list", files)
+    source = find_source(celeba_facts(), tmp_path / "root", download=True)
+    assert source.files == [tmp_path / "root" / ARCHIVE]
+    assert snapshot(tmp_path / "root") == {ARCHIVE: content}
+    assert [number in url for url in asked] == [True, False]

@@ -195,10 +195,11 @@ class Images:
         (
             30,
             {3, 29},
-            "2 of 30 images in memory cannot be decoded: 3.jpg: broken; 29.jpg: broken\n",
+            "2 of 30 images in memory cannot be decoded; .*:\n  3.jpg: broken\n  29.jpg: broken$",
         ),
-        (30, range(30), r"30 of 30 images .*; 4.jpg: broken \.\.\.\n"),  # and stays short
-        (4000, {3210}, "1 of 4000 images .*: 3210.jpg: broken\n"),
+        (30, range(30), r"30 of 30 images .*:\n(  \d+\.jpg: broken\n?){30}$"),
+        (200, range(200), r"200 of 200 images .*:\n(  \d+\.jpg: broken\n){100}  \.\.\.$"),
+        (4000, {3210}, "1 of 4000 images .*:\n  3210.jpg: broken$"),
     ],
 )
 def test_broken_images_are_reported_together(tmp_path, count, broken, message):
@@ -211,13 +212,20 @@ def test_broken_images_are_reported_together(tmp_path, count, broken, message):
         prepared_from(tmp_path / "made", arrays, facts_of(ARRAYS, digests={}, splits=splits))
 
 
+def test_broken_images_of_all_parts_are_reported_at_once(tmp_path):
+    arrays = {part: (Images(images, {3}), labels) for part, (images, labels) in ARRAYS.items()}
+    with pytest.raises(DataError, match=r"2 of 50 images .*(\n  3\.jpg: broken){2}$"):
+        prepared_from(tmp_path / "made", arrays)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda images: images[:9], "holds 9 train images, its splits need 30"),
-        (lambda images: images[:, :4], r"shape \(3, 4, 5\).*expected \(3, 6, 5\)"),
-        (lambda images: images[..., 0], r"shape \(1, 6, 5\).*expected \(3, 6, 5\)"),
-        (lambda images: images[..., :2], r"shape \(2, 6, 5\).*expected \(3, 6, 5\)"),
+        (lambda images: images[:9], "holds 9 of 30 train images and 9 of 20 test images that its"),
+        (lambda images: images[:, :4], r"shape \(4, 5, 3\).*expected \(6, 5, 3\)"),
+        (lambda images: images[..., 0], r"shape \(6, 5\).*expected \(6, 5, 3\)"),
+        (lambda images: images[..., :2], r"shape \(6, 5, 2\).*expected \(6, 5, 3\)"),
+        (lambda images: images.transpose(0, 3, 1, 2), r"shape \(3, 6, 5\).*expected \(6, 5, 3\)"),
     ],
 )
 def test_images_that_do_not_fit(tmp_path, change, message):
@@ -228,7 +236,7 @@ def test_images_that_do_not_fit(tmp_path, change, message):
 
 def test_a_part_that_the_source_does_not_have(tmp_path):
     splits = {"train": {"part": "train", "count": 5}, "test": {"part": "extra", "count": 5}}
-    message = r"memory holds 0 extra images, its splits need 5; its parts are train, test"
+    message = "memory holds 30 of 5 train images and 0 of 5 extra images .*parts are train, test"
     with pytest.raises(DataError, match=message):
         prepared_from(tmp_path / "made", ARRAYS, facts_of(ARRAYS, splits=splits))
 

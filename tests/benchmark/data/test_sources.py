@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ UNFIT = {
     "labels from one": lambda images, labels: (images, labels + 1),
     "negative labels": lambda images, labels: (images, labels - 1),
     "one label": lambda images, labels: (images, labels[0]),
+    "no image of a class": lambda images, labels: (images, labels.clip(0, 8)),
 }
 
 
@@ -49,9 +51,17 @@ UNFIT = {
 def test_arrays_that_do_not_fit(tmp_path, change):
     arrays = {part: change(*each) for part, each in ARRAYS.items()}
     with pytest.raises(
-        DataError, match=r"_images must be uint8 .* with as many labels from 0 to 9"
+        DataError, match=r"_images must be uint8 .* with as many labels, each of 0 to 9"
     ):
         npz_source(FACTS, write_npz(tmp_path, arrays)).read()
+
+
+@pytest.mark.parametrize("images", [lambda images: images // 128, np.zeros_like])
+def test_pixels_from_0_to_1_are_refused(tmp_path, images):
+    # To the models they would be all but black.
+    path = write_npz(tmp_path, {part: (images(x), y) for part, (x, y) in ARRAYS.items()})
+    with pytest.raises(DataError, match=r"made\.npz: train_images has no value above 1 of 255"):
+        npz_source(FACTS, path).read()
 
 
 def test_members_with_odd_names_are_not_unpacked(tmp_path):
@@ -81,9 +91,12 @@ def test_the_stamp_follows_every_change_of_a_file(tmp_path):
     stamps.append(stamp())
     file.rename(file.with_name("other.png"))
     stamps.append(stamp())
-    (folder / "train" / "3" / "other.png").unlink()
+    other = folder / "train" / "3" / "other.png"
+    other.rename(os.fsdecode(os.fsencode(folder / "train/3") + b"/caf\xe9.png"))  # no UTF-8
     stamps.append(stamp())
-    assert len(set(stamps)) == 5
+    Path(os.fsdecode(os.fsencode(folder / "train/3") + b"/caf\xe9.png")).unlink()
+    stamps.append(stamp())
+    assert len(set(stamps)) == 6
 
 
 def test_a_link_to_nowhere_is_named(tmp_path):

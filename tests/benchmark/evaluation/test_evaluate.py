@@ -326,6 +326,8 @@ def test_a_run_that_wants_no_inception_does_not_miss_it(settings, tmp_path, pixe
 
 LIKELIHOOD = {"split": "test", "images": 3, "passes": 200}
 NATS = {"nats_test_3", "nats_low_ess_share_test_3"}
+FITTED = {"nats_fitted_test_3", "bits_per_dimension_fitted_test_3", "sigma_fitted_validation_100"}
+CONSTANT = {"bits_per_dimension_constant_test_3", "sigma_constant_validation_180"}
 
 
 @pytest.fixture
@@ -343,12 +345,17 @@ def trained():
 
 def test_the_likelihood_is_measured_where_the_run_and_the_model_have_one(trained, monkeypatch):
     found = measured(trained, drawn())
-    assert found.keys() > NATS
+    assert found.keys() > NATS | FITTED
+    assert (
+        found["nats_fitted_test_3"] > found["nats_test_3"]
+    )  # an untrained decoder's sigma is poor
     assert measured(trained, drawn()) == found  # reproducible
     assert not NATS & measured(config_of(), drawn()).keys()
-    assert not NATS & measured(trained, drawn(), model=REAL).keys()
+    real = measured(trained, drawn(), model=REAL)
+    assert real.keys() > CONSTANT
+    assert not (NATS | FITTED) & real.keys()
     without = torch.nn.Identity()
     monkeypatch.setattr(benchmark.evaluation.evaluate, "load_model", lambda *_args: without)
     found = measured(trained, drawn())
-    assert not [name for name in found if name.startswith(("nats", "bits"))]
+    assert not [name for name in found if name.startswith(("nats", "bits", "sigma"))]
     assert "fd_classifier_test_150" in found

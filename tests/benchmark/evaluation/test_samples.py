@@ -15,6 +15,7 @@ from benchmark.config.config import REAL
 from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.evaluation.samples import draw_images, open_samples, real_images, save_samples
+from kaem.random import rand
 
 CPU = torch.device("cpu")
 ENTRIES = ("kaem_is", "vae")
@@ -64,10 +65,10 @@ def test_image_i_depends_on_the_seed_and_i_alone(model):
 
 def test_the_model_is_used_for_inference():
     class Model(torch.nn.Module):
-        def sample(self, n, generators):
+        def sample(self, n, generator):
             assert not self.training
             assert not torch.is_grad_enabled()
-            assert len(generators) == n
+            assert rand(n, (), generator, torch.zeros(())).shape == (n,)
             return torch.full((n, 1, 2, 2), 0.5)
 
     (images,) = draw_images(Model().train(), sampling_job(), CPU)
@@ -79,8 +80,8 @@ def test_images_come_in_batches(batch_size):
     drawn = []
 
     class Model(torch.nn.Module):
-        def sample(self, n, generators):
-            drawn.append(len(generators))
+        def sample(self, n, _):
+            drawn.append(n)
             return torch.rand(n, 1, 2, 2)
 
     batches = draw_images(Model(), sampling_job(), CPU, batch_size)
@@ -95,19 +96,18 @@ class EveryLevel(torch.nn.Module):
 
     levels = torch.arange(256)
 
-    def sample(self, n, generators):
-        away = torch.stack([torch.rand(256, generator=each) for each in generators]) - 0.5
+    def sample(self, n, generator):
+        away = rand(n, (256,), generator, torch.zeros(())) - 0.5
         return ((self.levels + 0.98 * away) / 255).clamp(0, 1).view(n, 1, 16, 16)
 
 
-def test_levels_are_rounded_and_not_truncated():
+def test_levels_are_rounded_and_not_truncated(seeded):
     def brightness(images):
         return (images.flatten(1).double() - EveryLevel.levels).mean().item()
 
     (images,) = draw_images(EveryLevel(), sampling_job(), CPU)
     assert brightness(images) == 0
-    generators = [torch.Generator().manual_seed(i) for i in range(10)]
-    wrong = to_uint8_truncating(EveryLevel().sample(10, generators))
+    wrong = to_uint8_truncating(EveryLevel().sample(10, seeded()))
     assert brightness(wrong) < -0.4
 
 

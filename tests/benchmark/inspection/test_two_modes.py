@@ -5,6 +5,8 @@ import pytest
 import torch
 from reference.quadrature import running_integral
 
+from benchmark.base.paths import ROOT
+from benchmark.config.config import load_config
 from benchmark.config.job_settings import POWER
 from benchmark.inspection.two_modes import (
     _TwoModes,
@@ -13,6 +15,8 @@ from benchmark.inspection.two_modes import (
     power_densities,
     two_mode_posterior,
 )
+from kaem.chains import Population
+from kaem.options import make_sampler
 
 
 def exact(z: np.ndarray, temperature: float) -> np.ndarray:
@@ -63,6 +67,29 @@ def test_the_population_finds_the_masses_and_ula_stays_where_it_began():
     widths = np.diff(arrays["bin_edges"])
     np.testing.assert_allclose(arrays["histograms"] @ widths, 1)
     assert arrays["mass_ula"][0] == arrays["mass_population"][0]
+
+
+@pytest.mark.parametrize("progress", [0, 1])
+@pytest.mark.parametrize("name", ["cpu", "paper", "demo"])
+def test_the_populations_of_the_configurations_find_the_masses(name, progress, seeded):
+    """Within five standard errors and 0.03, the bias that unadjusted steps and few sweeps have
+    here, with the temperatures at the beginning and at the end of training."""
+    config = load_config(ROOT / f"config/{name}.yaml")
+    model = config.model_settings(config.datasets[0], "kaem_thermo")
+    power = POWER.model_copy(update={"sigma": model["sigma"], "chains": 2000})
+    posterior, data = two_mode_posterior(power.chains, power), torch.arange(power.chains)
+    population = Population(make_sampler(**model["sampler"])).double()
+    population.after_update(progress, 1)
+    grid, density = power_densities(torch.ones(1, dtype=torch.float64), power)
+    right = grid >= 0
+    truth = torch.trapezoid(density[0, right], grid[right]).item()
+    error = (truth * (1 - truth) / power.chains) ** 0.5
+    generator = seeded(1)
+    for update in range(1, 21):
+        z, _ = population.draw(posterior, update, generator, data)
+        found = (z[:, 0] >= 0).double().mean().item()
+        if update == 20 or not population.options.persistent:
+            assert found == pytest.approx(truth, abs=0.03 + 5 * error), update
 
 
 def test_the_autocorrelation_of_an_autoregression(seeded):

@@ -107,6 +107,10 @@ def rename(old: str, new: str):
     return lambda r: r["metrics"].update({new: r["metrics"].pop(old)})
 
 
+def faster(share: float):
+    return lambda r: row(r).update(images_per_second=row(r)["images_per_second"] * (1 + share))
+
+
 NO_SETTINGS = "its settings do not say what was done"
 CONTRADICTIONS = [
     ("timing", lambda r: swap(row(r)["latency_ms"], "median", "p95"), "are out of order"),
@@ -116,6 +120,7 @@ CONTRADICTIONS = [
         "update: the quantiles of the latency are out of order",
     ),
     ("timing", lambda r: row(r).update(images_per_second=5.0), "not the batch over the median"),
+    ("timing", faster(1.1e-6), "not the batch over the median"),
     ("timing", lambda r: row(r).update(batch_size=64), "batch size 64: its settings have"),
     (
         "training",
@@ -135,6 +140,19 @@ CONTRADICTIONS = [
         "metrics",
         lambda r: r["metrics"].pop("nats_error_test_10k"),
         "bits_per_dimension_test_10k does not follow from the nats",
+    ),
+    change(
+        "metrics",
+        "bits_per_dimension_fitted_test_10k does not follow from the nats",
+        bits_per_dimension_fitted_test_10k=2.0,
+    ),
+    (
+        "metrics",
+        lambda r: (
+            r["settings"]["evaluation"].pop("likelihood"),
+            r.update(metrics={"sigma_fitted_validation_50": 0.1}),
+        ),
+        "sigma_fitted_validation_50: its settings ask for no likelihood",
     ),
     (
         "metrics",
@@ -160,6 +178,19 @@ CONTRADICTIONS = [
 def test_a_record_that_contradicts_itself(records, kind, make, text):
     forge(records[kind], make)  # with the digest that the changed record should have
     refused(f"contradicts itself: .*{text}")
+
+
+def in_one_dimension(r: dict) -> None:
+    values = bits_and_nats(-3.0, 0.2, dimension=1)
+    r["metrics"].update({f"{name}_test_10k": value for name, value in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"), [("metrics", in_one_dimension), ("timing", faster(9e-7))]
+)
+def test_a_record_that_does_not_contradict_itself(records, kind, make):
+    forge(records[kind], make)
+    read()
 
 
 @pytest.mark.parametrize("kind", ["training", "metrics"])

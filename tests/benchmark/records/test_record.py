@@ -52,7 +52,8 @@ def test_times_are_found_by_what_was_timed(tmp_path):
         *("precision_test_10k", "recall_test_10k", "fd_classifier_validation_360"),
         *("kid_classifier_test_2048", "class_coverage_test_64", "bits_per_dimension_test_100"),
         *("frechet_1234abcd_test_50k", "frechet_1234abcd_infinity_test_50k"),
-        "kid_1234abcd_test_2k",
+        *("kid_1234abcd_test_2k", "bits_per_dimension_error_fitted_test_100"),
+        *("nats_low_ess_share_fitted_test_9", "sigma_constant_validation_5k"),
     ],
 )
 def test_a_metrics_name_says_reference_and_count(tmp_path, key):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.configs import FACES, MISSING, changed, tiny_config
+from support.datasets import encoded, generated, write_files
 
 from benchmark.base import paths
 from benchmark.base.errors import DataError
@@ -77,7 +78,7 @@ def test_everything_that_is_missing_is_said_in_one_go_with_its_size_and_the_way_
     for said in (
         # Data
         "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing and cannot be downloaded",
-        "It is 12 MB. With no network, put MNIST or mnist.npz into data by hand",
+        "It is 12 MB. With no network, put mnist.npz into data by hand, or MNIST/raw/train-images",
         "faces: neither data/faces.npz nor data/faces is there",
         "Put the images into data/faces/<part>/ for each of train, test",
         # Weights
@@ -101,6 +102,21 @@ def test_what_is_ready_is_listed_and_prepared():
     assert not Path("results").exists()
     (folder,) = prepared()
     assert folder.name.startswith("digits-")
+
+
+@pytest.mark.parametrize("check", [check_all, lambda config: [check_dataset(config, "faces")]])
+def test_files_that_are_left_out_are_counted_where_it_is_ready(check):
+    images = generated((8, 8, 3))["train"][0]
+    for part in ("train", "test"):
+        files = {f"{k}.png": encoded(images[k], "PNG") for k in range(3)}  # the same in both
+        write_files(Path("data/faces") / part, files | {"a.tif": b"", "b.TIF": b"", "c.gif": b""})
+    splits = {part: {"part": part, "count": 3} for part in ("train", "test")}
+    own = changed(OWN, {"image_shape": [3, 8, 8], "splits": splits})
+    (line,) = check(tiny_config({"own_datasets.faces": own, "datasets": ["faces"]}))
+    assert line.startswith(
+        "faces: ready, 3 train, 3 test\n  Left out: 4 .tif, 2 .gif; images are .jpg"
+    )
+    assert line.endswith("\n  3 images of other splits are training images too")
 
 
 def test_one_dataset_alone():

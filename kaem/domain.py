@@ -10,6 +10,9 @@ from kaem.bases import EVEN
 from kaem.priors import Prior
 
 REMEMBERED_BATCHES = 100  # of posterior draws, for the next move
+UNCOVERED = 1e-3  # of a latent's draws on either side, which a domain may leave out
+BESIDE = 0.05  # of the domain's width, what lies beside a wall
+FEW = 20  # draws that are no evidence of anything
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class DomainUpdate:
 
     Args:
         every: updates between two moves.
-        margin: room on both sides, as a share of the draws' range.
+        margin: room on both sides, as a share of the draws' range; see `moved_domain`.
         even: share of equal spacing in the new grid; the rest follows the draws' quantiles.
 
     >>> from kaem.domain import DomainUpdate
@@ -36,6 +39,39 @@ class DomainUpdate:
                 "a domain update needs every >= 1, margin > 0 and even in (0, 1], "
                 f"got {self.every}, {self.margin}, {self.even}"
             )
+
+
+def moved_domain(prior: Prior, draws: Tensor, margin: float) -> tuple[float, float]:
+    """Return the domain that covers prior and posterior; it grows only where the data push.
+
+    It covers each latent but for UNCOVERED of its mass on either side, with a margin. A wall moves
+    outwards only where some latent has more than twice the draws beside it that the prior has
+    there. Without data the posterior is the prior, so that no wall moves outwards, however flat
+    the densities are; and each move outwards gives the prior a share of what lies beyond, so that
+    with data that stay the same the moves come to an end.
+
+    Args:
+        draws: (n, *event_shape), of the posteriors of the data under the present domain.
+    """
+    n, (a, b), marginals = len(draws), prior.domain, prior.marginals()
+    least = 1 + int(UNCOVERED * n)
+    covered = [draws.kthvalue(k, dim=0).values for k in (least, n + 1 - least)]
+    levels, inner = draws.new_tensor([[UNCOVERED, a], [1 - UNCOVERED, b]]).T
+    low, high = prior.covering_domain(
+        torch.cat([torch.stack(covered), marginals.icdf(_each(levels, draws))]), margin
+    )
+    inner = inner.lerp(inner.flip(0), BESIDE)
+    below, above = marginals.cdf(_each(inner, draws))
+    pushed = [
+        bool((beside.sum(0) > 2 * n * share + FEW).any())
+        for beside, share in ((draws < inner[0], below), (draws > inner[1], 1 - above))
+    ]
+    return low if pushed[0] else max(low, a), high if pushed[1] else min(high, b)
+
+
+def _each(values: Tensor, draws: Tensor) -> Tensor:
+    """Give every latent of draws (n, *event_shape) the same values, (m,) -> (m, *event_shape)."""
+    return values.reshape(-1, *[1] * (draws.ndim - 1)).expand(-1, *draws.shape[1:])
 
 
 class DomainFollower:
@@ -63,9 +99,10 @@ class DomainFollower:
             return
         draws = torch.cat(list(self.draws))
         self.draws.clear()
-        ends = torch.stack([*draws.aminmax(), *(draws if chains is None else chains).aminmax()])
-        domain = prior.covering_domain(ends, self.options.margin)
-        prior.set_domain(domain, draws, self.options.even)
+        low, high = moved_domain(prior, draws, self.options.margin)
+        if chains is not None:
+            low, high = min(low, chains.min().item()), max(high, chains.max().item())
+        prior.set_domain((low, high), draws, self.options.even)
 
     def training_state(self) -> dict[str, Tensor]:
         """Return the draws under keys in order of age: batches may differ in size."""

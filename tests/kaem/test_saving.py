@@ -34,7 +34,7 @@ def trained(sampler="langevin", prior="mixture", seed=0, updates=3, **options) -
         "decoder": {"kind": "conv", "width": 4},
         "sigma": 0.3,
         "sampler": SAMPLERS[sampler],
-        "domain_update": {"every": 2, "margin": 0.3},
+        "domain_update": {"every": 2, "margin": 0.05},
     }
     model = KAEM.from_settings(settings, IMAGE_SHAPE)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)

@@ -4,15 +4,17 @@ from collections import deque
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kaem.bases import EVEN
+from kaem.decoders import GRID, KANDecoder
 from kaem.priors import Prior
+from kaem.tabulated import UNCOVERED
 
 REMEMBERED_BATCHES = 100  # of posterior draws, for the next move
-UNCOVERED = 1e-3  # of a latent's draws on either side, which a domain may leave out
 BESIDE = 0.05  # of the domain's width, what lies beside a wall
 FEW = 20  # draws that are no evidence of anything
+PLACING = 1000  # features, after which a KAN decoder's grids are placed
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,11 @@ def moved_domain(prior: Prior, draws: Tensor, margin: float) -> tuple[float, flo
     n, (a, b), marginals = len(draws), prior.domain, prior.marginals()
     least = 1 + int(UNCOVERED * n)
     covered = [draws.kthvalue(k, dim=0).values for k in (least, n + 1 - least)]
-    levels, inner = draws.new_tensor([[UNCOVERED, a], [1 - UNCOVERED, b]]).T
-    low, high = prior.covering_domain(
-        torch.cat([torch.stack(covered), marginals.icdf(_each(levels, draws))]), margin
-    )
-    inner = inner.lerp(inner.flip(0), BESIDE)
-    below, above = marginals.cdf(_each(inner, draws))
+    ends = torch.cat([torch.stack(covered), marginals.interval(UNCOVERED)])
+    low, high = prior.covering_domain(ends, margin)
+    inner = draws.new_tensor([a, b]).lerp(draws.new_tensor([b, a]), BESIDE)
+    inner = inner.reshape(2, *[1] * (draws.ndim - 1)).expand(2, *draws.shape[1:])
+    below, above = marginals.cdf(inner)
     pushed = [
         bool((beside.sum(0) > 2 * n * share + FEW).any())
         for beside, share in ((draws < inner[0], below), (draws > inner[1], 1 - above))
@@ -69,9 +70,12 @@ def moved_domain(prior: Prior, draws: Tensor, margin: float) -> tuple[float, flo
     return low if pushed[0] else max(low, a), high if pushed[1] else min(high, b)
 
 
-def _each(values: Tensor, draws: Tensor) -> Tensor:
-    """Give every latent of draws (n, *event_shape) the same values, (m,) -> (m, *event_shape)."""
-    return values.reshape(-1, *[1] * (draws.ndim - 1)).expand(-1, *draws.shape[1:])
+def feature_domain(prior: Prior) -> tuple[float, float]:
+    """Return where the prior's features, which a decoder sees, lie but for UNCOVERED on a side."""
+    if prior.nodes.is_meta:  # where nothing but shapes is asked for
+        return GRID
+    ends = prior.feature_density().interval(UNCOVERED)
+    return ends.min().item(), ends.max().item()
 
 
 class DomainFollower:
@@ -89,10 +93,13 @@ class DomainFollower:
         """Keep an update's posterior draws, (n, *event_shape), for the next move."""
         self.draws.append(z)
 
-    def after_update(self, update: int, prior: Prior, chains: Tensor | None) -> None:
+    def after_update(
+        self, update: int, prior: Prior, decoder: nn.Module, chains: Tensor | None
+    ) -> None:
         """Move the domain where the update's number says so, and forget the draws.
 
         Args:
+            decoder: a KAN's grids move too, to what the prior's features bring them.
             chains: every stored chain; those of data not seen for long must stay inside too.
         """
         if update % self.options.every or not self.draws:
@@ -103,6 +110,9 @@ class DomainFollower:
         if chains is not None:
             low, high = min(low, chains.min().item()), max(high, chains.max().item())
         prior.set_domain((low, high), draws, self.options.even)
+        if isinstance(decoder, KANDecoder):
+            generator = torch.Generator().manual_seed(0)
+            decoder.place(prior.sample_features(PLACING, generator))
 
     def training_state(self) -> dict[str, Tensor]:
         """Return the draws under keys in order of age: batches may differ in size."""

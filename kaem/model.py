@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kaem.chains import LangevinChains, Population
 from kaem.decoders import ImageShape, make_decoder
-from kaem.domain import DomainFollower, DomainUpdate
+from kaem.domain import DomainFollower, DomainUpdate, feature_domain
 from kaem.errors import KAEMError
 from kaem.health import HealthWatch, check_data, check_loss, check_parameters
 from kaem.importance import ImportanceSampling
@@ -122,7 +122,10 @@ class KAEM(nn.Module):
         origin = (copy.deepcopy(settings), (channels, height, width))
         settings = dict(settings)
         prior = make_prior(**settings.pop("prior"))
-        decoder = make_decoder(q=prior.q, image_shape=image_shape, **settings.pop("decoder"))
+        described = settings.pop("decoder")
+        if described.get("kind") == "kan":
+            described = {"domain": feature_domain(prior), **described}
+        decoder = make_decoder(q=prior.q, image_shape=image_shape, **described)
         sampler = make_sampler(**settings.pop("sampler"))
         if "domain_update" in settings:
             settings["domain_update"] = DomainUpdate(**settings["domain_update"])
@@ -229,7 +232,7 @@ class KAEM(nn.Module):
             self.chains.after_update(update, updates)
         if self.follower is not None:
             chains = self.chains.store.table if self.chains is not None else None
-            self.follower.after_update(update, self.prior, chains)
+            self.follower.after_update(update, self.prior, self.decoder, chains)
 
     def training_state(self) -> dict[str, Tensor]:
         """Return what a training has beside the state_dict, for a checkpoint.

@@ -14,7 +14,8 @@ from kaem.tabulated import UNCOVERED
 REMEMBERED_BATCHES = 100  # of posterior draws, for the next move
 BESIDE = 0.05  # of the domain's width, what lies beside a wall
 FEW = 20  # draws that are no evidence of anything
-PLACING = 1000  # features, after which a KAN decoder's grids are placed
+PLACE_EVERY = 500  # updates: how often a KAN decoder's grids are looked after
+PLACING = 1000  # features, after which they are placed
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ def feature_domain(prior: Prior) -> tuple[float, float]:
     return ends.min().item(), ends.max().item()
 
 
+def place_decoder(decoder: nn.Module, prior: Prior, update: int, moved: bool) -> None:
+    """Move a KAN's grids to what the prior's features bring them; other decoders have none.
+
+    Args:
+        update: looked after every PLACE_EVERY updates, for what the prior learns,
+        moved: and whenever the prior's domain has moved.
+    """
+    if isinstance(decoder, KANDecoder) and (moved or update % PLACE_EVERY == 0):
+        decoder.place(prior.sample_features(PLACING, torch.Generator().manual_seed(0)))
+
+
 class DomainFollower:
     """The latest posterior draws of a training, to which it moves the prior's domain.
 
@@ -93,26 +105,21 @@ class DomainFollower:
         """Keep an update's posterior draws, (n, *event_shape), for the next move."""
         self.draws.append(z)
 
-    def after_update(
-        self, update: int, prior: Prior, decoder: nn.Module, chains: Tensor | None
-    ) -> None:
-        """Move the domain where the update's number says so, and forget the draws.
+    def after_update(self, update: int, prior: Prior, chains: Tensor | None) -> bool:
+        """Move the domain where the update's number says so, and forget the draws; say whether.
 
         Args:
-            decoder: a KAN's grids move too, to what the prior's features bring them.
             chains: every stored chain; those of data not seen for long must stay inside too.
         """
         if update % self.options.every or not self.draws:
-            return
+            return False
         draws = torch.cat(list(self.draws))
         self.draws.clear()
         low, high = moved_domain(prior, draws, self.options.margin)
         if chains is not None:
             low, high = min(low, chains.min().item()), max(high, chains.max().item())
         prior.set_domain((low, high), draws, self.options.even)
-        if isinstance(decoder, KANDecoder):
-            generator = torch.Generator().manual_seed(0)
-            decoder.place(prior.sample_features(PLACING, generator))
+        return True
 
     def training_state(self) -> dict[str, Tensor]:
         """Return the draws under keys in order of age: batches may differ in size."""

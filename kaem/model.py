@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kaem.chains import LangevinChains, Population
 from kaem.decoders import ImageShape, make_decoder
-from kaem.domain import DomainFollower, DomainUpdate, feature_domain
+from kaem.domain import DomainFollower, DomainUpdate, feature_domain, place_decoder
 from kaem.errors import KAEMError
 from kaem.health import HealthWatch, check_data, check_loss, check_parameters
 from kaem.importance import ImportanceSampling
@@ -218,9 +218,8 @@ class KAEM(nn.Module):
     def after_update(self, update: int, updates: int) -> None:
         """Change what changes over training other than by the optimiser, after its step.
 
-        Anneals or re-spaces the temperatures, moves the domain, and logs a warning (logger
-        "kaem") where the last updates looked ill. Without `domain_update` and the thermodynamic
-        sampler the call only serves the warnings and the update's number in errors.
+        Anneals or re-spaces the temperatures, moves the domain and a KAN decoder's grids, and logs
+        a warning (logger "kaem") where the last updates looked ill.
 
         Args:
             update: the number of the update that was just made, from 1.
@@ -230,9 +229,11 @@ class KAEM(nn.Module):
         self._health.see(update, self._last_info)
         if self.chains is not None:
             self.chains.after_update(update, updates)
+        moved = False
         if self.follower is not None:
             chains = self.chains.store.table if self.chains is not None else None
-            self.follower.after_update(update, self.prior, self.decoder, chains)
+            moved = self.follower.after_update(update, self.prior, chains)
+        place_decoder(self.decoder, self.prior, update, moved)
 
     def training_state(self) -> dict[str, Tensor]:
         """Return what a training has beside the state_dict, for a checkpoint.

@@ -13,6 +13,7 @@ from kaem.decoders import (
     TransposedConvolutionToFewChannels,
     make_decoder,
 )
+from kaem.domain import PLACE_EVERY
 
 OPTIONS = {"conv": {"width": 8}, "kan": {"grid_size": 5}}
 
@@ -137,6 +138,19 @@ def test_a_kan_decoders_grids_follow_the_moves_of_the_domain(seeded):
     model.loss(x, seeded())
     model.after_update(1, 1)
     h = model.prior.sample_features(2000, seeded())
+    assert max(off_the_grids(model.decoder, h)) < 0.01
+
+
+def test_a_kan_decoders_grids_follow_what_the_prior_learns(seeded):
+    model = kan_model(2, grid_size=20)
+    model.follower = None
+    with torch.no_grad():
+        model.prior.functions.w_base.fill_(3.0)
+    h = model.prior.sample_features(2000, seeded())
+    assert off_the_grids(model.decoder, h)[0] > 0.03
+    model.after_update(PLACE_EVERY - 1, 10**6)
+    assert off_the_grids(model.decoder, h)[0] > 0.03
+    model.after_update(PLACE_EVERY, 10**6)
     assert max(off_the_grids(model.decoder, h)) < 0.01
 
 

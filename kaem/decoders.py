@@ -8,9 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold
 
+from kaem.bases import check_domain, quantiles
+from kaem.tabulated import UNCOVERED
 from kaem.univariate import EdgeFunctions
 
 ImageShape = tuple[int, int, int]
+
+GRID = (-4.0, 4.0)  # of a KAN's layers, as they are built; its middle is 0
+ROOM = 0.1  # on either side of a grid that has moved, as a share of what it must cover
 
 # Made at once on a CPU where no gradient is asked for: what lies between the layers stays in its
 # cache, and a thousand images take half the time.
@@ -93,14 +98,21 @@ class ConvDecoder(nn.Module):
 class KANDecoder(nn.Module):
     """A KAN of widths (q, 2q, D): the outer functions of the theorem, for grey images.
 
-    Its edge functions have their grid on `domain`. Beyond it bumps and B-splines fade and only the
-    silu part is left; Chebyshev polynomials stay what they are at its ends, and Fourier goes on.
+    Its edge functions have their grid on `GRID`, to which the inputs' domain is mapped. Beyond it
+    bumps and B-splines fade and only the silu part is left; Chebyshev polynomials stay what they
+    are at its ends, and Fourier goes on.
+
+    Args:
+        domain: (a, b), where the inputs lie. `KAEM.from_settings` has that of the prior's features.
+        basis_options: {"degree": int} for B-splines.
 
     >>> import torch
     >>> from kaem.decoders import KANDecoder
     >>> KANDecoder(q=16, image_shape=(1, 8, 8))(torch.randn(5, 16)).shape
     torch.Size([5, 1, 8, 8])
     """
+
+    domain: Tensor
 
     def __init__(
         self,
@@ -109,10 +121,12 @@ class KANDecoder(nn.Module):
         *,
         basis: str = "rbf",
         grid_size: int = 8,
-        domain: tuple[float, float] = (-4.0, 4.0),
+        domain: tuple[float, float] = GRID,
+        **basis_options: Any,
     ):
         super().__init__()
         self.image_shape = tuple(image_shape)
+        self.register_buffer("domain", torch.tensor(check_domain(domain)))
         pixels = math.prod(image_shape)
         # Scales that keep each layer's sum over its inputs of order one.
         self.layers = nn.ModuleList(
@@ -121,18 +135,43 @@ class KANDecoder(nn.Module):
                 m,
                 basis=basis,
                 grid_size=grid_size,
-                domain=domain,
+                domain=GRID,
                 base_scale=n**-0.5,
                 noise_scale=0.5 * n**-0.5,
+                **basis_options,
             )
             for n, m in ((q, 2 * q), (2 * q, pixels))
         )
 
     def forward(self, h: Tensor) -> Tensor:
+        h = self.scaled(h)
         for layer in self.layers:
             assert isinstance(layer, EdgeFunctions)
             h = layer.sum_over_rows(h)
         return torch.unflatten(torch.sigmoid(h), 1, self.image_shape)
+
+    def scaled(self, h: Tensor) -> Tensor:
+        """Map the inputs' domain to GRID, (n, q) -> (n, q)."""
+        a, b = self.domain
+        scaled: Tensor = (h - (a + b) / 2) * ((GRID[1] - GRID[0]) / (b - a))
+        return scaled
+
+    @torch.no_grad()
+    def place(self, h: Tensor) -> None:
+        """Move the grid of each layer that does not fit what inputs h (n, q) bring it, and refit.
+
+        A grid fits that leaves out no more than UNCOVERED of them on either side, and is at most
+        twice as wide as it must be: grids of few functions would suffer from a refit each time.
+        """
+        h = self.scaled(h)
+        for layer in self.layers:
+            assert isinstance(layer, EdgeFunctions)
+            (a, b), levels = layer.basis.domain, h.new_tensor([UNCOVERED, 1 - UNCOVERED])
+            low, high = quantiles(h, levels).tolist()
+            before, h = h, layer.sum_over_rows(h)
+            if low < a or high > b or b - a > 2 * (high - low):
+                room = ROOM * (high - low)
+                layer.place((low - room, high + room), before)
 
 
 DECODERS: dict[str, Callable[..., nn.Module]] = {"conv": ConvDecoder, "kan": KANDecoder}

@@ -4,12 +4,18 @@ from collections import deque
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kaem.bases import EVEN
+from kaem.decoders import GRID, KANDecoder
 from kaem.priors import Prior
+from kaem.tabulated import UNCOVERED
 
 REMEMBERED_BATCHES = 100  # of posterior draws, for the next move
+BESIDE = 0.05  # of the domain's width, what lies beside a wall
+FEW = 20  # draws that are no evidence of anything
+PLACE_EVERY = 500  # updates: how often a KAN decoder's grids are looked after
+PLACING = 1000  # features, after which they are placed
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class DomainUpdate:
 
     Args:
         every: updates between two moves.
-        margin: room on both sides, as a share of the draws' range.
+        margin: room on both sides, as a share of the draws' range; see `moved_domain`.
         even: share of equal spacing in the new grid; the rest follows the draws' quantiles.
 
     >>> from kaem.domain import DomainUpdate
@@ -38,6 +44,52 @@ class DomainUpdate:
             )
 
 
+def moved_domain(prior: Prior, draws: Tensor, margin: float) -> tuple[float, float]:
+    """Return the domain that covers prior and posterior; it grows only where the data push.
+
+    It covers each latent but for UNCOVERED of its mass on either side, with a margin. A wall moves
+    outwards only where some latent has more than twice the draws beside it that the prior has
+    there. Without data the posterior is the prior, so that no wall moves outwards, however flat
+    the densities are; and each move outwards gives the prior a share of what lies beyond, so that
+    with data that stay the same the moves come to an end.
+
+    Args:
+        draws: (n, *event_shape), of the posteriors of the data under the present domain.
+    """
+    n, (a, b), marginals = len(draws), prior.domain, prior.marginals()
+    least = 1 + int(UNCOVERED * n)
+    covered = [draws.kthvalue(k, dim=0).values for k in (least, n + 1 - least)]
+    ends = torch.cat([torch.stack(covered), marginals.interval(UNCOVERED)])
+    low, high = prior.covering_domain(ends, margin)
+    inner = draws.new_tensor([a, b]).lerp(draws.new_tensor([b, a]), BESIDE)
+    inner = inner.reshape(2, *[1] * (draws.ndim - 1)).expand(2, *draws.shape[1:])
+    below, above = marginals.cdf(inner)
+    pushed = [
+        bool((beside.sum(0) > 2 * n * share + FEW).any())
+        for beside, share in ((draws < inner[0], below), (draws > inner[1], 1 - above))
+    ]
+    return low if pushed[0] else max(low, a), high if pushed[1] else min(high, b)
+
+
+def feature_domain(prior: Prior) -> tuple[float, float]:
+    """Return where the prior's features, which a decoder sees, lie but for UNCOVERED on a side."""
+    if prior.nodes.is_meta:  # where nothing but shapes is asked for
+        return GRID
+    ends = prior.feature_density().interval(UNCOVERED)
+    return ends.min().item(), ends.max().item()
+
+
+def place_decoder(decoder: nn.Module, prior: Prior, update: int, moved: bool) -> None:
+    """Move a KAN's grids to what the prior's features bring them; other decoders have none.
+
+    Args:
+        update: looked after every PLACE_EVERY updates, for what the prior learns,
+        moved: and whenever the prior's domain has moved.
+    """
+    if isinstance(decoder, KANDecoder) and (moved or update % PLACE_EVERY == 0):
+        decoder.place(prior.sample_features(PLACING, torch.Generator().manual_seed(0)))
+
+
 class DomainFollower:
     """The latest posterior draws of a training, to which it moves the prior's domain.
 
@@ -53,19 +105,21 @@ class DomainFollower:
         """Keep an update's posterior draws, (n, *event_shape), for the next move."""
         self.draws.append(z)
 
-    def after_update(self, update: int, prior: Prior, chains: Tensor | None) -> None:
-        """Move the domain where the update's number says so, and forget the draws.
+    def after_update(self, update: int, prior: Prior, chains: Tensor | None) -> bool:
+        """Move the domain where the update's number says so, and forget the draws; say whether.
 
         Args:
             chains: every stored chain; those of data not seen for long must stay inside too.
         """
         if update % self.options.every or not self.draws:
-            return
-        draws = torch.cat(list(self.draws))
+            return False
+        draws = torch.cat([z.to(prior.nodes) for z in self.draws])
         self.draws.clear()
-        ends = torch.stack([*draws.aminmax(), *(draws if chains is None else chains).aminmax()])
-        domain = prior.covering_domain(ends, self.options.margin)
-        prior.set_domain(domain, draws, self.options.even)
+        low, high = moved_domain(prior, draws, self.options.margin)
+        if chains is not None:
+            low, high = min(low, chains.min().item()), max(high, chains.max().item())
+        prior.set_domain((low, high), draws, self.options.even)
+        return True
 
     def training_state(self) -> dict[str, Tensor]:
         """Return the draws under keys in order of age: batches may differ in size."""

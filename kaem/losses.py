@@ -19,6 +19,7 @@ from kaem.likelihood import (
     weighted_squared_error,
 )
 from kaem.posterior import Posterior
+from kaem.resampling import multinomial
 
 if TYPE_CHECKING:
     from kaem.model import KAEM
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 Loss = tuple[Tensor, dict[str, float], Tensor]
 """A batch's loss, scalar, with its gradient; what there is to log, see `kaem.model.KAEM.loss`; and
-draws of the posterior, (n, *event_shape)."""
+draws of the posterior, (n, *event_shape), for `kaem.domain.DomainFollower`."""
 
 
 def importance_loss(
@@ -55,6 +56,8 @@ def importance_loss(
         "ess": particles.ess.mean().item(),
         "survivors": float(len(particles.indices)),
     }
+    if model.follower is not None:  # nobody else wants draws, which take random numbers
+        z = z[multinomial(weights, 1, generator).squeeze(1)]
     return value, info, z
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kaem.chains import Index, LangevinChains, Population
 from kaem.decoders import ImageShape
-from kaem.domain import DomainFollower, DomainUpdate
+from kaem.domain import DomainFollower, DomainUpdate, place_decoder
 from kaem.errors import KAEMError
 from kaem.health import HealthWatch, check_loss, check_parameters
 from kaem.images import checked_images
@@ -219,9 +219,8 @@ class KAEM(nn.Module):
     def after_update(self, update: int, updates: int) -> None:
         """Change what changes over training other than by the optimiser, after its step.
 
-        Anneals or re-spaces the temperatures, moves the domain, and logs a warning (logger
-        "kaem") where the last updates looked ill. Without `domain_update` and the thermodynamic
-        sampler the call only serves the warnings and the update's number in errors.
+        Anneals or re-spaces the temperatures, moves the domain and a KAN decoder's grids, and logs
+        a warning (logger "kaem") where the last updates looked ill.
 
         Args:
             update: the number of the update that was just made, from 1.
@@ -231,9 +230,11 @@ class KAEM(nn.Module):
         self._health.see(update, self._last_info)
         if self.chains is not None:
             self.chains.after_update(update, updates)
+        moved = False
         if self.follower is not None:
             chains = self.chains.store.table if self.chains is not None else None
-            self.follower.after_update(update, self.prior, chains)
+            moved = self.follower.after_update(update, self.prior, chains)
+        place_decoder(self.decoder, self.prior, update, moved)
 
     def training_state(self) -> dict[str, Tensor]:
         """Return what a training has beside the state_dict, for a checkpoint.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kaem.decoders import ImageShape, make_decoder
-from kaem.domain import DomainUpdate
+from kaem.domain import DomainUpdate, feature_domain
 from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin
 from kaem.priors import make_prior
@@ -70,7 +70,10 @@ def make_arguments(settings: dict[str, Any], image_shape: ImageShape) -> dict[st
         raise ValueError(f"KAEM's settings lack {', '.join(missing)}")
     arguments = dict(settings)
     prior = arguments["prior"] = make_prior(**settings["prior"])
-    arguments["decoder"] = make_decoder(q=prior.q, image_shape=image_shape, **settings["decoder"])
+    described = settings["decoder"]
+    if described.get("kind") == "kan":
+        described = {"domain": feature_domain(prior)} | described
+    arguments["decoder"] = make_decoder(q=prior.q, image_shape=image_shape, **described)
     arguments["sampler"] = make_sampler(**settings["sampler"])
     for name, build in (("domain_update", DomainUpdate), ("regulariser", Regulariser)):
         if name in settings:

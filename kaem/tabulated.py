@@ -18,6 +18,8 @@ from kaem.errors import NonFiniteError
 from kaem.inverse import PiecewiseQuadraticInverse
 from kaem.random import Generators, rand
 
+UNCOVERED = 1e-3  # of a density's mass on either side, which a domain that follows it may leave out
+
 
 def log_trapezoid_weights(nodes: Tensor) -> Tensor:
     """Return log of the trapezoid rule's weights on equally spaced nodes (n,) -> (n,)."""
@@ -99,6 +101,13 @@ class PiecewiseLinearDensity:
         if not ((u >= 0) & (u <= 1)).all():
             raise ValueError("a probability to invert is outside [0, 1]")
         return self._unrows(self.inverse()(self._rows(u)), u)
+
+    def interval(self, outside: float) -> Tensor:
+        """Return the ends that leave out so much of each density's mass on either side,
+        (2, *batch)."""
+        levels = self.nodes.new_tensor([outside, 1 - outside])
+        levels = levels.reshape(2, *[1] * len(self.batch_shape))
+        return self.icdf(levels.expand(2, *self.batch_shape))
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:

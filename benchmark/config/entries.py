@@ -66,7 +66,11 @@ class ConvDecoder(Strict):
 
 
 class KANDecoder(Strict):
-    """A Kolmogorov-Arnold network of widths (Q, 2Q, D)."""
+    """A Kolmogorov-Arnold network of widths (Q, 2Q, D).
+
+    Attributes:
+        domain: where its inputs lie; KAEM finds it from its prior, for others it is [-4, 4].
+    """
 
     kind: Literal["kan"]
     basis: Basis = None

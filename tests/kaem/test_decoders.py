@@ -4,14 +4,16 @@ import pytest
 import torch
 from reference.densities import edge_functions
 
-from kaem import decoders
+from kaem import KAEM, decoders
 from kaem.decoders import (
     DECODERS,
+    GRID,
     ConvDecoder,
     KANDecoder,
     TransposedConvolutionToFewChannels,
     make_decoder,
 )
+from kaem.domain import PLACE_EVERY
 
 OPTIONS = {"conv": {"width": 8}, "kan": {"grid_size": 5}}
 
@@ -53,18 +55,18 @@ def test_an_image_does_not_depend_on_its_batch(kind):
 
 
 def test_kan_decoder_is_a_double_loop_over_its_edges():
-    domain = (-3.0, 3.0)
+    domain = (-3.0, 5.0)
     decoder = KANDecoder(2, (1, 1, 3), grid_size=4, domain=domain).double()
     h = torch.randn(6, 2, dtype=torch.float64)
     with torch.no_grad():
         images = decoder(h)
         for n in range(6):
-            values = h[n]
+            values = h[n] - 1  # from (-3, 5) to (-4, 4)
             for layer in decoder.layers:
                 columns = layer.w_base.shape[1]
                 out = torch.zeros(columns, dtype=torch.float64)
                 for row, value in enumerate(values):
-                    curves = edge_functions(layer, domain, value[None])
+                    curves = edge_functions(layer, GRID, value[None])
                     for column in range(columns):
                         out[column] += curves[row, column, 0]
                 values = out
@@ -76,6 +78,104 @@ def test_kan_decoder_has_the_theorems_widths():
     first, second = KANDecoder(3, (1, 4, 5)).layers
     assert first.w_base.shape == (3, 6)
     assert second.w_base.shape == (6, 20)
+
+
+def test_a_kan_decoders_degree_is_that_of_its_splines():
+    decoder = make_decoder("kan", 3, (1, 4, 4), basis="bspline", grid_size=6, degree=2)
+    assert {layer.basis.degree for layer in decoder.layers} == {2}
+
+
+def test_inputs_of_order_one_are_left_as_they_are():
+    h = torch.randn(50, 3)
+    assert torch.equal(make("kan").scaled(h), h)
+
+
+@torch.no_grad()
+def off_the_grids(decoder: KANDecoder, h: torch.Tensor) -> list[float]:
+    """The share of each layer's inputs that lie beyond its grid."""
+    shares, h = [], decoder.scaled(h)
+    for layer in decoder.layers:
+        a, b = layer.basis.domain
+        shares.append(((h < a) | (h > b)).float().mean().item())
+        h = layer.sum_over_rows(h)
+    return shares
+
+
+def kan_model(p: int, seed=0, **options) -> KAEM:
+    torch.manual_seed(seed)
+    settings = {
+        "prior": {"kind": "univariate", "q": 12, "p": p, "reference": "gaussian", "n_nodes": 100},
+        "decoder": {"kind": "kan", **options},
+        "sigma": 0.3,
+        "sampler": {"kind": "importance", "proposals": 200},
+        "domain_update": {"every": 1},
+    }
+    return KAEM.from_settings(settings, (1, 8, 8))
+
+
+@pytest.mark.parametrize("p", [1, 4, 20])
+def test_a_kan_decoders_grids_lie_where_the_priors_features_do(p, seeded):
+    model = kan_model(p)
+    h = model.prior.sample_features(2000, seeded())
+    assert max(off_the_grids(model.decoder, h)) < 0.01
+    a, b = model.decoder.domain.tolist()
+    assert b - a < 2 * 4 * p**0.5  # nor far beyond: a sum's standard deviation is about sqrt(p)
+
+
+def test_a_grid_that_stays_misses_a_third_of_the_sums_of_twenty(seeded):
+    model = kan_model(20, domain=[-4.0, 4.0])
+    h = model.prior.sample_features(2000, seeded())
+    assert off_the_grids(model.decoder, h)[0] > 0.3
+
+
+def test_a_kan_decoders_grids_follow_the_moves_of_the_domain(seeded):
+    model = kan_model(2, grid_size=20)
+    with torch.no_grad():
+        model.prior.set_domain((-8.0, 8.0))
+        model.prior.functions.w_base.fill_(2.0)  # mass moves to the right, by two for each summand
+    x = torch.rand(20, 1, 8, 8, generator=seeded())
+    assert off_the_grids(model.decoder, model.prior.sample_features(2000, seeded()))[0] > 0.3
+    model.loss(x, seeded())
+    model.after_update(1, 1)
+    h = model.prior.sample_features(2000, seeded())
+    assert max(off_the_grids(model.decoder, h)) < 0.01
+
+
+def test_a_kan_decoders_grids_follow_what_the_prior_learns(seeded):
+    model = kan_model(2, grid_size=20)
+    model.follower = None
+    with torch.no_grad():
+        model.prior.functions.w_base.fill_(3.0)
+    h = model.prior.sample_features(2000, seeded())
+    assert off_the_grids(model.decoder, h)[0] > 0.03
+    model.after_update(PLACE_EVERY - 1, 10**6)
+    assert off_the_grids(model.decoder, h)[0] > 0.03
+    model.after_update(PLACE_EVERY, 10**6)
+    assert max(off_the_grids(model.decoder, h)) < 0.01
+
+
+def test_a_grid_that_moves_leaves_the_images_where_inputs_were(seeded):
+    torch.manual_seed(0)
+    decoder = KANDecoder(3, (1, 4, 4), grid_size=30)
+    with torch.no_grad():
+        for layer in decoder.layers:  # smooth functions
+            centres = layer.basis.grid
+            layer.coefficients.copy_(torch.randn(*layer.w_base.shape, 1) * torch.sin(centres) / 4)
+    h = 2.2 * torch.randn(2000, 3, generator=seeded())
+    hidden = decoder.layers[0].sum_over_rows(h)
+    inside = h[(h.abs() < 4).all(dim=1) & (hidden.abs() < 4).all(dim=1)]
+    before = decoder(inside).detach()
+    assert off_the_grids(decoder, h)[0] > 0.03
+    decoder.place(h)
+    assert max(off_the_grids(decoder, h)) < 0.003
+    assert before.std() > 0.1
+    torch.testing.assert_close(decoder(inside).detach(), before, atol=0.01, rtol=0)
+    # Nothing moves where the grids fit, nor where they are a little too wide.
+    state = {key: value.clone() for key, value in decoder.state_dict().items()}
+    for scale in (1.0, 0.7):
+        decoder.place(scale * h)
+        for key, value in decoder.state_dict().items():
+            assert torch.equal(value, state[key]), key
 
 
 def test_conv_decoder_is_pang_et_al_s_stack():

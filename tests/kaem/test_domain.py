@@ -7,8 +7,12 @@ import pytest
 import torch
 from reference.densities import densities_of_log_prob, log_prior, mass
 from reference.faulty import covering_domain_by_factors
+from reference.linear_gaussian import LinearDecoder
 from reference.quadrature import smallest_p_value, trapezoid
 from support.priors import DOMAIN, every_reference, kinds, make_prior, shapes, sharp
+
+from kaem import KAEM, ImportanceSampling, Langevin, MixturePrior
+from kaem.domain import FEW, UNCOVERED, DomainUpdate, moved_domain
 
 KS_DRAWS, KS_LEVEL = 50_000, 1e-3
 
@@ -168,3 +172,125 @@ def test_no_sample_is_left_out(reference, margin, seeded):
     samples = prior.sample(100, seeded()) * 1.7
     prior.set_domain(prior.covering_domain(samples, margin), samples)
     assert prior.log_prob(samples).isfinite().all()
+
+
+# --- the domain that follows a posterior -----------------------------------------------------
+
+SAMPLERS = {
+    "importance": ImportanceSampling(500),
+    "ula": Langevin(steps=5, step_size=0.05),
+    "mala": Langevin(steps=5, step_size=0.05, kernel="mala"),
+    "restarted": Langevin(steps=5, step_size=0.05, persistent=False),
+}
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+def domains(sampler: str, reference: str, mean: float, sigma: float = 0.5, moves: int = 200):
+    """Domains before and after each move, nothing learned between: x = z + noise, z near mean."""
+    torch.manual_seed(0)
+    draws = torch.Generator().manual_seed(0)
+    prior = MixturePrior(1, 2, reference=reference, n_nodes=100)
+    decoder = LinearDecoder(1, 1)
+    torch.nn.init.ones_(decoder.linear.weight)
+    torch.nn.init.zeros_(decoder.linear.bias)
+    update = DomainUpdate(every=1)
+    model = KAEM(prior, decoder, sigma=sigma, sampler=SAMPLERS[sampler], domain_update=update)
+    x = mean + torch.randn(400, 1, 1, 1, generator=draws)
+    found = [prior.domain]
+    for number in range(1, moves + 1):
+        index = torch.randint(400, (200,), generator=draws)
+        model.loss(x[index], draws, index)
+        model.after_update(number, 10**6)
+        found.append(prior.domain)
+    return found
+
+
+# The prior has 10 of 200 draws beside a wall, and 40 would push: not once in 1e9 moves.
+@every_sampler
+@pytest.mark.parametrize("reference", ["flat", "uniform"])
+def test_without_data_a_flat_domain_stays(sampler, reference):
+    assert set(domains(sampler, reference, mean=0.0, sigma=1e4)) == {(-4.0, 4.0)}
+
+
+@every_sampler
+@pytest.mark.parametrize("reference", ["flat", "gaussian"])
+def test_with_the_same_data_the_domain_comes_to_rest(sampler, reference):
+    found = domains(sampler, reference, mean=6.0, moves=100)
+    (early, _), (late, reached) = found[20], found[-1]
+    assert late == pytest.approx(early, abs=0.5)
+    if (sampler, reference) == ("importance", "gaussian"):
+        return  # no proposal comes to where the data are
+    assert reached < 6 + 1.2 * 4
+    if reference == "flat":
+        assert reached > 6.5
+        assert found[-1] == found[-50]
+
+
+@kinds
+@every_reference
+def test_a_posterior_that_is_the_prior_pushes_no_wall(kind, reference, seeded):
+    domain = (0.0, 6.0) if reference == "lognormal" else DOMAIN
+    prior, draws = make_prior(kind, reference, domain=domain), seeded()
+    widths = []
+    for _ in range(50):
+        (a, b), z = prior.domain, prior.sample(500, draws)
+        prior.set_domain(moved_domain(prior, z, 0.1), z)
+        assert a <= prior.domain[0] < prior.domain[1] <= b
+        widths.append(prior.domain[1] - prior.domain[0])
+    assert widths[-1] > 0.99 * widths[-20]
+    # Nor has the posterior more of its mass beyond the walls than may be left out.
+    if reference == "gaussian":
+        assert prior.domain[0] < -3.3
+        assert prior.domain[1] > 3.3
+
+
+def test_a_wall_moves_to_where_the_draws_are_few(seeded):
+    prior = make_prior("mixture", "flat", q=2, p=1)
+    z = 0.5 * torch.randn(10_000, 2, generator=seeded())
+    assert moved_domain(prior, z, 0.1) == DOMAIN  # the prior has mass there
+    with torch.no_grad():
+        prior.functions.w_base.zero_()
+        prior.functions.coefficients.copy_(-2 * prior.functions.basis.grid.square())
+    a, b = moved_domain(prior, z, 0.1)
+    assert -2.3 < a < -0.5 * 3.09
+    assert 0.5 * 3.09 < b < 2.3
+    assert (z < a).float().mean(0).max() < UNCOVERED
+    assert (z > b).float().mean(0).max() < UNCOVERED
+
+
+@kinds
+def test_one_latent_that_data_push_is_enough(kind, seeded):
+    prior = make_prior(kind, "flat")
+    z = prior.sample(1000, seeded())
+    z[(slice(None), *[0] * (z.ndim - 1))] = 3.9
+    low, high = moved_domain(prior, z, 0.1)
+    assert low == -4.0
+    assert 4.5 < high < 4.9
+    assert moved_domain(prior, z[: FEW // 2], 0.1)[1] == 4.0
+
+
+def test_a_pushed_wall_stays_in_the_support_of_the_reference(seeded):
+    prior = make_prior("mixture", "lognormal", domain=(0.1, 3.0))
+    z = prior.sample(500, seeded())
+    z[:250] = 0.1
+    assert moved_domain(prior, z, 0.1)[0] == 0.0
+
+
+def test_importance_sampling_remembers_draws_of_the_posterior(seeded):
+    prior = make_prior("mixture", "flat", q=1, p=1)
+    decoder = LinearDecoder(1, 1)
+    update = DomainUpdate(every=1)
+    model = KAEM(prior, decoder, sigma=0.3, sampler=ImportanceSampling(2000), domain_update=update)
+    with torch.no_grad():
+        for parameter in (prior.functions.w_base, prior.functions.coefficients):
+            parameter.zero_()
+        decoder.linear.weight.fill_(1.0)
+        decoder.linear.bias.zero_()
+    for threshold in (0.0, 1.0):  # weights as they are, and resampled ones
+        model.sampler = ImportanceSampling(2000, survivors=50, ess_threshold=threshold)
+        model.loss(torch.full((500, 1, 1, 1), 1.5), seeded())
+        z = model.follower.draws.pop()
+        assert z.shape == (500, 1)
+        # The posterior is N(1.5, 0.3); 100 proposals and more carry the weight.
+        assert z.mean() == pytest.approx(1.5, abs=0.12)
+        assert z.std() == pytest.approx(0.3, abs=0.08)

@@ -158,7 +158,7 @@ def test_the_penalty_reaches_every_edge_function(decoder, weights):
 
 # The domain --------------------------------------------------------------------------------------
 
-EVERY, MARGIN = 3, 0.2
+EVERY, MARGIN = 3, 0.05
 
 
 def moved(sampler: str, monkeypatch, domain=(-4.0, 4.0), updates=EVERY, **prior):
@@ -169,8 +169,6 @@ def moved(sampler: str, monkeypatch, domain=(-4.0, 4.0), updates=EVERY, **prior)
     """
     prior = {"domain": domain} | prior
     model = make(sampler, prior=prior, domain_update={"every": EVERY, "margin": MARGIN})
-    draws = []
-    monkeypatch.setattr(model.prior, "log_prob", recording(model.prior.log_prob, draws))
     update(model, 1, rows=(0, 1, 2, 9))  # datum 9 is not seen again
     if model.needs_index:
         model.chains.store.table[9, -1, -1, -1] = 0.95 * domain[1]
@@ -180,18 +178,10 @@ def moved(sampler: str, monkeypatch, domain=(-4.0, 4.0), updates=EVERY, **prior)
     monkeypatch.setattr(model.follower, "after_update", lambda *_: None)
     update(model, updates)
     monkeypatch.undo()
-    z = torch.cat(draws)
+    z = torch.cat(list(model.follower.draws))
     before = model.prior.log_prob(z).detach()
     model.after_update(updates, 12)
     return model, before, z
-
-
-def recording(log_prob, draws: list):
-    def record(z, *arguments):
-        draws.append(z.detach().clone())
-        return log_prob(z, *arguments)
-
-    return record
 
 
 @samplers
@@ -203,11 +193,11 @@ def test_the_domain_covers_all_draws_and_all_chains(sampler, monkeypatch, seeded
         assert table.shape[:2] == (10, 3 if sampler == "thermodynamic" else 1)
         kept.append(table)
     low, high = min(z.min().item() for z in kept), max(z.max().item() for z in kept)
-    if model.needs_index:
-        assert high == pytest.approx(3.8)  # of datum 9
-    room = MARGIN * (high - low)
-    assert model.prior.domain == pytest.approx((low - room, high + room), abs=1e-5)
     a, b = model.prior.domain
+    assert -4 < a < low
+    assert high <= b < 4
+    if model.needs_index:
+        assert b == pytest.approx(3.8)  # the chain of datum 9
     z = model.prior.sample(2000, seeded())
     assert z.min() >= a
     assert z.max() <= b
@@ -225,21 +215,6 @@ def test_the_functions_do_not_move_with_the_domain(sampler, basis, monkeypatch):
     assert before.std() > 0.5
     assert change.std() < 0.03
     assert change.abs().mean() < 0.5
-
-
-def test_a_narrow_domain_widens(monkeypatch):
-    model, _, draws = moved("langevin", monkeypatch, domain=(-0.5, 0.5))
-    a, b = model.prior.domain
-    assert a < draws.min() < -0.4
-    assert 0.4 < draws.max() < b
-    assert a < -0.5
-    assert b > 0.5
-
-
-def test_the_domain_stays_in_the_support_of_the_reference(monkeypatch):
-    model, _, _ = moved("langevin", monkeypatch, domain=(0.001, 3.0), reference="lognormal")
-    assert model.prior.domain[0] == 0.0
-    update(model, EVERY + 1)
 
 
 def test_draws_at_one_place_do_not_end_training(seeded):

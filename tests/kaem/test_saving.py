@@ -28,15 +28,20 @@ SAMPLERS = {
 }
 
 
-def trained(sampler="langevin", prior="mixture", seed=0, updates=3, **options) -> KAEM:
+CONV = {"kind": "conv", "width": 4}
+
+
+def trained(
+    sampler="langevin", prior="mixture", seed=0, updates=3, decoder=CONV, **options
+) -> KAEM:
     """A model after a few updates, none of its parameters as it was built."""
     torch.manual_seed(seed)
     settings = {
         "prior": {"kind": prior, "q": 3, "p": 2, "grid_size": 8, "n_nodes": 50, **options},
-        "decoder": {"kind": "conv", "width": 4},
+        "decoder": decoder,
         "sigma": 0.3,
         "sampler": SAMPLERS[sampler],
-        "domain_update": {"every": 2, "margin": 0.3},
+        "domain_update": {"every": 2, "margin": 0.05},
     }
     model = KAEM.from_settings(settings, IMAGE_SHAPE)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -58,6 +63,17 @@ def check_same(one: KAEM, other: KAEM) -> None:
     assert one.state_dict().keys() == other.state_dict().keys()
     for key, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_a_loaded_kan_decoder_has_its_grids_where_they_were(tmp_path):
+    model = trained(prior="univariate", decoder={"kind": "kan"})
+    save(model, tmp_path)
+    with torch.no_grad():
+        model.decoder.layers[1].basis.place((-7.0, 5.0))
+    save(model, tmp_path)
+    loaded = load(tmp_path)
+    check_same(model, loaded)
+    assert loaded.decoder.layers[1].basis.domain == (-7.0, 5.0)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

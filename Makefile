@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/   Claims: results/demo/claims.md"
 
 test: $(INSTALLED)
-	python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+	PYTHONWARNDEFAULTENCODING=1 python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	ruff check .

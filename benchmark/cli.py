@@ -14,9 +14,9 @@ from benchmark.config.config import CLASSIFIER, REAL, Config, load_config
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code, see `benchmark.base.process.exit_code`."""
-    options = _parser().parse_args(arguments)
 
     def command() -> None:
+        options = _parser().parse_args(arguments)
         values = vars(options)
         if "config" in options.passes:
             source = options.config
@@ -75,8 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     one = "config dataset model seed"
 
     check = "fetch and check all that a run needs"
-    check = command("preflight", "run.preflight:preflight", check, common, passes="config dataset")
+    check = command("preflight", "run.preflight:preflight", check, common)
+    check.set_defaults(passes=["config", "dataset", "whole"])
     check.add_argument("--dataset", help="only this one (default: all of the configuration)")
+    whole = "check first what the whole run needs; of several datasets one says what is missing"
+    check.add_argument("--whole", action="store_true", help=whole)
     summary = f'train a model, or "{CLASSIFIER}"'
     train = command("train", "steps:train", summary, job, passes=f"{one} progress")
     train.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
@@ -134,7 +137,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_records(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
-        "--records", dest="folder", metavar="FOLDER", help=f"{what} (default: the run's own)"
+        "--records",
+        dest="folder",
+        metavar="FOLDER",
+        help=f"{what} (default: the run's own, else the published ones)",
     )
 
 
@@ -184,6 +190,8 @@ def _overrides(pairs: list[str]) -> dict:
             inner = inner.setdefault(parent, {})
             if not isinstance(inner, dict):
                 raise ConfigError("--set", [f"{pair!r}: {parent} was set to a value before"])
+        if last in inner:
+            raise ConfigError("--set", [f"{pair!r}: {key} is set twice; keep one"])
         try:
             inner[last] = parse_yaml(text)
         except ValueError as error:

@@ -45,12 +45,12 @@ def train(config: Config, dataset: str, model: str, seed: int, progress: str = "
         Stopped: this process was told to end; what it had done is kept.
     """
     device = use_device(config.device, config.threads)
+    data = load_data(config, dataset)
     is_classifier = model == CLASSIFIER
     if is_classifier:
         job = job_of(config, "classifier", dataset)
     else:
         job = job_of(config, "training", dataset, model, seed)
-    data = load_data(config, dataset)
     stop = StopRequests()
     checkpoints = Checkpoints(job, device, config.checkpoint_seconds, stop)
     with checkpoints.held() as had_rival, stop.noted():
@@ -109,9 +109,10 @@ def _train_classifier(
 def sample(config: Config, dataset: str, model: str, seed: int) -> str:
     """Draw the images that are evaluated; `model` may be "real" for the training images."""
     device = use_device(config.device, config.threads)
+    data = load_data(config, dataset) if model == REAL else None
     job = job_of(config, "sampling", dataset, model, seed)
-    if model == REAL:
-        batches = real_images(load_data(config, dataset).images["train"], job)
+    if data:
+        batches = real_images(data.images["train"], job)
     else:
         batches = draw_images(load_model(config, dataset, model, seed, device), job, device)
     shape = (job.settings.samples, *config.facts(dataset).image_shape)
@@ -247,12 +248,12 @@ def _updates(
     timed without the dataset."""
     from benchmark.training.train import update_call
 
-    trained = [model for model in models if config.trained_entry(model) == model]
-    jobs = {model: job_of(config, "training", dataset, model, seed) for model in trained}
     try:
         data = load_data(config, dataset)
     except DataError:
         data = None
+    trained = [model for model in models if config.trained_entry(model) == model]
+    jobs = {model: job_of(config, "training", dataset, model, seed) for model in trained}
     return {
         model: (
             job.settings.training.batch_size,

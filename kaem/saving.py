@@ -85,7 +85,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
     """
     folder = Path(folder)
     try:
-        described = json.loads((folder / SETTINGS).read_text())
+        described = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']!r}, not {FORMAT!r}")
         state = from_bytes(_state(folder, described["state_sha256"]))

@@ -86,7 +86,7 @@ def render_comparison(run: Path) -> None:
         )
 
         with atomic(run / "compare.md") as temporary:
-            temporary.write_text(compare(run / REPEAT, run) + "\n")
+            temporary.write_text(compare(run / REPEAT, run) + "\n", encoding="utf-8")
 
 
 def main() -> int:

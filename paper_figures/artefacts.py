@@ -45,7 +45,7 @@ def read_declaration(module: str) -> Artefact:
         LookupError: it declares none.
     """
     file = module.replace(".", "/") + ".py"
-    for statement in ast.parse((ROOT / file).read_text()).body:
+    for statement in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
         match statement:
             case ast.Assign([ast.Name("TABLE" | "FIGURE" | "PAGE")], expression):
                 code = compile(ast.Expression(expression), file, "eval")

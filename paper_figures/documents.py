@@ -69,7 +69,7 @@ def _fill(document: Path, runs: list[str], root: Path, files: dict[Path, bytes])
         count += 1
         return match["begin"] + _content(match, document, root, files) + match["end"]
 
-    text = BLOCK.sub(block, document.read_text())
+    text = BLOCK.sub(block, document.read_text(encoding="utf-8"))
     if count:
         files[document] = text.encode()
     return count

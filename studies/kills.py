@@ -50,7 +50,7 @@ def killed_trainings(model: str, kills: int, folder: Path, draws: random.Random)
     words, log = train_words(model, config), folder / "log"
     with working_folder(folder / "whole"):
         if end(begin(words, log)):
-            raise SystemExit(log.read_text())
+            raise SystemExit(log.read_text(encoding="utf-8"))
         expected = results(Path("results/tiny"))
         (record,) = (p for p in Path("results/tiny").rglob("*.json") if p.parts[2] in KINDS)
         seconds = read_record(record).wall_time_s
@@ -70,7 +70,7 @@ def killed_trainings(model: str, kills: int, folder: Path, draws: random.Random)
             row["different"] += bool(different)
             if different:
                 print(f"different: {', '.join(sorted(different))}", file=sys.stderr)
-            row["gone_on"] += log.read_text().count("goes on after update")
+            row["gone_on"] += log.read_text(encoding="utf-8").count("goes on after update")
         row["compared"] += 1
     return row
 

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from benchmark.base.files import atomic, write_json
+from benchmark.base.markdown import markdown_table
 from benchmark.base.paths import RESULTS, ROOT
 
 FOLDER = ROOT / RESULTS / "studies"
@@ -15,9 +16,9 @@ def write_page(study: str, table: pd.DataFrame, note: str = "", rows: list | Non
         note: a line below the table.
         rows: what <study>.json then holds.
     """
-    text = table.to_markdown(index=False, disable_numparse=True) + "\n" + (note and f"\n{note}\n")
+    text = markdown_table(table) + "\n" + (note and f"\n{note}\n")
     if rows is not None:
         write_json(FOLDER / f"{study}.json", rows)
     with atomic(FOLDER / f"{study}.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     print(text, end="")

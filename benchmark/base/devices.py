@@ -26,7 +26,7 @@ def available_cores() -> int:
 def cpu_name() -> str:
     """Return the processor's name as the system gives it."""
     try:
-        name = processor_name(Path("/proc/cpuinfo").read_text())
+        name = processor_name(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
         name = None
     return name or platform.processor() or platform.machine()

@@ -51,7 +51,7 @@ def write_json(path: str | Path, value) -> None:
     """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def settings_digest(values) -> str:

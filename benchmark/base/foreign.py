@@ -28,7 +28,7 @@ def read_text(path: str | Path, largest: int = LARGEST_TEXT) -> str:
         OSError: it cannot be read; ValueError: it is no regular file, too large, or not UTF-8.
     """
     check_size(path, largest)
-    return Path(path).read_text()
+    return Path(path).read_text(encoding="utf-8")
 
 
 def check_size(path: str | Path, largest: int) -> None:
@@ -124,7 +124,7 @@ def _locate(
         for key, child in node.value:
             name = key.value if isinstance(key.value, str) else "?"
             place, line = f"{path}.{name}" if path else name, key.start_mark.line + 1
-            if name in own and key.tag != "tag:yaml.org,2002:merge":
+            if name in own:
                 row = (place, own[name], line)
                 repeated += [] if row[1:] in [known[1:] for known in repeated] else [row]
             own[name] = lines[place] = line

@@ -7,7 +7,7 @@ The patterns hold {run}, {dataset}, {model} (the entry's name in the configurati
 import os
 from pathlib import Path
 
-from benchmark.base.errors import DataError
+from benchmark.base.errors import BenchmarkError, DataError
 
 ROOT = Path(__file__).resolve().parent.parent.parent  # of the repository
 
@@ -47,11 +47,32 @@ BENCH = RUN + "/{name}"
 CLAIMS = RUN + "/claims.{format}"
 VERDICTS = RUN + "/verdicts.md"
 LOG = RUN + "/logs/{step}.log"
+DRAWN = RUN + "/drawn/{step}.json"
 
 
 def fill(pattern: str, run: str, **names: str | int) -> Path:
     """Fill a pattern into a path relative to the working directory."""
     return Path(pattern.format(run=run, **names))
+
+
+def check_places() -> None:
+    """Refuse a working directory that was deleted, and results where no folder can be.
+
+    Raises:
+        BenchmarkError: one of them.
+    """
+    try:
+        folder = Path.cwd() / RESULTS
+    except FileNotFoundError as error:
+        raise BenchmarkError("the working directory is gone\n  Go to one that is there.") from error
+    if set("{}") & set(RESULTS):
+        raise BenchmarkError(f"KAEM_RESULTS: {RESULTS} has braces\n  Name a folder without.")
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise BenchmarkError(
+            f"{there} is a file, and results are to go into {folder}\n"
+            "  Move it away, or name another folder in KAEM_RESULTS."
+        )
 
 
 def _expanded(path: str) -> Path:

@@ -1,6 +1,7 @@
 """Processes: how they are told to end, and with which exit code they do."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from benchmark.base.errors import BenchmarkError, Stopped
+from benchmark.base.paths import check_places
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -62,7 +64,7 @@ def _terminate(_number: int, _frame) -> None:
     raise _Terminated
 
 
-# What an OSError means that is nobody's fault but the disk's.
+# What an OSError asks for that is no fault of the code.
 STORAGE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space, or have the quota raised",
@@ -70,6 +72,8 @@ STORAGE = {
     errno.EACCES: "make it writable",
     errno.EPERM: "make it writable",
     errno.EIO: "look at the disk",
+    errno.ENOTDIR: "move the file away that is where a folder should be",
+    errno.EEXIST: "move the file away that is where a folder should be",
 }
 
 
@@ -79,7 +83,9 @@ def exit_code(command: Callable[[], None]) -> int:
     That is 0 when it is done, 1 with a message when it is refused or fails, 128 and the signal's
     number when it is interrupted.
     """
+    _speak_utf8()
     try:
+        check_places()
         with _handled({signal.SIGTERM: _terminate}):
             command()
     except Stopped as stopped:
@@ -99,6 +105,13 @@ def exit_code(command: Callable[[], None]) -> int:
         advice = f"Please {STORAGE[error.errno]}, and run it again; nothing half-written was left."
         return _fail(f"error: {error.filename or 'a file'}: {error.strerror}\n  {advice}", 1)
     return 0
+
+
+def _speak_utf8() -> None:
+    """Write UTF-8 into files and pipes, logs among them, and what a terminal can show into one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test's is not
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 def _fail(message: str, code: int) -> int:

@@ -79,6 +79,8 @@ Share = Annotated[float, Field(ge=0, le=1), _AS_WRITTEN]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
+# What tables and figures show: one line, no formula, and nothing that a figure's legend leaves out.
+Label = Annotated[str, Field(pattern=r"^[^_$\r\n][^$\r\n]*$")]
 
 TYPES = {
     "int_type": "integer",

@@ -6,15 +6,13 @@ recorded seconds of an update say how many fit into the same time.
 
 import json
 import statistics
-from pathlib import Path
 
 import yaml
 
-from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.base.progress import duration
 from benchmark.config.config import Config
-from benchmark.records.folder import read_folder
+from benchmark.records.folder import read_folder, recorded_folder
 
 RUN = "equal_time"
 
@@ -24,13 +22,13 @@ def equal_time(config: Config, budget: float, folder: str | None = None) -> str:
 
     Args:
         budget: seconds of one training.
-        folder: the training records whose times are taken; results/<run> by default. Where several
+        folder: the training records whose times are taken, see `recorded_folder`. Where several
             seeds or datasets are recorded, the median counts.
 
     Raises:
         RecordError: a model's training is not recorded there.
     """
-    recorded = Path(folder or paths.fill(paths.RUN, config.run))
+    recorded = recorded_folder(config, folder)
     costs: dict[str, list[float]] = {}
     for record in read_folder(recorded):
         if record.kind == "training":

@@ -17,7 +17,7 @@ from benchmark.claims.machine import Machine, measure
 from benchmark.claims.report import judged_records, table
 from benchmark.config.config import CLASSIFIER, Config
 from benchmark.config.jobs import job_of
-from benchmark.records.folder import by_subject, own_records
+from benchmark.records.folder import by_subject, own_records, recorded_folder
 from benchmark.records.record import Record, Subject
 
 LEVELS = ("L1", "L2", "L3", "L4")
@@ -102,14 +102,13 @@ def plan(
     Args:
         words: the arguments that name the configuration, for the commands.
         budget: seconds.
-        folder: the records whose costs are scaled; results/<run> by default.
+        folder: the records whose costs are scaled, see `recorded_folder`.
         machine: how fast this one is; measured by default.
 
     Raises:
         RecordError: there are no records there, or one is not what it should be.
     """
-    own = paths.fill(paths.RUN, config.run)
-    recorded = Path(folder or own)
+    recorded = recorded_folder(config, folder)
     classifiers = own_records(config, CLASSIFIER, folder=recorded)
     costs = Costs(config, judged_records(config, recorded) + classifiers, machine)
     rows, recipes, timings = [], [], []
@@ -139,8 +138,8 @@ def plan(
         restore = _command("restore", *words)
         recipes.insert(0, f"# The published weights, where the steps look for them\n{restore}")
     end = [_command("claims", *words)]
-    if recorded != own:
-        end.append(_command("compare", str(own), str(recorded)))
+    if recorded != config.folder:
+        end.append(_command("compare", str(config.folder), str(recorded)))
     return "\n\n".join(
         [
             costs.machine.text(),

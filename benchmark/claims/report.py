@@ -9,14 +9,15 @@ import pandas as pd
 from benchmark.base import paths
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.files import atomic, write_json
+from benchmark.base.markdown import markdown_table
 from benchmark.claims.claims import NOT_RUN, VERDICTS, Claim, Verdict, load_claims
 from benchmark.claims.estimates import CONFIDENCE
 from benchmark.claims.judge import APART, DRIFT, judge_all
 from benchmark.config.config import Config
+from benchmark.config.jobs import JUDGED, judged_jobs
+from benchmark.records.drawn import forget_drawn, note_drawn
 from benchmark.records.folder import by_subject, nothing_there, own_records
 from benchmark.records.record import Record
-
-JUDGED = ("training", "metrics", "timing")  # that verdicts rest on
 
 
 def report(config: Config, claims: list[Claim] | None = None) -> str:
@@ -30,6 +31,7 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
     records = judged_records(config, folder)
     verdicts = judge_all(config, by_subject(records), claims or load_claims())
     text = page(config, verdicts, _remarks(folder, records))
+    forget_drawn(config, "claims")
     write_json(
         paths.fill(paths.CLAIMS, config.run, format="json"),
         {
@@ -45,7 +47,8 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
     }
     for path, content in pages.items():
         with atomic(path) as temporary:
-            temporary.write_text(content)
+            temporary.write_text(content, encoding="utf-8")
+    note_drawn(config, "claims", judged_jobs(config))
     return text
 
 
@@ -74,7 +77,7 @@ def _remarks(folder: Path, records: list[Record]) -> list[str]:
 def table(rows: list[dict]) -> str:
     """Return rows as a Markdown table; a missing cell is empty, and so is the table of no rows."""
     frame = pd.DataFrame(rows).fillna("")
-    return frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""
+    return markdown_table(frame) if len(frame) else ""
 
 
 def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
@@ -114,7 +117,7 @@ def brief(config: Config, verdicts: list[Verdict]) -> str:
         return "No claim could be judged on these records.\n"
     shown = pd.DataFrame(rows.values()).fillna("not run")
     return (
-        shown.to_markdown(index=False, disable_numparse=True)
+        markdown_table(shown)
         + f"\n\nIn brackets the effect and its {CONFIDENCE:.0%} confidence interval. These are the "
         "paper's words as assertions, with margins of this suite; some were said of other "
         "datasets: config/claims.yaml has the source of each.\n"

@@ -8,10 +8,11 @@ so the workflow can check a configuration before it starts anything.
 from functools import cache
 from pathlib import Path
 
+from benchmark.base import paths
 from benchmark.base.errors import ConfigError
-from benchmark.base.foreign import LARGEST_YAML, LocatedYaml, locate_yaml, read_text
+from benchmark.base.foreign import LARGEST_YAML, LocatedYaml, locate_yaml, parse_json, read_text
 from benchmark.base.typed import Strict
-from benchmark.config.facts import Facts, known_datasets
+from benchmark.config.facts import Facts, FoundImages, Images, known_datasets
 from benchmark.config.registry import MODELS, ModelSpec
 from benchmark.config.settings import OFFICIAL_SHA256, Evaluation, Run
 from benchmark.config.validation import CLASSIFIER, REAL, apply_override, find_problems, merge
@@ -52,6 +53,7 @@ class Config:
         self.values = values
         self._run = Run.model_validate(values)
         self.run = self._run.run
+        self.folder: Path = paths.fill(paths.RUN, self.run)
         self.note = self._run.note
         self.demo = self._run.budget == "demo"
         self.data_root = self._run.data_root
@@ -66,6 +68,12 @@ class Config:
         self.resolved = cache(self._resolved)
         self.facts = cache(self._facts)
 
+    def of_folder(self, folder: Path) -> "Config":
+        """Return the same with the images that the run of another folder found."""
+        config = Config(self.values, self.run)
+        config.folder = folder
+        return config
+
     def __reduce__(self) -> tuple:
         """Make it anew in another process, from its values: what is cached cannot be sent."""
         return Config, (self.values, self.run)
@@ -75,6 +83,28 @@ class Config:
     def _facts(self, dataset: str) -> Facts:
         """Return what is known of a dataset: from this configuration, or from datasets.yaml."""
         return Facts.parse(dataset, self.known_datasets[dataset])
+
+    def found_images(self, dataset: str) -> FoundImages | None:
+        """Return what the run found of a dataset; None before it has."""
+        path = self.folder / paths.DATA.removeprefix(paths.RUN + "/").format(dataset=dataset)
+        try:
+            return FoundImages.model_validate(parse_json(read_text(path)))
+        except (OSError, ValueError):
+            return None
+
+    def found_digests(self, dataset: str) -> dict[str, str]:
+        """Return the digests that the run found of images whose digests are not known beforehand;
+        empty where all are known, and before it has found any."""
+        if dataset not in self.known_datasets or self.facts(dataset).has_digests:
+            return {}
+        found = self.found_images(dataset)
+        return found.digests if found else {}
+
+    def images(self, dataset: str) -> Images:
+        """Return what results depend on of a dataset's images, with the digests that were found."""
+        images = self.facts(dataset).images
+        digests = self.found_digests(dataset) | images.digests
+        return images.model_copy(update={"digests": digests})
 
     def _resolved(self, dataset: str) -> Run:
         """Return the configuration with the overrides for `dataset` applied."""
@@ -187,7 +217,8 @@ class Config:
     def wording(self) -> dict:
         """What tables and figures say and no result depends on."""
         labels = {model: self.label(model) for model in self.models}
-        return {"note": self.note, "demo": self.demo} | labels
+        titles = {dataset: self.facts(dataset).title for dataset in self.datasets}
+        return {"note": self.note, "demo": self.demo, "labels": labels, "titles": titles}
 
 
 def load_config(path: str | Path, overrides: dict | None = None) -> Config:

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, create_model
 
-from benchmark.base.typed import Count, Natural, NotNegative, Number, Positive, Share, Strict
+from benchmark.base.typed import (
+    Count,
+    Label,
+    Natural,
+    NotNegative,
+    Number,
+    Positive,
+    Share,
+    Strict,
+)
 
 
 def _ordered(domain: list) -> list:
@@ -76,7 +85,7 @@ Decoder = Annotated[ConvDecoder | KANDecoder, Field(discriminator="kind")]
 class Entry(Strict):
     """What every entry under `models` may say, whatever its model."""
 
-    label: str = None
+    label: Label = None
 
 
 class TrainedEntry(Entry):

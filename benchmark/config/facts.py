@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from benchmark.base.foreign import parse_yaml
 from benchmark.base.paths import ROOT
-from benchmark.base.typed import Count, Strict, Text
+from benchmark.base.typed import Count, Label, Strict
 
 DATASETS_FILE = ROOT / "config" / "datasets.yaml"
 
@@ -83,10 +83,28 @@ class DatasetEntry(Images):
         archive_md5: of the official archive, where there is one.
     """
 
-    title: Text = None
+    title: Label = None
     classes: Annotated[int, Field(ge=2)] = None
     layout: Layout = None
     archive_md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] = None
+
+
+class FoundImages(Strict):
+    """What a run found of a dataset (`data/<dataset>.json`).
+
+    Attributes:
+        config_hash: of the facts by which they were prepared.
+        stamp: of the files, see `benchmark.data.sources.Source.stamp`.
+        counts: split -> images.
+        digests: see `benchmark.data.prepared.prepare`.
+    """
+
+    dataset: str
+    config_hash: str = ""
+    stamp: str = ""
+    image_shape: ImageShape
+    counts: dict[str, Count]
+    digests: dict[str, Sha256]
 
 
 class Facts(DatasetEntry):
@@ -109,6 +127,11 @@ class Facts(DatasetEntry):
         return Images.model_validate(
             self.model_dump(include=set(Images.model_fields), exclude_unset=True)
         )
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether the digests of all its images are known beforehand."""
+        return set(self.needed) <= set(self.digests)
 
     @property
     def needed(self) -> dict[str, int]:
@@ -142,4 +165,4 @@ def reference_splits(splits: dict[str, Cut], name: str) -> list[str]:
 @cache
 def known_datasets() -> dict[str, dict]:
     """Return the entries of `config/datasets.yaml`, by name."""
-    return parse_yaml(DATASETS_FILE.read_text())
+    return parse_yaml(DATASETS_FILE.read_text(encoding="utf-8"))

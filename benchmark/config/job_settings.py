@@ -15,7 +15,7 @@ from benchmark.config.validation import merge
 
 
 class DataSettings(Strict):
-    """Preparing a dataset."""
+    """Preparing a dataset; a training's also has the digests that were found."""
 
     data: Images
 
@@ -51,11 +51,13 @@ class SamplingSettings(Strict):
 
     Attributes:
         training: hash of the training whose weights are used; None for real images.
+        images: digests of the real ones, where they are not known beforehand.
         variant: in which the sampled model differs from the trained one.
     """
 
     training: str | None
     samples: int
+    images: dict[str, str] = {}
     variant: dict[str, Any] = {}
 
 
@@ -153,7 +155,7 @@ def data_settings(config: Config, dataset: str, _model: str) -> DataSettings:
 def classifier_settings(config: Config, dataset: str, _model: str) -> ClassifierSettings:
     facts, classifier = config.facts(dataset), config.resolved(dataset).classifier
     return ClassifierSettings(
-        data=facts.images,
+        data=config.images(dataset),
         threads=config.threads,
         architecture=CLASSIFIER,
         classes=facts.classes,
@@ -164,7 +166,7 @@ def classifier_settings(config: Config, dataset: str, _model: str) -> Classifier
 def training_settings(config: Config, dataset: str, model: str) -> TrainingSettings:
     shared, own = config.resolved(dataset).training, config.entry(model, dataset).training
     return TrainingSettings(
-        data=config.facts(dataset).images,
+        data=config.images(dataset),
         threads=config.threads,
         architecture=config.architecture(model),
         model=config.model_settings(dataset, model),
@@ -174,10 +176,12 @@ def training_settings(config: Config, dataset: str, model: str) -> TrainingSetti
 
 def sampling_settings(config: Config, dataset: str, model: str) -> SamplingSettings:
     """Return the settings of drawing as many images as the largest comparison takes."""
+    found = config.found_digests(dataset) if model == REAL else {}
     return SamplingSettings(
         training=None if model == REAL else _training_hash(config, dataset, model),
         samples=max(config.evaluation(dataset).references.values()),
         **_variant(config, dataset, model),
+        **({"images": found} if found else {}),
     )
 
 

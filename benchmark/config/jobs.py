@@ -117,6 +117,8 @@ KINDS = {
     ),
 }
 
+JUDGED = ("training", "metrics", "timing")  # kinds on whose records verdicts rest
+
 
 @dataclass(frozen=True)
 class Job:
@@ -198,13 +200,14 @@ def job_of(
     model = model or next(iter(row.entries(config, dataset)))
     seed = next(iter(row.seeds(config, model))) if seed is None else seed
     device = device if kind == "timing" else ""
-    settings = _settings(config, kind, dataset, model)
+    settings = _settings(config, kind, dataset, model, *config.found_digests(dataset).items())
     return Job(config.run, kind, dataset, model, seed, settings, device)
 
 
 @cache
-def _settings(config: Config, kind: str, dataset: str, model: str) -> Strict:
-    """Return what jobs of all seeds have in common; made once, since a workflow asks often."""
+def _settings(config: Config, kind: str, dataset: str, model: str, *_found: tuple) -> Strict:
+    """Return what jobs of all seeds have in common; made once for the same images, since a workflow
+    asks often."""
     return KINDS[kind].settings(config, dataset, model)
 
 
@@ -238,6 +241,11 @@ def jobs(
         for number in row.seeds(config, entry)
         if seed in (None, number)
     ]
+
+
+def judged_jobs(config: Config, gpu: bool = True) -> list[Job]:
+    """Return the jobs on whose records the verdicts of a run rest."""
+    return [job for kind in JUDGED for job in jobs(config, kind, gpu=gpu)]
 
 
 def inputs(config: Config, of: Job) -> list[Path]:

@@ -5,6 +5,8 @@ A prepared folder holds `<split>.npy`, uint8 (n, C, H, W), which is mapped into 
 """
 
 import hashlib
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from benchmark.config.facts import Facts
 from benchmark.data.downloads import preflight_command
 from benchmark.data.image_files import BrokenImageError
 from benchmark.data.pixels import to_uint8
-from benchmark.data.sources import Part, Source
+from benchmark.data.sources import Part, Parts, Source
 
 FORMAT = 2  # of the prepared images; a new one makes old folders unused
 ORIGIN = "origin.json"
@@ -47,25 +49,8 @@ def prepared_name(facts: Facts, source: Source) -> str:
 def prepare(facts: Facts, source: Source, folder: Path) -> None:
     """Write each split's images and labels, and where they come from, into an empty folder."""
     parts = source.read()
-    counts = {part: len(parts[part].images) if part in parts else 0 for part in facts.needed}
-    if any(counts[part] < needed for part, needed in facts.needed.items()):
-        wanted = [f"{counts[part]} of {n} {part} images" for part, n in facts.needed.items()]
-        raise DataError(
-            f"{facts.name}: {source.place} holds {' and '.join(wanted)} that its splits need; its "
-            f"parts are {', '.join(parts)}"
-        )
-    digests: dict[str, list[bytes]] = {}
-    broken: list[str] = []
-    for part in facts.needed:
-        digests[part] = _write_part(facts, parts[part], folder / f"{part}.raw", broken)
-    if broken:
-        raise DataError(
-            f"{facts.name}: {len(broken)} of {sum(counts.values())} images in {source.place} "
-            f"cannot be decoded; fetch them again or take them out:"
-            + "".join(f"\n  {each}" for each in broken[:NAMED])
-            + ("\n  ..." if len(broken) > NAMED else "")
-        )
-    contents = {part: content_digest(rows) for part, rows in digests.items()}
+    digests = _write_parts(facts, source.place, parts, lambda part: folder / f"{part}.raw")
+    contents = _contents(facts, parts, digests)
     for part, digest in contents.items():
         expected = facts.digests.get(part, digest)
         if digest != expected:
@@ -86,7 +71,52 @@ def prepare(facts: Facts, source: Source, folder: Path) -> None:
     write_json(folder / ORIGIN, {"digests": contents, "arrays": _array_digests(folder)})
 
 
-def _write_part(facts: Facts, part: Part, path: Path, broken: list[str]) -> list[bytes]:
+def found_digests(facts: Facts, source: Source) -> dict[str, str]:
+    """Return the digests that `prepare` would find, and write nothing."""
+    parts = source.read()
+    digests = _write_parts(facts, source.place, parts, lambda _part: Path(os.devnull))
+    return _contents(facts, parts, digests)
+
+
+def _contents(facts: Facts, parts: Parts, digests: dict[str, list[bytes]]) -> dict[str, str]:
+    """Return the content digest of each part; of one that is not known beforehand also that of its
+    images with their labels, where it has any."""
+    contents = {part: content_digest(rows) for part, rows in digests.items()}
+    for part, rows in digests.items():
+        if part not in facts.digests and parts[part].labels is not None:
+            labelled = zip(rows, parts[part].labels, strict=True)
+            labels = [d + b"%d" % label for d, label in labelled]
+            contents[f"{part}_labels"] = content_digest(labels)
+    return contents
+
+
+def _write_parts(
+    facts: Facts, place: str, parts: Parts, path_of: Callable[[str], Path]
+) -> dict[str, list[bytes]]:
+    """Write the parts that the splits need; return the digests of each part's images."""
+    counts = {part: len(parts[part].images) if part in parts else 0 for part in facts.needed}
+    if any(counts[part] < needed for part, needed in facts.needed.items()):
+        wanted = [f"{counts[part]} of {n} {part} images" for part, n in facts.needed.items()]
+        raise DataError(
+            f"{facts.name}: {place} holds {' and '.join(wanted)} that its splits need; its "
+            f"parts are {', '.join(parts)}"
+        )
+    digests: dict[str, list[bytes]] = {}
+    broken: list[str] = []
+    for part in facts.needed:
+        title = f"{facts.name} · {part} images"
+        digests[part] = _write_part(facts, parts[part], path_of(part), title, broken)
+    if broken:
+        raise DataError(
+            f"{facts.name}: {len(broken)} of {sum(counts.values())} images in {place} "
+            f"cannot be decoded; fetch them again or take them out:"
+            + "".join(f"\n  {each}" for each in broken[:NAMED])
+            + ("\n  ..." if len(broken) > NAMED else "")
+        )
+    return digests
+
+
+def _write_part(facts: Facts, part: Part, path: Path, title: str, broken: list[str]) -> list[bytes]:
     """Write a part's prepared images in the order of the source and return their digests.
 
     Decoding runs in threads; what is broken is added to `broken`, to be reported together.
@@ -101,18 +131,20 @@ def _write_part(facts: Facts, part: Part, path: Path, broken: list[str]) -> list
             return error
         return hashlib.sha256(image.tobytes()).digest(), _fitted(facts, image).tobytes()
 
-    with path.open("wb") as handle, ThreadPoolExecutor(available_cores()) as pool:
-        title = f"{facts.name} · {path.stem} images"
-        with show_progress(title, count, "none" if count < LONG else "auto") as report:
-            for start in range(0, count, CHUNK):  # chunks bound what waits in memory
-                numbers = range(start, min(start + CHUNK, count))
-                for result in pool.map(decode, numbers):
-                    if isinstance(result, BrokenImageError):
-                        broken.append(str(result))
-                    else:
-                        digests.append(result[0])
-                        handle.write(result[1])
-                report(numbers.stop, {})
+    with (
+        path.open("wb") as handle,
+        ThreadPoolExecutor(available_cores()) as pool,
+        show_progress(title, count, "none" if count < LONG else "auto") as report,
+    ):
+        for start in range(0, count, CHUNK):  # chunks bound what waits in memory
+            numbers = range(start, min(start + CHUNK, count))
+            for result in pool.map(decode, numbers):
+                if isinstance(result, BrokenImageError):
+                    broken.append(str(result))
+                else:
+                    digests.append(result[0])
+                    handle.write(result[1])
+            report(numbers.stop, {})
     return digests
 
 
@@ -133,7 +165,7 @@ def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], d
     """Map what `prepare` wrote as (images, labels, digests); None where it is damaged."""
     images, labels = {}, {}
     try:
-        origin = parse_json((folder / ORIGIN).read_text())
+        origin = parse_json((folder / ORIGIN).read_text(encoding="utf-8"))
         for split in ("train", "validation", "test"):  # as everybody names them in order
             for held, file in ((images, f"{split}.npy"), (labels, f"{split}_labels.npy")):
                 if file in origin["arrays"]:
@@ -147,7 +179,7 @@ def open_prepared(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], d
 def is_intact(folder: Path) -> bool:
     """Tell whether every array is still what `prepare` wrote; reads all of them."""
     try:
-        origin = parse_json((folder / ORIGIN).read_text())
+        origin = parse_json((folder / ORIGIN).read_text(encoding="utf-8"))
         return origin["arrays"] == _array_digests(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return False

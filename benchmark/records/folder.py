@@ -39,6 +39,16 @@ def nothing_there(folder: str | Path) -> RecordError:
     return RecordError(f"{folder}: no records are there: run the workflow, or name another folder")
 
 
+def recorded_folder(config: Config, folder: str | Path | None = None) -> Path:
+    """Return the folder whose records say what steps cost: the given one, else the run's own, else,
+    where that has none, the published one."""
+    published = Path(paths.PUBLISHED) / config.run
+    for place in [Path(folder)] if folder else [config.folder, published]:
+        if any(found for kind in COMPARABLE for found in (place / kind).rglob("*.json")):
+            return place
+    raise nothing_there(folder or config.folder)
+
+
 def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -> list[Record]:
     """Read the records of a configuration's jobs, as far as they are there, as `read_folder` does.
 
@@ -49,7 +59,9 @@ def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -
         RecordError: one is not what it should be; or it is of another run or of other settings, or
             was measured against other images than the split it names.
     """
-    folder = Path(folder or paths.fill(paths.RUN, config.run))
+    folder = Path(folder or config.folder)
+    if folder != config.folder:
+        config = config.of_folder(folder)
     read = (
         own_record(job, folder)
         for kind in kinds

@@ -111,7 +111,12 @@ def _git(*arguments: str) -> str | None:
     """Return what git prints; None where this is no checkout, or git is missing."""
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+            ["git", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+            timeout=30,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -13,11 +13,10 @@ import torch
 from benchmark.base import paths
 from benchmark.base.devices import use_device
 from benchmark.base.errors import BenchmarkError, DataError
-from benchmark.base.files import write_json
 from benchmark.config.config import Config
-from benchmark.config.jobs import job_of
+from benchmark.config.jobs import job_of, jobs
 from benchmark.config.registry import build
-from benchmark.data.dataset import Dataset, load_dataset, mend_cache
+from benchmark.data.dataset import Dataset, load_dataset, mend_cache, note_images
 from benchmark.data.distributions import find_source
 from benchmark.data.prepared import prepared_name
 from benchmark.data.sources import Source
@@ -27,9 +26,27 @@ from benchmark.training.memory import training_bytes
 GPU_RESERVE = 2**30  # bytes: the CUDA context, cuDNN's workspace, fragments
 
 
-def preflight(config: Config, dataset: str | None = None) -> list[str]:
-    """Fetch and check what a run needs, or one dataset; returns lines of what is ready."""
-    return [check_dataset(config, dataset)] if dataset else check_all(config)
+def preflight(config: Config, dataset: str | None = None, whole: bool = False) -> list[str]:
+    """Fetch and check what a run needs, or one dataset; returns lines of what is ready.
+
+    Args:
+        whole: all that the run needs before the dataset. Of the workflow's jobs, one of each
+            dataset, all are to fail where something is missing; the first one not done says what.
+
+    Raises:
+        DataError: all that is wrong or missing, in one message.
+    """
+    if dataset is None:
+        return check_all(config)
+    waiting = [job for job in jobs(config, "data") if not job.path().exists()]
+    try:
+        ready = check_all(config) if whole else []
+    except DataError as error:
+        if waiting and waiting[0].dataset != dataset:
+            log = paths.fill(paths.LOG, config.run, step=waiting[0].log)
+            raise DataError(f"{dataset}: waits for what {log} asks for") from error
+        raise
+    return [*ready, check_dataset(config, dataset)]
 
 
 def check_all(config: Config) -> list[str]:
@@ -59,16 +76,7 @@ def check_all(config: Config) -> list[str]:
 def check_dataset(config: Config, dataset: str) -> str:
     """Fetch, check and prepare one dataset and write its summary; returns a line about it."""
     prepared, source = _prepared(config, dataset)
-    counts = {split: len(images) for split, images in prepared.images.items()}
-    write_json(
-        job_of(config, "data", dataset).path(),
-        {
-            "dataset": dataset,
-            "image_shape": prepared.image_shape,
-            "counts": counts,
-            "digests": prepared.digests,
-        },
-    )
+    note_images(config, prepared)
     return _summary(prepared, source)
 
 

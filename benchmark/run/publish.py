@@ -60,7 +60,7 @@ def publish(config: Config, *, weights: bool = False) -> str:
         shutil.copyfile(path, copy)
     _copy_samples(config, source, unfinished)
     with atomic(unfinished / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(config.values, sort_keys=False))
+        temporary.write_text(yaml.safe_dump(config.values, sort_keys=False), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return f"published {len(records)} records of {source} in {target}"

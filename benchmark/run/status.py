@@ -9,15 +9,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.text import Text
 
 from benchmark.base import paths
-from benchmark.base.arrays import UNREADABLE
 from benchmark.base.errors import RecordError
 from benchmark.config.config import Config
 from benchmark.config.jobs import KINDS, Job, jobs
 from benchmark.records.record import read_record
+from benchmark.run.outdated import is_done
 from benchmark.training.progress_file import PROGRESS, Progress, is_alive, read_progress
 
 TAIL = 5  # lines of a log that are shown
@@ -95,7 +94,7 @@ def status(config: Config) -> Status:
         by_log: dict[str, list[Job]] = {}
         for job in jobs(config, kind, gpu=gpu):
             by_log.setdefault(job.log, []).append(job)
-        undone = [log for log, same in by_log.items() if not all(map(_is_done, same))]
+        undone = [log for log, same in by_log.items() if not all(is_done(config, j) for j in same)]
         step = KINDS[kind].log.partition("/")[0]
         steps[step] = len(by_log) - len(undone), len(by_log)
         failures += filter(None, (_failure(logs.get(log)) for log in undone))
@@ -132,20 +131,6 @@ def _training(job: Job, logs: dict[str, Path], now: float) -> Training:
         return Training(**names, state=OUTDATED, seconds=record.wall_time_s)
     state = WAITING if log is None and progress is None else STOPPED
     return Training(**names, state=state, progress=progress)
-
-
-def _is_done(job: Job) -> bool:
-    """Say whether a job's file is there, is whole as far as a glance tells, and is of this job."""
-    if job.kind == "data":
-        return job.path().is_file()
-    try:
-        if job.kind != "sampling":
-            path = job.path()
-            return path.is_file() and read_record(path).config_hash == job.config_hash
-        with np.load(job.path("samples"), allow_pickle=False) as samples:
-            return str(samples["config_hash"]) == job.config_hash
-    except (RecordError, *UNREADABLE):
-        return False
 
 
 # Logs -------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def show(config: Config | None, source: str | None, *, watch: bool = False) -> N
 def _configurations() -> Iterator[tuple[Config, str]]:
     """Yield those of config/; the facts and claims that lie there too name no run."""
     for path in sorted((paths.ROOT / "config").glob("*.yaml")):
-        if re.search(r"^run:", path.read_text(), re.MULTILINE):
+        if re.search(r"^run:", path.read_text(encoding="utf-8"), re.MULTILINE):
             yield load_config(path), os.path.relpath(path)
 
 
@@ -113,7 +113,7 @@ def page(found: Status, source: str, width: int) -> Group:
         again = f"snakemake --cores all --configfile {source}"
         parts.append(Text(f"Stopped: goes on from its last checkpoint with\n  {again}"))
     if counts[OUTDATED]:
-        parts.append(Text("Outdated: done with other settings; the next run does it again"))
+        parts.append(Text("Outdated: of other settings or images; the next run does it again"))
     for failure in found.failures:
         lines = [f"Failed: {failure.path}", *failure.lines]
         parts.append(Text("\n  ".join(lines), style="red"))

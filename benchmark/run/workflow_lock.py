@@ -19,7 +19,7 @@ def hold() -> TextIO:
     Several may, each on files of its own, which Snakemake sees to.
     """
     LOCK.parent.mkdir(exist_ok=True)
-    handle = LOCK.open("w")
+    handle = LOCK.open("w", encoding="utf-8")
     fcntl.flock(handle, fcntl.LOCK_SH)
     return handle
 
@@ -28,7 +28,7 @@ def clear_stale_locks() -> bool:
     """Remove Snakemake's locks where no workflow runs in this folder; whether there were any."""
     if not SNAKEMAKE_LOCKS.is_dir() or not any(SNAKEMAKE_LOCKS.iterdir()):
         return False
-    with LOCK.open("a") as handle:
+    with LOCK.open("a", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

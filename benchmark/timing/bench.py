@@ -6,6 +6,7 @@ not a test.
 """
 
 import itertools
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from benchmark.timing.promises import Promise
 from benchmark.timing.series import Call, seconds_of
 
 FEWEST, MOST = 3, 200  # turns
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler would talk amid the rows
 
 
 def measure_promises(

@@ -51,7 +51,7 @@ class History:
 
     def write(self, path: str | Path) -> None:
         """Write the rows as CSV, atomically."""
-        with atomic(path) as temporary, temporary.open("w", newline="") as handle:
+        with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
             writer = csv.DictWriter(handle, fieldnames=list(self.rows[0]))
             writer.writeheader()
             writer.writerows(self.rows)

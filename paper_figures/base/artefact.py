@@ -12,6 +12,7 @@ from typing import ClassVar
 from benchmark.base import paths
 from benchmark.config.config import Config
 from benchmark.config.jobs import Job, jobs
+from benchmark.records.drawn import forget_drawn, is_drawn, note_drawn
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,15 @@ class Artefact:
             MissingError: a record without which there is nothing to show is not there.
             RecordError: a record is damaged or belongs to another job.
         """
+        step = self.log.format(**chosen)
+        forget_drawn(config, step)
         import_module(self.module).render(config, **chosen)
+        note_drawn(config, step, [job for _, job in self._needed(config, True, chosen)])
+
+    def is_drawn(self, config: Config, **chosen: str) -> bool:
+        """Say whether its files were made from the jobs and with the words of a configuration."""
+        step = self.log.format(**chosen)
+        return is_drawn(config, step, [job for _, job in self._needed(config, True, chosen)])
 
     def paths(self, run: str, **filled: str) -> list[Path]:
         """Return one of its files in each format, relative to the working directory."""
@@ -111,12 +120,15 @@ class Artefact:
 
     def inputs(self, config: Config, gpu: bool, **chosen: str) -> list[Path]:
         """Return the files of jobs that it is made from, for the chosen dataset or device."""
+        needed = self._needed(config, gpu, chosen)
+        return [job.path(name) for need, job in needed for name in need.files]
+
+    def _needed(self, config: Config, gpu: bool, chosen: dict) -> list[tuple[Need, Job]]:
         return [
-            job.path(name)
+            (need, job)
             for need in self.needs
             for job in need.jobs(config, gpu)
             if all(getattr(job, place) in ("", value) for place, value in chosen.items())
-            for name in need.files
         ]
 
 

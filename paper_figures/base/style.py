@@ -5,17 +5,15 @@ from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from benchmark.base.files import atomic
+from benchmark.base.markdown import markdown_table
 from benchmark.config.config import REAL, Config
 from benchmark.config.registry import MODELS, VARIANTS
 
@@ -26,6 +24,7 @@ FULL = 7.0  # inches, both columns of a two-column paper
 PRIOR_BEFORE = "0.6"
 MOST_PANELS, PANEL_COLUMNS = 16, 4
 
+mpl.rcdefaults()  # whatever style somebody has at home
 sns.set_theme(
     context="paper",
     style="ticks",
@@ -135,12 +134,11 @@ def save_table(
     }
     for path in paths:
         with atomic(path) as temporary:
-            temporary.write_text(writers[path.name.partition(".")[2]]())
+            temporary.write_text(writers[path.name.partition(".")[2]](), encoding="utf-8")
 
 
 def _markdown(cells: pd.DataFrame, notes: list[str]) -> str:
-    table = cells.to_markdown(index=False, disable_numparse=True)
-    return table + "\n" + "".join(f"\n{note}\n" for note in notes)
+    return markdown_table(cells) + "\n" + "".join(f"\n{note}\n" for note in notes)
 
 
 def _origins(cells: pd.DataFrame, files: list[dict[str, list[str]]]) -> str:

@@ -87,7 +87,7 @@ def _page(config: Config, inspections: dict, bases: int) -> bytes:
     ]
     # "</script>" inside a text would end the script that holds it, "<!--" would let it go on.
     data = json.dumps({"run": config.run, "datasets": datasets}).replace("<", "\\u003c")
-    return TEMPLATE.read_text().replace(PLACEHOLDER, data).encode()
+    return TEMPLATE.read_text(encoding="utf-8").replace(PLACEHOLDER, data).encode()
 
 
 def _model(config: Config, model: str, metrics: dict, arrays: dict, bases: int) -> dict:

@@ -226,7 +226,7 @@ def _kaem(folder: Path) -> Reader:
         MODELS["kaem_thermo"].fixed,
     ) | {"domain_update": {"every": 2}, "regulariser": {}}
     kaem.save(build("kaem_thermo", settings, (1, 8, 8)), folder / "kaem")
-    described = json.loads((folder / "kaem" / SETTINGS).read_text())
+    described = json.loads((folder / "kaem" / SETTINGS).read_text(encoding="utf-8"))
     state = (folder / "kaem" / STATE).read_bytes()
 
     def joined(text: bytes, content: bytes) -> bytes:

@@ -121,7 +121,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 def memory_limit(more: int) -> Iterator[None]:
     """Let the process have this many bytes beyond what it has mapped: an allocation that would
     take more fails."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, limits[1]))
     try:

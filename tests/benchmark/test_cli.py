@@ -18,6 +18,7 @@ from benchmark.records.record import read_record
 JOB_COMMANDS = ("train", "sample", "evaluate", "inspect", "time")
 COMMANDS = ("preflight", *JOB_COMMANDS, "power", "claims", "plan", "status", "compare")
 JOB = ["--dataset", "digits", "--model", "vae"]
+CONFIG = CONFIG_FOLDER / "demo.yaml"
 
 
 @pytest.fixture
@@ -151,6 +152,32 @@ def test_set_overrides_the_file(folder, capsys):  # noqa: ARG001
 
 
 @pytest.mark.parametrize(
+    ("place", "results", "message"),
+    [
+        (".", "file", "/file is a file, and results are to go into"),
+        (".", "file/below", "/file is a file, and results are to go into"),
+        (".", "r{x}", "KAEM_RESULTS: r{x} has braces"),
+        ("gone", "results", "the working directory is gone"),
+        (".", "", ""),  # as if it were not set
+    ],
+)
+def test_places_where_nothing_can_be_written_are_one_message(tmp_path, place, results, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").mkdir()
+    words = f"rmdir {tmp_path}/gone; exec {sys.executable} -m benchmark status --config {CONFIG}"
+    done = subprocess.run(
+        ["sh", "-c", words],
+        cwd=tmp_path / place,
+        env=os.environ | {"KAEM_RESULTS": results, "PYTHONPATH": str(paths.ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert message in done.stderr
+    assert (done.stderr.count("error: "), done.returncode) == ((1, 1) if message else (0, 0))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["train", "--dataset", "digits", "--model", "vea"], "--model vea: not in models: kaem_is"),
@@ -161,6 +188,8 @@ def test_set_overrides_the_file(folder, capsys):  # noqa: ARG001
         (["preflight", "--set", "training.updates=many"], "training.updates: must be integer"),
         (["preflight", "--set", "training.updats=3"], "did you mean 'updates'?"),
         (["preflight", "--set", "threads=1", "--set", "threads.x=2"], "threads"),
+        (["preflight", "--set", "threads=1", "--set", "threads=2"], "threads is set twice"),
+        (["preflight", "--set", "training.updates=1", "--set", "training={}"], "is set twice"),
         (["preflight", "--set", "=3"], "unknown setting"),
         (["preflight", "--set", "datasets=[digts]"], "did you mean 'digits'?"),
         (["sample", *JOB], "cannot be read as weights"),

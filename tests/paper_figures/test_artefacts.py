@@ -30,6 +30,15 @@ def test_reading_the_list_loads_neither_pandas_nor_matplotlib():
     assert loaded_by(statements) == "set()"
 
 
+def test_figures_draw_into_files_whatever_a_notebook_or_a_home_says(monkeypatch, tmp_path):
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "module://not_installed_here")
+    asked = "mpl.get_backend().lower(), mpl.rcParams['axes.facecolor']"
+    statements = f"import paper_figures.base.style, matplotlib as mpl; print({asked})"
+    assert loaded_by(statements) == "agg white"
+
+
 def test_a_module_without_a_declaration_is_named():
     with pytest.raises(LookupError, match=r"base/style.py: declares no TABLE, FIGURE or PAGE"):
         read_declaration("paper_figures.base.style")

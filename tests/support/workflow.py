@@ -49,7 +49,7 @@ class Plan:
 def plan(folder: Path, config: str, *words) -> Plan:
     """A dry run, which must succeed."""
     # The profile shows no rules; --quiet on the command line replaces its setting.
-    done = snakemake(folder, "--configfile", config, "-n", "--quiet", "host", *words)
+    done = snakemake(folder, *words, "--configfile", config, "-n", "--quiet", "host")
     assert done.returncode == 0, done.stdout
     jobs, outputs, gpus = set(), set(), {}
     for block in re.split(r"^(?:local)?rule ", done.stdout, flags=re.MULTILINE)[1:]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,12 @@ MODELS = ("kaem_is", "vae")
 HOSTILE_NAME = 'it\'s a "$(touch pwned)" {run}; touch pwned'
 HOSTILE_TEXTS = {
     "note": "a; touch pwned\n$(touch pwned) `touch pwned` {params.config} {0} %s '\" </script>",
-    "models.kaem_is.label": "{wildcards.model} & co; touch pwned </script>",
+    "models.kaem_is.label": "{wildcards.model} & co; | touch pwned é </script>",
+}
+# A locale and a backend of matplotlib that a shell or a notebook may have set.
+HOSTILE_PLACE = {
+    **{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "MPLBACKEND": "module://somewhere.else",
 }
 
 
@@ -35,7 +41,7 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("run") / HOSTILE_NAME
     folder.mkdir()
     config = write_tiny(folder / "tiny.yaml")
-    done = snakemake(folder, "--configfile", config)
+    done = snakemake(folder, "--configfile", config, **HOSTILE_PLACE)
     assert done.returncode == 0, done.stdout
     return folder, done.stdout
 
@@ -95,6 +101,7 @@ def expected_files() -> set[str]:
         *("claims.json", "claims.md", "verdicts.md"),
         *(f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png")),
         *(f"logs/{log}.log" for log in logs),
+        *(f"drawn/{log}.json" for log in logs if log.partition("/")[0] in RENDERED),
     }
 
 
@@ -121,7 +128,12 @@ def test_every_record_is_whole_and_of_this_configuration(folder):
             assert record.settings == json.loads(json.dumps(job.settings.plain()))
             found[kind, record.model] = record
     assert len(found) == 2 + 1 + 3 + 1 + 2
-    # What was measured is what the table shows.
+    # What was measured is what the table shows, and no label adds a cell to its row.
+    text = (results / "tables" / "quality.md").read_text(encoding="utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    assert "touch pwned é" in text
+    assert "†" in text
     with (results / "tables" / "quality.csv").open() as handle:
         rows = {row["model"]: row for row in csv.DictReader(handle)}
     for model in ("real", *MODELS):
@@ -202,6 +214,28 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
         "sample_grids digits",
         "loss_curves digits",
     }
+
+
+def test_what_files_say_counts_and_not_what_snakemake_remembers(finished, tmp_path):
+    # Results were copied without .snakemake, with times of their own.
+    shutil.copytree(finished[0], tmp_path, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+    assert plan(tmp_path, "tiny.yaml").jobs == set()
+    trained = "results/tiny/weights/digits/vae/seed0.safetensors"
+    for changes, first in (
+        ({"models.vae.training.learning_rate": 0.02}, "train digits vae 0"),
+        ({"models.vae.label": "A VAE"}, "quality"),
+        ({"evaluation.batch_size": 32}, "evaluate digits real 0"),
+    ):
+        write_tiny(tmp_path / "tiny.yaml", changes)
+        planned = plan(tmp_path, "tiny.yaml", "--rerun-triggers", "mtime").jobs
+        assert first in planned
+        assert {"claims", "quality"} <= planned
+        assert ("train digits vae 0" in planned) == ("train" in first)
+    write_tiny(tmp_path / "tiny.yaml", {"models.vae.training.learning_rate": 0.02})
+    assert plan(tmp_path, "tiny.yaml", "results/tiny/data/digits.json").jobs == set()
+    assert snakemake(tmp_path, "--configfile", "tiny.yaml", "--touch").returncode == 0
+    planned = plan(tmp_path, "tiny.yaml", trained).jobs
+    assert planned == {"train digits vae 0"}
 
 
 def test_a_changed_label_redoes_tables_and_figures_alone(folder):

@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.configs import FACES, RUN_CONFIGS, write_config
+from support.own_dataset import write_own, write_own_config
 from support.workflow import plan, snakemake, snapshot
 
+from benchmark import cli
 from benchmark.config.config import load_config
 
 
@@ -29,6 +31,25 @@ def test_only_labelled_images_ask_for_a_classifier(tmp_path, classes):
     jobs = plan(tmp_path, "tiny.yaml").jobs
     assert {"data faces", "train faces vae 0", "evaluate faces real 0"} <= jobs
     assert ("classifier faces" in jobs) == (classes is not None)
+
+
+def test_other_images_than_those_that_a_run_found_redo_it_and_the_same_do_not(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_own(tmp_path / "data")
+    write_own_config(tmp_path / "tiny.yaml")
+    job = ["--config", "tiny.yaml", "--dataset", "own"]
+    assert cli.main(["train", *job, "--model", "vae", "--progress", "none"]) == 0
+    weights = "results/tiny/weights/own/{}/seed0.safetensors".format
+    before = snapshot(tmp_path / "results")
+    assert plan(tmp_path, "tiny.yaml", weights("vae")).jobs == set()
+    write_own(tmp_path / "data")  # once more, at another time
+    assert plan(tmp_path, "tiny.yaml", weights("kaem_is")).jobs == {"train own kaem_is 0"}
+    write_own(tmp_path / "data", seed=1)
+    planned = plan(tmp_path, "tiny.yaml", weights("vae"), weights("kaem_is")).jobs
+    assert planned == {"data own", "train own vae 0", "train own kaem_is 0"}
+    assert snapshot(tmp_path / "results") == before
 
 
 def test_three_mistakes_are_listed_before_any_job(tmp_path):

@@ -19,8 +19,9 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmark.base import paths
 from benchmark.config.config import CLASSIFIER, REAL, load_config
-from benchmark.config.jobs import KINDS, inputs, job_of, jobs
+from benchmark.config.jobs import KINDS, inputs, job_of, judged_jobs
 from benchmark.base.errors import BenchmarkError
+from benchmark.records.drawn import is_drawn
 from benchmark.run.workflow_lock import clear_stale_locks, hold
 
 
@@ -48,11 +49,12 @@ def as_yaml(value):
 
 def config_arguments(*left_out):
     """The arguments that hand this configuration to a step, --config overrides included; as a
-    function of the wildcards, since Snakemake takes braces in a text of `params` for wildcards."""
+    function, since Snakemake takes braces in a text of `params` for wildcards, and of `output`, by
+    which it takes them for derived: what is outdated the files themselves say."""
     kept = {key: value for key, value in OVERRIDES.items() if key not in left_out}
     overrides = [f"--set={key}={json.dumps(value)}" for key, value in kept.items()]
     arguments = shlex.join(["--config", CONFIG_FILE, *overrides])
-    return lambda wildcards: arguments
+    return lambda wildcards, output: arguments
 
 
 def run_path(pattern, **names):
@@ -63,13 +65,6 @@ def run_path(pattern, **names):
 class Wildcards(dict):
     def __missing__(self, key):
         return f"{{{key}}}"
-
-
-def has_inception(dataset):
-    """Whether Inception's weights are there for a dataset that asks for them; what was measured
-    without them is measured again once they are."""
-    wanted = CONFIG.inception_sha256(dataset) is not None
-    return wanted and paths.inception_weights(paths.data_root(CONFIG.data_root)).is_file()
 
 
 def on_cluster():
@@ -108,20 +103,31 @@ def all_cores():
 
 
 def wanted(kind, wildcards):
-    """The job that a rule's wildcards name."""
+    """The jobs that a rule's wildcards name: several where one command does those of all models."""
     names = dict(wildcards)
     seed = int(names.pop("seed")) if "seed" in names else None
-    return job_of(CONFIG, kind, seed=seed, **names)
+    models = CONFIG.models if kind == "timing" else [names.pop("model", "")]
+    return [job_of(CONFIG, kind, model=model, seed=seed, **names) for model in models]
+
+
+def do_anew(files):
+    """Have Snakemake make these files, which are outdated, as --forcerun would, where they are asked
+    for: what it remembers of them may be lost, or of files that were overwritten since."""
+    workflow.dag.forcefiles.update(map(str, files))
 
 
 def sources(kind):
-    """The files that a job reads."""
-    return lambda wildcards: [str(path) for path in inputs(CONFIG, wanted(kind, wildcards))]
+    """The files that a job reads; one whose result is outdated is done anew."""
 
+    def files(wildcards):
+        these = wanted(kind, wildcards)
+        if workflow.is_main_process:  # jobs run in others, which need not ask again
+            from benchmark.run.outdated import is_outdated
 
-def config_hash(kind):
-    """What changes with any setting of a job."""
-    return lambda wildcards: wanted(kind, wildcards).config_hash
+            do_anew(path for job in these if is_outdated(CONFIG, job) for path in job.paths)
+        return [str(path) for path in inputs(CONFIG, these[0])]
+
+    return files
 
 
 def named(kind):
@@ -137,25 +143,22 @@ def named(kind):
     return arguments
 
 
-def inception(kind):
-    """What was measured without Inception's weights is measured again once they are there."""
-    if kind != "metrics":
-        return False
-    return lambda wildcards: has_inception(wildcards.dataset)
-
-
-def records(*kinds):
-    """The records of these kinds that the run has."""
-    return [str(each.path()) for kind in kinds for each in jobs(CONFIG, kind, gpu=finds_gpu())]
+def judged(wildcards):
+    """The records that verdicts rest on; those on others, or with other words, are made anew."""
+    if not is_drawn(CONFIG, "claims", judged_jobs(CONFIG)):
+        do_anew(verdicts())
+    return [str(each.path()) for each in judged_jobs(CONFIG, gpu=finds_gpu())]
 
 
 def verdicts():
-    return [*expand(run_path(paths.CLAIMS), format=["json", "md"]), run_path(paths.VERDICTS)]
+    pages = [*expand(run_path(paths.CLAIMS), format=["json", "md"]), run_path(paths.VERDICTS)]
+    return [*pages, run_path(paths.DRAWN, step="claims")]
 
 
 OVERRIDES = as_yaml(dict(workflow.config_settings.config))
 CONFIG_FILE = config_file()
 try:
+    paths.check_places()
     CONFIG = load_config(CONFIG_FILE, OVERRIDES)
 except BenchmarkError as error:
     raise WorkflowError(str(error))

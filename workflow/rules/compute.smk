@@ -1,19 +1,18 @@
 # What computes: one rule for each kind of job, from the table in benchmark/config/jobs.py.
 #
-# `params.config_hash` changes with any setting that the result depends on, and nothing else: that
-# is what makes a changed learning rate rerun its own model and leave the rest alone.
+# A record says by which settings and from which images it was made; where these are others now, it
+# is made anew (`sources`). So a changed learning rate reruns its own model and leaves the rest alone.
 
 
 rule data:
     # First everything that the run needs, whose lack ends the job of every dataset before anything
     # trains; then every image of this one against the committed digests.
+    input:
+        sources("data"),
     output:
         run_path(paths.DATA),
     params:
-        # Taken for derived, by `output`: another list of datasets computes nothing anew.
-        run=lambda wildcards, output: RENDER_ARGUMENTS(wildcards),
-        config=JOB_ARGUMENTS,
-        facts=lambda wildcards: CONFIG.facts(wildcards.dataset).images.plain(),
+        config=RENDER_ARGUMENTS,
     resources:
         gpu=checking_gpus(),
     log:
@@ -21,8 +20,7 @@ rule data:
     conda:
         "../../environment.yml"
     shell:
-        "(python -m benchmark preflight {params.run}"
-        " && python -m benchmark preflight {params.config} --dataset {wildcards.dataset:q})"
+        "python -m benchmark preflight {params.config} --whole --dataset {wildcards.dataset:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 
@@ -37,10 +35,8 @@ for kind in ("classifier", "training", "sampling", "metrics", "inspection", "pow
             **{name: run_path(pattern) for name, pattern in KINDS[kind].files.items()},
         params:
             config=JOB_ARGUMENTS,
-            config_hash=config_hash(kind),
             step=KINDS[kind].step,
             names=named(kind),
-            inception=inception(kind),
         threads: CONFIG.threads
         resources:
             gpu=0 if kind == "power" else training_gpus(),
@@ -64,10 +60,6 @@ rule time:
     params:
         config=JOB_ARGUMENTS,
         seed=CONFIG.seeds[0],
-        config_hash=lambda wildcards: [
-            each.config_hash
-            for each in jobs(CONFIG, "timing", gpu=True, dataset=wildcards.dataset)
-        ],
     threads: all_cores()
     resources:
         gpu=timing_gpus,
@@ -83,7 +75,7 @@ rule time:
 rule claims:
     # The paper's claims, judged on every record of the run.
     input:
-        records("metrics", "timing", "training"),
+        judged,
         config=[os.path.relpath(REPOSITORY / f"config/{f}.yaml") for f in ("claims", "gates")],
         judges=[
             os.path.relpath(REPOSITORY / f"benchmark/claims/{f}.py") for f in ("judge", "gates")
@@ -92,7 +84,6 @@ rule claims:
         verdicts(),
     params:
         config=RENDER_ARGUMENTS,
-        wording=CONFIG.wording,
     log:
         run_path(paths.LOG, step="claims"),
     conda:

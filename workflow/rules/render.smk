@@ -6,10 +6,14 @@ from paper_figures.artefacts import ARTEFACTS
 
 
 def drawn_from(artefact):
-    """The files of jobs that it is made from."""
-    return lambda wildcards: [
-        str(path) for path in artefact.inputs(CONFIG, finds_gpu(), **wildcards)
-    ]
+    """The files of jobs that it is made from; one of others, or with other words, is made anew."""
+
+    def files(wildcards):
+        if not artefact.is_drawn(CONFIG, **wildcards):
+            do_anew([run_path(paths.DRAWN, step=artefact.log).format(**wildcards)])
+        return [str(path) for path in artefact.inputs(CONFIG, finds_gpu(), **wildcards)]
+
+    return files
 
 
 def drawn(artefact, places):
@@ -53,12 +57,12 @@ for artefact in ARTEFACTS.values():
             sources=[os.path.relpath(REPOSITORY / file) for file in artefact.sources],
         output:
             list(drawn(artefact, places)),
+            run_path(paths.DRAWN, step=artefact.log),
         params:
             name=artefact.command,
             config=RENDER_ARGUMENTS,
             chosen=lambda wildcards: " ".join(f"--{k} {v}" for k, v in wildcards.items()),
             caption=lambda wildcards, text=artefact.caption: text.format(**wildcards),
-            wording=CONFIG.wording,
         log:
             run_path(paths.LOG, step=artefact.log),
         localrule: True

@@ -70,6 +70,22 @@ def test_aliases_and_merges_as_configurations_use_them():
     assert parse_yaml("") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: {b: [{c: 1, d: 2, 'c': 3}]}",
+        "x: &x {c: 1}\na: {<<: *x, <<: {c: 2}}",
+        "a: {<<: {c: 1, c: 2}}",
+        "a: &x {c: 1, c: 2}\nb: *x",
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_at_any_depth(text):
+    with pytest.raises(
+        ValueError, match=r"^a\.[\w.<\[\]]+: stands twice, in line \d and in line \d"
+    ):
+        parse_yaml(text)
+
+
 def test_a_bomb_as_a_configuration_names_its_file(tmp_path):
     from benchmark.config.config import load_config
 

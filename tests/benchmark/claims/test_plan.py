@@ -87,6 +87,8 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
     published = plan.plan(CONFIG, [], 400.0, "results/published/tiny", **given)
     commands = [line for line in published.splitlines() if line.startswith("python")]
     assert commands[0] == "python -m benchmark restore"
+    assert plan.plan(CONFIG, [], 400.0, **given) == published  # as in a fresh clone
+    Path("results/published/tiny").rename("theirs")
     with pytest.raises(RecordError, match="results/tiny: no records are there"):
         plan.plan(CONFIG, [], 400.0)
 

@@ -16,7 +16,7 @@ from benchmark.base.errors import DataError
 from benchmark.config.config import Config
 from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
-from benchmark.run.preflight import GPU_RESERVE, check_all, check_dataset
+from benchmark.run.preflight import GPU_RESERVE, check_all, check_dataset, preflight
 from benchmark.training.memory import training_bytes
 from kaem.laplace import fewest_passes
 
@@ -125,6 +125,24 @@ def test_one_dataset_alone():
     assert summary["counts"] == {"train": 1257, "validation": 180, "test": 360}
     assert summary["image_shape"] == [1, 16, 16]
     assert summary["digests"] == tiny_config().facts("digits").digests
+
+
+def test_of_several_datasets_one_says_what_the_run_lacks():
+    config = tiny_config({"datasets": ["mnist", "digits", "fashion_mnist"]})
+
+    def said(dataset: str) -> str:
+        with pytest.raises(DataError) as caught:
+            preflight(config, dataset, whole=True)
+        return str(caught.value)
+
+    whole = said("mnist")
+    for dataset in ("MNIST", "FashionMNIST"):
+        assert whole.count(f"data/{dataset}/raw/train-images-idx3-ubyte is missing") == 1
+    for dataset in ("digits", "fashion_mnist"):  # none begins, and none says it again
+        log = "results/tiny/logs/data/mnist.log"
+        assert said(dataset) == f"{dataset}: waits for what {log} asks for"
+    # By itself a dataset asks for no other.
+    assert preflight(config, "digits") == [DIGITS]
 
 
 @pytest.mark.parametrize("check", [check_all, lambda config: check_dataset(config, "digits")])

@@ -17,6 +17,7 @@ from support.records import timing_metrics, timing_row
 
 from benchmark import cli
 from benchmark.base import paths
+from benchmark.base.files import write_json
 from benchmark.base.progress import duration
 from benchmark.config.jobs import job_of
 from benchmark.records.record import write_record
@@ -46,6 +47,11 @@ def record(job, wall_time_s: float = 7.0) -> str:
 def checkpoints(config):
     settings = job_of(config, "training", "digits", "vae").config_hash
     return paths.fill(paths.CHECKPOINTS, "tiny", **VAE, config_hash=settings)
+
+
+def note_digits() -> None:
+    images = {"dataset": "digits", "image_shape": [1, 32, 32], "counts": {}, "digests": {}}
+    write_json(paths.fill(paths.DATA, "tiny", dataset="digits"), images)
 
 
 def write_log(text: str, path: str = LOG, minutes_old: float = 0.0) -> None:
@@ -187,9 +193,7 @@ def test_the_classifier_has_files_of_its_own():
 def test_other_steps_are_counted_where_their_settings_are_these():
     config = tiny_config()
     names = {"run": "tiny", "dataset": "digits", "model": "vae", "seed": 0, "device": "cpu"}
-    data = Path(paths.DATA.format(**names))
-    data.parent.mkdir(parents=True)
-    data.write_text("{}")
+    note_digits()
     samples = Path(paths.SAMPLES.format(**names))
     samples.parent.mkdir(parents=True)
     job = job_of(config, "sampling", "digits", "vae")
@@ -218,9 +222,7 @@ def test_failures_of_other_steps_until_they_are_done():
     write_log("error: of another seed\n", "results/tiny/logs/sample/digits/vae/7.log")
     said = [failure.lines for failure in status(config).failures]
     assert said == [["error: no images"], ["error: no weights"], ["error: nothing to show"]]
-    done = paths.fill(paths.DATA, "tiny", dataset="digits")
-    done.parent.mkdir(parents=True)
-    done.write_text("{}")
+    note_digits()
     assert len(status(config).failures) == 2
 
 

@@ -73,6 +73,14 @@ def test_a_posterior_at_the_wall(place):
     check(laplace_importance(Posterior(model, x), 1000, seeded(1)), truth, 0.15, 50)
 
 
+def test_a_decoder_is_asked_for_nothing_beyond_the_walls():
+    def identity(z):
+        return torch.where(z.abs() <= 1, z, math.nan)
+
+    model, x = curve_model(identity, sigma=0.5, domain=(-1.0, 1.0)), data(3.0, -3.0)
+    assert laplace_importance(Posterior(model, x), 300, seeded(0)).log_evidence.isfinite().all()
+
+
 # Standard errors and bias ------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ several starts, independent of each other. A start is a few Langevin chains anne
 to the posterior; steps of Gauss and Newton lead the best of their ends to the middle of its mode.
 There the curvature is J^T J / sigma^2 plus the inverse variances of the prior, with J the
 decoder's Jacobian. A Student t of that shape lies at this middle and at the other ends,
-which count as their densities say: two modes may be equally good.
+which count as their densities say, with a floor: two modes may be equally good.
 
 The proposal is the mixture of all starts and the prior. There are as many draws from each, and
 every draw is weighed by the density of the whole mixture (the balance heuristic of Veach & Guibas
@@ -39,6 +39,7 @@ CHAINS, CHAIN = 4, 20  # per start, where each has at least so many passes
 PRIOR_DRAWS = 0.25  # share of a chain's passes; it begins at the most likely one
 POWER = 2.0  # of the temperatures t_k = (k/n)^power
 FIRST_STEP_SIZE, GAIN = 0.1, 0.3  # of MALA, whose step sizes adapt throughout
+FLOOR = 0.1  # share of a start's draws that its chains' ends divide alike
 DEGREES = 10  # of freedom of the Student t
 DIFFERENCE = 1e-3  # step of the Jacobian's differences, in standard deviations of the prior
 FEWEST = 10  # passes of each start for chains, and for draws
@@ -194,7 +195,8 @@ def _fit(posterior: Posterior, ends: Tensor, log_density: Tensor, rounds: int) -
         flat = (flat + step).clamp(*posterior.domain).to(flat.dtype)
     centre = ends.scatter(0, place, flat.reshape(place.shape)).double()
     factor = factor.unflatten(0, ends.shape[1:3])
-    return Proposal(centre, log_density.double().log_softmax(0), factor)
+    share = FLOOR / len(ends) + (1 - FLOOR) * log_density.double().softmax(0)
+    return Proposal(centre, share.log(), factor)
 
 
 def gauss_newton_precision(posterior: Posterior, centre: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def test_the_evidence_of_linear_models(latents):
 def test_the_evidence_of_nonlinear_models(toy, cls):
     model, x = toy_model(*toy), toy_data()
     truth = ExactPosterior.of(model, x).log_evidence.detach()
-    check(laplace_importance(cls(model, x), 1000, seeded(1)), truth, 0.1, 100)
+    check(laplace_importance(cls(model, x), 1000, seeded(0)), truth, 0.1, 100)
 
 
 @pytest.mark.parametrize("place", [0.9, 3.0])
@@ -84,10 +84,12 @@ def test_a_decoder_is_asked_for_nothing_beyond_the_walls():
 # Standard errors and bias ------------------------------------------------------------------------
 
 
-def z_scores(posterior: Posterior, truth: torch.Tensor, passes: int) -> torch.Tensor:
-    """Of 100 independent runs for each datum."""
-    result = laplace_importance(repeated(posterior, 100), passes, seeded(0))
-    return (result.log_evidence - truth.repeat(100)) / result.standard_error
+def z_scores(
+    posterior: Posterior, truth: torch.Tensor, passes: int, runs: int = 100
+) -> torch.Tensor:
+    """Of independent runs for each datum."""
+    result = laplace_importance(repeated(posterior, runs), passes, seeded(0))
+    return (result.log_evidence - truth.repeat(runs)) / result.standard_error
 
 
 # The rms of 400 z-scores is known to 4%: a false alarm of 6e-5 for a new seed. The rest of the
@@ -101,11 +103,11 @@ def test_the_standard_errors_of_linear_models_are_honest(latents, passes):
 
 
 def test_the_standard_errors_of_two_modes_are_honest():
-    # All starts find one mode alone in less than a run in a hundred; such a run is off by
-    # several errors. Some 1% of new seeds fail. Barriers of 3, 12.5 and 50 nats.
+    # Barriers of 3, 12.5 and 50 nats. All starts of about one run in 500 are in one mode: such a
+    # run is off by ten errors and more. Six seeds gave 1.01 to 1.19; some 2% of new ones may fail.
     model, x = two_mode_model(), data(0.25, 0.5, 1.0)
     truth = ExactPosterior.of(model, x).log_evidence.detach()
-    z = z_scores(Posterior(model, x), truth, 1000)
+    z = z_scores(Posterior(model, x), truth, 1000, runs=400)
     assert 0.8 < z.square().mean().sqrt() < 1.3
 
 
@@ -216,7 +218,8 @@ def test_a_round_finds_the_middle_of_a_linear_models_posterior(latents):
     for chain in range(3):
         expected = torch.where((best == chain).unsqueeze(-1), mean, ends[chain])
         torch.testing.assert_close(centre[chain], expected, rtol=0, atol=0.02)
-    torch.testing.assert_close(log_share, log_density.double().log_softmax(0))
+    share = 0.1 / 3 + 0.9 * log_density.double().softmax(0)
+    torch.testing.assert_close(log_share.exp(), share)
     expected = precision.expand(2, DATA, -1, -1)
     torch.testing.assert_close(factor @ factor.mT, expected, rtol=0, atol=1e-3)
 

@@ -73,8 +73,8 @@ class Evidence(NamedTuple):
         log_evidence: (b,), in nats.
         standard_error: (b,), its standard error, in nats.
         ess: (b,), effective sample size of the weights that it is the mean of; None where it is
-            no such mean. Below about two the standard error says nothing: it cannot exceed one
-            however far off the estimate is. 0 where all weights are zero and the estimate -inf.
+            no such mean. Below about two the estimate is too low by an amount that the standard
+            error does not hold. 0 where all weights are zero and the estimate -inf.
     """
 
     log_evidence: Tensor
@@ -84,7 +84,8 @@ class Evidence(NamedTuple):
     def mean(self) -> tuple[float, float]:
         """Return the mean over the data and its Monte Carlo standard error, given these data.
 
-        The error takes the estimates as independent, which those that share draws are not.
+        The error takes the estimates as independent, which those that share draws are not. It is
+        the scatter of such means, which all err downwards; not their distance from the truth.
         """
         error = self.standard_error.square().sum().sqrt() / len(self.standard_error)
         return self.log_evidence.mean().item(), error.item()
@@ -99,23 +100,32 @@ def bits_per_dimension(nats: float | Tensor, dimension: int, levels: int = 256) 
     return -nats / (dimension * math.log(2)) + math.log2(levels - 1)
 
 
-def evidence_from_weights(log_weights: Tensor) -> Evidence:
+def evidence_from_weights(log_weights: Tensor, strata: int = 1) -> Evidence:
     """Estimate the evidence as the mean of importance weights whose logs are (b, s), s > 1.
 
-    The standard error is the delta method's: the relative standard error of the mean weight. It
-    is at most one, and far too small where one weight outdoes all others: see `Evidence.ess`.
+    The standard error is the jackknife's, over the estimates that leave out one weight. Where many
+    weights count it is the relative standard error of their mean. That is at most one, and where
+    one weight outdoes all others the log is uncertain by more: by how far they lie apart.
+
+    Args:
+        strata: how many proposals the draws came from, one after the other and as many from each.
 
     Raises:
         ValueError: fewer than two weights have no standard error.
     """
-    if log_weights.shape[1] < 2:
-        raise ValueError(
-            f"a standard error takes at least 2 weights per datum, got {log_weights.shape[1]}"
-        )
+    s = log_weights.shape[1]
+    if s < 2:
+        raise ValueError(f"a standard error takes at least 2 weights per datum, got {s}")
     value = log_mean_exp(log_weights)
-    relative = (log_weights - value.unsqueeze(1)).exp()
-    error = relative.std(dim=1) / relative.shape[1] ** 0.5
-    ess = effective_sample_size(log_weights.softmax(dim=1))
-    # Where every weight is zero there is no estimate.
-    nothing = value == -math.inf
-    return Evidence(value, error.masked_fill(nothing, math.inf), ess.masked_fill(nothing, 0.0))
+    shares = log_weights.softmax(dim=1)
+    # The others' share of the sum. For the largest weight they are summed: one minus it cancels.
+    largest = log_weights.argmax(dim=1, keepdim=True)
+    rest = torch.logsumexp(log_weights.scatter(1, largest, -math.inf), dim=1, keepdim=True)
+    total = torch.logsumexp(log_weights, dim=1, keepdim=True)
+    others = torch.log1p(-shares).scatter(1, largest, rest - total)
+    within = others.unflatten(1, (strata, -1)).var(dim=2, correction=0).sum(dim=1)
+    error = ((s // strata - 1) * within).sqrt()
+    ess = effective_sample_size(shares)
+    # Where every weight is zero there is no estimate; where all but one are, no error.
+    error = error.masked_fill(error.isnan(), math.inf)
+    return Evidence(value, error, ess.masked_fill(value == -math.inf, 0.0))

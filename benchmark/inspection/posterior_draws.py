@@ -47,7 +47,7 @@ def draw_posterior(
     Args:
         chains: per image.
         annealing, burn_in, kept: passes of the decoder with a gradient for each chain; the
-            curvature takes 2 d without.
+            curvature takes d + 1 without.
     """
     z = posterior.prior_draws(chains * len(posterior.x), generator)
     start = annealed(posterior, z, annealing, generator)[0].z

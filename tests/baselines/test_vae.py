@@ -165,6 +165,21 @@ def test_the_posterior_mean_of_the_log_likelihood_is_that_of_the_linear_case(lin
     torch.testing.assert_close(found, at_mean - spread / (2 * SIGMA**2), rtol=0, atol=0.08)
 
 
+@pytest.mark.parametrize("scale", [0.3, 0.6, 1.5])
+def test_the_error_of_the_evidence_is_the_spread_of_runs(linear_vae, scale, seeded):
+    # An encoder too narrow and too wide by so much. 400 runs: their spread is known to 4% where it
+    # is normal, to about 10% where it is not; 1e-3 for a new seed.
+    set_to_exact_posterior(linear_vae)
+    linear_vae.encoder.log_var.data += 2 * math.log(scale)
+    x = linear_vae.decoder(torch.randn(1, 2, dtype=torch.float64)).expand(400, -1, -1, -1)
+    result = linear_vae.log_evidence(x, 300, seeded())
+    away = result.log_evidence - log_evidence(linear_vae, x)
+    assert 1 / 1.4 < result.standard_error.square().mean().sqrt() / away.std() < 1.4
+    assert away.mean() < 4 * away.std() / 400**0.5  # a bound
+    if scale > 1:
+        assert 0.8 < (away / result.standard_error).square().mean().sqrt() < 1.3
+
+
 def test_kl_is_torch_distributions(linear_vae, seeded):
     x = torch.rand(6, 1, 1, 3, dtype=torch.float64)
     loss, info = linear_vae.loss(x, seeded())

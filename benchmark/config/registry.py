@@ -14,6 +14,7 @@ from importlib import import_module
 
 from benchmark.base.typed import Strict
 from benchmark.config import entries as e
+from benchmark.config import kaem_entries
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ class Variant:
 
 
 def _kaem(prior: str, sampler: str, label: str, colour: str) -> ModelSpec:
-    priors = {"mixture": e.MixturePrior, "univariate": e.UnivariatePrior}
+    priors = {"mixture": kaem_entries.MixturePrior, "univariate": kaem_entries.UnivariatePrior}
     samplers = {
-        "importance": e.ImportanceSampling,
-        "langevin": e.Langevin,
-        "thermodynamic": e.Thermodynamic,
+        "importance": kaem_entries.ImportanceSampling,
+        "langevin": kaem_entries.Langevin,
+        "thermodynamic": kaem_entries.Thermodynamic,
     }
-    entry = e.kaem_entry(priors[prior], samplers[sampler])
+    entry = kaem_entries.kaem_entry(priors[prior], samplers[sampler])
     fixed = {"prior": {"kind": prior}, "sampler": {"kind": sampler}}
     return ModelSpec("kaem.model:KAEM", entry, label, colour, "kaem", fixed=fixed)
 

@@ -17,7 +17,7 @@ include: "workflow/rules/render.smk"
 
 onerror:
     if on_cluster():
-        status = f"python -m benchmark status {RENDER_ARGUMENTS({})}"
+        status = f"python -m benchmark status {RENDER_ARGUMENTS(None, None)}"
         print(f"What failed, and the end of its log: {status}", file=sys.stderr)
 
 

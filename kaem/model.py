@@ -244,7 +244,7 @@ class KAEM(nn.Module):
         """
         state = {
             "updates_done": torch.tensor(self.updates_done),
-            "spells": torch.tensor(list(self._health.spells.values())),
+            **{f"spell.{name}": torch.tensor(n) for name, n in self._health.spells.items()},
         }
         for part in (self.follower, self.chains):
             state |= {} if part is None else part.training_state()
@@ -258,8 +258,8 @@ class KAEM(nn.Module):
         """
         state = {key: value.to(self.prior.nodes.device, copy=True) for key, value in state.items()}
         self.updates_done = int(state["updates_done"])
-        spells = zip(self._health.spells, state["spells"].tolist(), strict=True)
-        self._health.spells.update(spells)
+        for name in self._health.spells:  # a state of older code lacks a newer symptom's
+            self._health.spells[name] = int(state.get(f"spell.{name}", 0))
         for part in (self.follower, self.chains):
             if part is not None:
                 part.load_training_state(state)
@@ -278,7 +278,7 @@ class KAEM(nn.Module):
 
         Args:
             x: (b, C, H, W), see `kaem.images.checked_images`.
-            passes: passes of the decoder to spend on each datum.
+            passes: of the decoder, for each datum. With fewer than 400 the error is too small.
 
         Raises:
             ValueError: too few passes; what `checked_images` raises.

@@ -17,7 +17,7 @@ from torch import Tensor
 from kaem.decoders import ImageShape
 from kaem.model import KAEM
 
-FORMAT = "kaem 2"
+FORMAT = "kaem 3"
 SETTINGS, STATE = "model.json", "model.safetensors"
 DIGITS = 16  # of a state's digest, in the name that it has until the settings are written
 PART = ".kaem.part"  # what is being written; the next call overwrites what an interrupted one left

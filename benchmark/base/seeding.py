@@ -46,6 +46,8 @@ class PhiloxStreams:
     def rand(self, n: int, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draw uniform numbers in [0, 1), (n, *shape), with the dtype and device of `like`.
 
+        The dtype is float32 or float64: of a shorter one, 1 would be among them.
+
         Raises:
             ValueError: there are not n streams.
         """

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.base import paths
+from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.progress import duration
 from benchmark.claims.claims import Claim, load_claims
 from benchmark.claims.machine import Machine, measure
-from benchmark.claims.report import judged_records, table
+from benchmark.claims.report import table
 from benchmark.config.config import CLASSIFIER, Config
-from benchmark.config.jobs import job_of
-from benchmark.records.folder import by_subject, own_records, recorded_folder
+from benchmark.config.jobs import JUDGED, job_of, jobs
+from benchmark.records.folder import by_subject, read_folder, recorded_folder
 from benchmark.records.record import Record, Subject
 
 LEVELS = ("L1", "L2", "L3", "L4")
@@ -109,8 +110,8 @@ def plan(
         RecordError: there are no records there, or one is not what it should be.
     """
     recorded = recorded_folder(config, folder)
-    classifiers = own_records(config, CLASSIFIER, folder=recorded)
-    costs = Costs(config, judged_records(config, recorded) + classifiers, machine)
+    records, others = _recorded(config, recorded)
+    costs = Costs(config, records, machine)
     rows, recipes, timings = [], [], []
     for claim, dataset in _judgeable(config, claims or load_claims()):
         devices = sorted({s.device for s in costs.records if s.kind == "timing"}) or ["cpu"]
@@ -143,6 +144,7 @@ def plan(
     return "\n\n".join(
         [
             costs.machine.text(),
+            f"Records: {len(records)}, of which {others} are of settings that have changed since.",
             "Cost of checking each claim, one step after the other. L0, judging the records again, "
             "takes seconds; L1 measures shipped samples again; L2 draws from shipped weights or "
             "times models again; L3 trains one seed again; L4 all seeds. Empty: the level says "
@@ -152,6 +154,18 @@ def plan(
             + "\n".join(end) + "\n```",
         ]
     )  # fmt: skip
+
+
+def _recorded(config: Config, folder: Path) -> tuple[list[Record], int]:
+    """Read the records of a configuration's jobs, and count those that other settings made."""
+    hashes = {
+        folder / job.path().relative_to(config.folder): job.config_hash
+        for kind in (*JUDGED, CLASSIFIER)
+        for device in (DEVICE_LABELS if kind == "timing" else [None])
+        for job in jobs(config, kind, device=device)
+    }
+    records = [record for record in read_folder(folder) if record.path in hashes]
+    return records, sum(record.config_hash != hashes[record.path] for record in records)
 
 
 def _judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str]]:

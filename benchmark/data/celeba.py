@@ -116,12 +116,15 @@ def celeba_parts(names: list[str], partition: str | None) -> dict[str, list[str]
 
 def _parts_by_list(text: str) -> dict[str, str]:
     """Read lines of a file's name and 0, 1 or 2, or a CSV of these with a head: stem -> part."""
-    parts = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    parts: dict[str, str] = {}
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         fields = re.split(r"[\s,;]+", line.strip())
+        is_head = number == 1 and not re.search(r"\d", line)
         if len(fields) == 2 and fields[1] in ("0", "1", "2"):
-            parts[Path(fields[0]).stem] = list(LAST_NUMBERS)[int(fields[1])]
-        elif line.strip() and number > 1:
+            stem, part = Path(fields[0]).stem, list(LAST_NUMBERS)[int(fields[1])]
+            if parts.setdefault(stem, part) != part:
+                raise ValueError(f"line {number} names {fields[0]} for another part than before")
+        elif line.strip() and not is_head:
             raise ValueError(f"line {number} is {line!r}, no file's name and 0, 1 or 2")
     return parts
 

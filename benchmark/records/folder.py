@@ -8,7 +8,7 @@ from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.errors import RecordError
 from benchmark.config.config import Config
 from benchmark.config.facts import reference_splits
-from benchmark.config.jobs import KINDS, Job, jobs
+from benchmark.config.jobs import JUDGED, KINDS, Job, jobs
 from benchmark.records.checks import check_together, contradiction
 from benchmark.records.record import Record, Subject, read_record
 
@@ -44,7 +44,7 @@ def recorded_folder(config: Config, folder: str | Path | None = None) -> Path:
     where that has none, the published one."""
     published = Path(paths.PUBLISHED) / config.run
     for place in [Path(folder)] if folder else [config.folder, published]:
-        if any(found for kind in COMPARABLE for found in (place / kind).rglob("*.json")):
+        if any(found for kind in JUDGED for found in (place / kind).rglob("*.json")):
             return place
     raise nothing_there(folder or config.folder)
 

@@ -16,7 +16,7 @@ from benchmark.base.errors import RecordError
 from benchmark.config.config import Config
 from benchmark.config.jobs import KINDS, Job, jobs
 from benchmark.records.record import read_record
-from benchmark.run.outdated import is_done
+from benchmark.run.outdated import images_changed, is_done, written_hash
 from benchmark.training.progress_file import PROGRESS, Progress, is_alive, read_progress
 
 TAIL = 5  # lines of a log that are shown
@@ -82,8 +82,9 @@ def status(config: Config) -> Status:
     """Tell how far the run of a configuration is at this moment."""
     now, logs = time.time(), _logs(config.run)
     gpu = shutil.which("nvidia-smi") is not None
+    changed = [dataset for dataset in config.datasets if images_changed(config, dataset)]
     trainings = [
-        _training(job, logs, now)
+        _training(job, logs, now, outdated=dataset in changed)
         for dataset in config.datasets
         for kind in ("classifier", "training")
         for job in jobs(config, kind, dataset=dataset)
@@ -94,17 +95,30 @@ def status(config: Config) -> Status:
         by_log: dict[str, list[Job]] = {}
         for job in jobs(config, kind, gpu=gpu):
             by_log.setdefault(job.log, []).append(job)
-        undone = [log for log, same in by_log.items() if not all(is_done(config, j) for j in same)]
+        undone = {
+            log: [job for job in same if job.dataset in changed or not is_done(config, job)]
+            for log, same in by_log.items()
+        }
+        undone = {log: missing for log, missing in undone.items() if missing}
         step = KINDS[kind].log.partition("/")[0]
         steps[step] = len(by_log) - len(undone), len(by_log)
         failures += filter(None, (_failure(logs.get(log)) for log in undone))
+        failures += filter(None, (_damage(job) for missing in undone.values() for job in missing))
         known.add(step)
     rendering = [log for name, log in logs.items() if name.partition("/")[0] not in known]
     failures += filter(None, map(_failure, rendering))
     return Status(config.run, now, trainings, steps, failures)
 
 
-def _training(job: Job, logs: dict[str, Path], now: float) -> Training:
+def _damage(job: Job) -> Failure | None:
+    """Return the failure that the job's file is there, but not readable."""
+    path = job.paths[0]
+    if job.kind == "data" or not path.is_file() or written_hash(job) is not None:
+        return None
+    return Failure(path, ["it is damaged: remove it, and the next run makes it again"])
+
+
+def _training(job: Job, logs: dict[str, Path], now: float, *, outdated: bool) -> Training:
     names = {"dataset": job.dataset, "model": job.model, "seed": job.seed}
     progress = read_progress(job.checkpoints)
     if is_alive(job.checkpoints, progress, now):
@@ -116,7 +130,7 @@ def _training(job: Job, logs: dict[str, Path], now: float) -> Training:
     except RecordError as error:
         failure = Failure(path, str(error).splitlines())
         return Training(**names, state=FAILED, failure=failure)
-    if record and record.config_hash == job.config_hash:
+    if record and record.config_hash == job.config_hash and not outdated:
         return Training(**names, state=DONE, seconds=record.wall_time_s)
 
     log = logs.get(job.log)

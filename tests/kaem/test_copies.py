@@ -96,6 +96,15 @@ def test_a_loss_outside_training_leaves_no_trace(sampler, look, seeded):
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+@samplers
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_model_that_was_never_trained_can_be_looked_at(sampler, look, seeded):
+    looked, mode = LOOKS[look](make(sampler))
+    with mode:
+        loss, _ = looked.loss(images(), seeded(), INDEX)
+    assert loss.isfinite()
+
+
 @chained
 def test_a_loss_outside_training_starts_where_the_chains_are(sampler, seeded):
     model = trained(sampler)

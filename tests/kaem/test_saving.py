@@ -203,7 +203,7 @@ def test_what_is_no_model_is_refused_by_name(name, tmp_path):
     with pytest.raises(ValueError, match=r"my model: cannot be loaded as a KAEM: .") as error:
         load(folder)
     if name == "another format":
-        assert "its format is 'kaem 99', not 'kaem 2'" in str(error.value)
+        assert "its format is 'kaem 99', not 'kaem 3'" in str(error.value)
     if name == "no state":
         assert STATE in str(error.value)
     if name == "another prior":

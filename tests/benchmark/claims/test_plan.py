@@ -1,22 +1,26 @@
 """Planning: what a check costs, scaled to this machine, and the commands that make it."""
 
 import argparse
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from support.claims import SPEED, a_claim
-from support.configs import tiny_config
+from support.configs import RUN_CONFIGS, tiny_config
 from support.records import mnist_config, write_quality, write_timing, write_training
 
 from benchmark import cli
 from benchmark.base.errors import RecordError
+from benchmark.base.paths import ROOT
 from benchmark.claims import plan
 from benchmark.claims.machine import Machine, measure
+from benchmark.config.config import load_config
 from benchmark.records.folder import by_subject, read_folder
 
 CONFIG = mnist_config()
+PUBLISHED = [p for p in RUN_CONFIGS if (ROOT / "results/published" / p.stem).is_dir()]
 QUALITY = a_claim(datasets=["mnist", "svhn"])
 FASTER = a_claim(SPEED, id="faster", against=1.0)
 ESS = a_claim(id="ess", metric="ess")
@@ -91,6 +95,24 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
     Path("results/published/tiny").rename("theirs")
     with pytest.raises(RecordError, match="results/tiny: no records are there"):
         plan.plan(CONFIG, [], 400.0)
+
+
+def test_published_classifiers_alone_are_no_records_of_costs():
+    # As `benchmark restore` leaves them in the run's own folder.
+    given = {"claims": [SPEED], "machine": SLOW}
+    Path("results/published").mkdir()
+    Path("results/tiny").rename("results/published/tiny")
+    published = plan.plan(CONFIG, [], 400.0, **given)
+    Path("results/tiny/classifier").mkdir(parents=True)
+    Path("results/tiny/classifier/mnist.json").touch()
+    assert plan.plan(CONFIG, [], 400.0, **given) == published
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_the_published_records_serve_the_plan_of_a_configuration_that_has_changed(path):
+    config = load_config(path)
+    text = plan.plan(config, [], 600.0, ROOT / "results/published" / config.run, machine=Machine())
+    assert re.search(r"^Records: [1-9]\d*, of which \d+ are of settings", text, re.MULTILINE)
 
 
 def test_this_machine_is_measured_by_updates_of_the_recorded_models():

@@ -382,8 +382,9 @@ HEAD = "image_id,partition\n"
         LISTING.replace(" ", ", ").replace("\n", "\r\n"),
         LISTING.replace(" ", "\t"),
         LISTING.replace(".jpg", ".png"),
+        "\ufeff" + LISTING,
     ],
-    ids=["official", "with a head", "CSV", "of Windows", "tabs", "png"],
+    ids=["official", "with a head", "CSV", "of Windows", "tabs", "png", "byte order mark"],
 )
 def test_a_list_is_read_in_every_form(listing):
     assert celeba_parts([f"img/{n:06d}.jpg" for n in (1, 2, 3, 4)], listing) == {
@@ -403,6 +404,13 @@ def test_a_line_that_is_none_of_a_list_is_named(tmp_path, line):
     message = r"faces: .*\.zip has no parts by .*/list_eval_partition\.txt: line 6 is "
     with pytest.raises(DataError, match=message):
         load_faces(tmp_path, in_archive)
+
+
+def test_a_list_that_contradicts_itself_or_begins_with_no_line_is_refused():
+    with pytest.raises(ValueError, match=r"line 6 names 000001\.jpg for another part than before"):
+        celeba_parts([], LISTING + "000001.jpg 0\n")
+    with pytest.raises(ValueError, match=r"line 1 is '000005\.jpg 5'"):
+        celeba_parts([], "000005.jpg 5\n" + LISTING)
 
 
 def test_a_name_that_is_there_twice_is_named():

@@ -9,12 +9,15 @@ from support.workflow import snapshot
 
 from benchmark import cli
 from benchmark.base.errors import RecordError
+from benchmark.base.foreign import parse_json
 from benchmark.config.config import load_config
 from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import open_samples
+from benchmark.records.drawn import is_drawn, note_drawn
 from benchmark.records.folder import own_records
 from benchmark.records.record import read_record
 from benchmark.run.outdated import is_done, is_outdated
+from benchmark.run.status import OUTDATED, status
 
 
 def run(command: str, *words: str) -> int:
@@ -59,6 +62,9 @@ def test_other_images_or_labels_are_refused_until_all_is_done_anew(trained, caps
     write_own(trained / "data", **change)
     before = snapshot(trained / "results")
     assert outdated("data")
+    told = status(load_config("own.yaml"))
+    assert {t.model: t.state for t in told.trainings}["vae"] == OUTDATED
+    assert told.steps["sample"][0] == 0
     assert run("train", "--model", "kaem_is", "--progress", "none") == 1
     assert "own: its images or labels are not those that this run was made from" in (
         capsys.readouterr().err
@@ -100,6 +106,16 @@ def test_images_that_broke_and_facts_that_changed_are_looked_at_again(trained):
     write_own_config(trained / "own.yaml", {"own_datasets.own": smaller})
     assert outdated("data")
     assert outdated("training", "vae")
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_note_of_what_was_drawn_holds_wherever_the_results_lie():
+    config = load_config("own.yaml")
+    job = job_of(config, "training", "own", "vae")
+    note_drawn(config, "quality", [job])
+    assert is_drawn(config, "quality", [job])
+    note = parse_json(Path("results/tiny/drawn/quality.json").read_text())
+    assert note["jobs"] == [["training/own/vae/seed0.json", job.config_hash]]
 
 
 @pytest.mark.usefixtures("trained")

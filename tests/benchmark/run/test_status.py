@@ -110,6 +110,16 @@ def test_a_damaged_record_is_a_failure_that_names_it():
     assert "edited or damaged" in failure.lines[0]
 
 
+def test_damaged_samples_are_a_failure_that_names_them():
+    config = tiny_config()
+    path = job_of(config, "sampling", "digits", "vae").path("samples")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK damaged")
+    (failure,) = status(config).failures
+    assert failure.path == path
+    assert failure.lines == ["it is damaged: remove it, and the next run makes it again"]
+
+
 def test_running_is_what_holds_the_lock_and_stopped_what_does_not():
     config = tiny_config()
     folder = checkpoints(config)

@@ -189,14 +189,15 @@ def stiffness(posterior: Posterior, z: Tensor, step_size: float) -> float:
     Args:
         z: (b, *event_shape), posterior draws.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        z = z[: -(-len(z) // STIFF_SHARE)].detach().clone().requires_grad_()
-        images = posterior.decode(z)
+    with torch.inference_mode(False), torch.no_grad():
+        with torch.enable_grad():
+            z = z[: -(-len(z) // STIFF_SHARE)].detach().clone().requires_grad_()
+            images = posterior.decode(z)
         direction = randn(len(z), z.shape[1:], torch.Generator().manual_seed(0), like=z)
         for _ in range(POWER_ITERATIONS):
             length = direction.flatten(1).norm(dim=1)
             unit = direction / per_row(length.clamp_min(torch.finfo(z.dtype).tiny), z)
-            change = (posterior.decode(z + DIFFERENCE * unit) - images).detach() / DIFFERENCE
+            change = (posterior.decode(z + DIFFERENCE * unit) - images) / DIFFERENCE
             (direction,) = torch.autograd.grad(images, z, change, retain_graph=True)
     curvature = direction.flatten(1).norm(dim=1).median().item() / posterior.model.sigma**2
     return float(step_size * curvature)

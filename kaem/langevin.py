@@ -176,7 +176,6 @@ def reflect(z: Tensor, domain: tuple[float, float]) -> Tensor:
     return torch.where(_outside(z, domain), folded.clamp(max=b), z)
 
 
-@torch.no_grad()
 def stiffness(posterior: Posterior, z: Tensor, step_size: float) -> float:
     """Return eta times the largest curvature of -log p(x|z) in z, the median over a tenth of the
     data.

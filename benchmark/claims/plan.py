@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.base import paths
-from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.progress import duration
 from benchmark.claims.claims import Claim, load_claims
 from benchmark.claims.machine import Machine, measure
 from benchmark.claims.report import table
 from benchmark.config.config import CLASSIFIER, Config
-from benchmark.config.jobs import JUDGED, job_of, jobs
-from benchmark.records.folder import by_subject, read_folder, recorded_folder
+from benchmark.config.jobs import JUDGED, job_of
+from benchmark.records.folder import by_subject, read_folder, recorded_folder, recorded_jobs
 from benchmark.records.record import Record, Subject
 
 LEVELS = ("L1", "L2", "L3", "L4")
@@ -160,9 +159,7 @@ def _recorded(config: Config, folder: Path) -> tuple[list[Record], int]:
     """Read the records of a configuration's jobs, and count those that other settings made."""
     hashes = {
         folder / job.path().relative_to(config.folder): job.config_hash
-        for kind in (*JUDGED, CLASSIFIER)
-        for device in (DEVICE_LABELS if kind == "timing" else [None])
-        for job in jobs(config, kind, device=device)
+        for job in recorded_jobs(config, *JUDGED, CLASSIFIER)
     }
     records = [record for record in read_folder(folder) if record.path in hashes]
     return records, sum(record.config_hash != hashes[record.path] for record in records)

@@ -62,18 +62,23 @@ def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -
     folder = Path(folder or config.folder)
     if folder != config.folder:
         config = config.of_folder(folder)
-    read = (
-        own_record(job, folder)
-        for kind in kinds
-        for device in (DEVICE_LABELS if kind == "timing" else [None])
-        for job in jobs(config, kind, device=device)
-    )
+    read = (own_record(job, folder) for job in recorded_jobs(config, *kinds))
     records = sorted(filter(None, read), key=lambda record: record.path)
     for record in records:
         if record.kind == "metrics":
             _check_references(config, record)
     check_together(records, folder)
     return records
+
+
+def recorded_jobs(config: Config, *kinds: str) -> list[Job]:
+    """Return the jobs of these kinds that records may be of: timings are of any device."""
+    return [
+        job
+        for kind in kinds
+        for device in (DEVICE_LABELS if kind == "timing" else [None])
+        for job in jobs(config, kind, device=device)
+    ]
 
 
 def own_record(job: Job, folder: Path | None = None) -> Record | None:

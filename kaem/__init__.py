@@ -1,6 +1,7 @@
 """The Kolmogorov-Arnold Energy Model: priors of one-dimensional energy densities, exactly
 sampled, with a neural or KAN decoder (P. Raj, arXiv 2506.14167)."""
 
+from kaem.copula import CopulaFit, CopulaPrior
 from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin
 from kaem.model import KAEM
@@ -10,6 +11,8 @@ from kaem.thermodynamic import Thermodynamic
 
 __all__ = [
     "KAEM",
+    "CopulaFit",
+    "CopulaPrior",
     "ImportanceSampling",
     "Langevin",
     "MixturePrior",

@@ -7,13 +7,13 @@ piecewise linear density is the model, so the normaliser, the CDF and its invers
 closed form (see `kaem.tabulated`).
 """
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kaem.bases import EVEN, check_domain
+from kaem.caching import Tables
 from kaem.random import Generators, rand
 from kaem.reference import make_reference
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
@@ -62,7 +62,7 @@ class ComponentDensities(nn.Module):
         )
         self.reference = make_reference(reference, q, p, domain)
         self.register_buffer("nodes", torch.linspace(*domain, n_nodes))
-        self._cache: dict[str, tuple[Tensor, PiecewiseLinearDensity]] = {}
+        self._tables = Tables()
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -127,7 +127,10 @@ class ComponentDensities(nn.Module):
         """
         if log_z is not None:
             return self._build_components(log_z)
-        return self._cached("components", self._build_components)
+        density: PiecewiseLinearDensity = self._tables.get(
+            "components", self, self._build_components
+        )
+        return density
 
     @torch.no_grad()
     def cdf(self, z: Tensor) -> Tensor:
@@ -147,27 +150,3 @@ class ComponentDensities(nn.Module):
         if log_z is None:
             log_z = log_integral(log_density, self.nodes)
         return PiecewiseLinearDensity(log_density - log_z.unsqueeze(-1), self.nodes)
-
-    def _cached(
-        self, name: str, build: Callable[[], PiecewiseLinearDensity]
-    ) -> PiecewiseLinearDensity:
-        """Return `build()`, remembered until a parameter changes; never remembered with a graph."""
-        if torch.is_grad_enabled():
-            return build()
-        # Values are compared, which is cheap beside the table: versions and addresses of tensors
-        # miss edits through `.data`, and memory that is freed and given out again.
-        state = torch.cat([tensor.detach().flatten() for tensor in self._tensors()])
-        if name not in self._cache or not _same(self._cache[name][0], state):
-            self._cache[name] = (state, build())
-        return self._cache[name][1]
-
-    def _tensors(self) -> Iterator[Tensor]:
-        """Go through parameters and buffers. `Module.parameters` and `Module.buffers`, which look
-        for duplicates, take as long as a whole draw of one latent vector."""
-        for module in self.modules():
-            for tensors in (module._parameters, module._buffers):
-                yield from (tensor for tensor in tensors.values() if tensor is not None)
-
-
-def _same(old: Tensor, new: Tensor) -> bool:
-    return old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)

@@ -1,17 +1,18 @@
 """The prior's domain, as it follows the posterior over a training."""
 
-from collections import deque
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kaem.bases import EVEN
+from kaem.copula import Prior
 from kaem.decoders import GRID, KANDecoder
-from kaem.priors import Prior
+from kaem.draws import RecentDraws
+from kaem.priors import ProductPrior
 from kaem.tabulated import UNCOVERED
 
-REMEMBERED_BATCHES = 100  # of posterior draws, for the next move
+FOLLOWED = 10_000  # posterior draws, the latest, that the domain is to cover
 BESIDE = 0.05  # of the domain's width, what lies beside a wall
 FEW = 20  # draws that are no evidence of anything
 PLACE_EVERY = 500  # updates: how often a KAN decoder's grids are looked after
@@ -44,7 +45,7 @@ class DomainUpdate:
             )
 
 
-def moved_domain(prior: Prior, draws: Tensor, margin: float) -> tuple[float, float]:
+def moved_domain(prior: ProductPrior, draws: Tensor, margin: float) -> tuple[float, float]:
     """Return the domain that covers prior and posterior; it grows only where the data push.
 
     It covers each latent but for UNCOVERED of its mass on either side, with a margin. A wall moves
@@ -90,42 +91,24 @@ def place_decoder(decoder: nn.Module, prior: Prior, update: int, moved: bool) ->
         decoder.place(prior.sample_features(PLACING, torch.Generator().manual_seed(0)))
 
 
-class DomainFollower:
-    """The latest posterior draws of a training, to which it moves the prior's domain.
+def follow(
+    options: DomainUpdate,
+    update: int,
+    prior: ProductPrior,
+    recent: RecentDraws,
+    chains: Tensor | None,
+) -> bool:
+    """Move the prior's domain where the update's number says so; say whether.
 
     Args:
-        options: when and how.
+        chains: every stored chain; those of data not seen for long must stay inside too.
     """
-
-    def __init__(self, options: DomainUpdate):
-        self.options = options
-        self.draws: deque[Tensor] = deque(maxlen=REMEMBERED_BATCHES)
-
-    def remember(self, z: Tensor) -> None:
-        """Keep an update's posterior draws, (n, *event_shape), for the next move."""
-        self.draws.append(z)
-
-    def after_update(self, update: int, prior: Prior, chains: Tensor | None) -> bool:
-        """Move the domain where the update's number says so, and forget the draws; say whether.
-
-        Args:
-            chains: every stored chain; those of data not seen for long must stay inside too.
-        """
-        if update % self.options.every or not self.draws:
-            return False
-        draws = torch.cat([z.to(prior.nodes) for z in self.draws])
-        self.draws.clear()
-        low, high = moved_domain(prior, draws, self.options.margin)
-        if chains is not None:
-            low, high = min(low, chains.min().item()), max(high, chains.max().item())
-        prior.set_domain((low, high), draws, self.options.even)
-        return True
-
-    def training_state(self) -> dict[str, Tensor]:
-        """Return the draws under keys in order of age: batches may differ in size."""
-        return {f"draws.{age:03}": z for age, z in enumerate(self.draws)}
-
-    def load_training_state(self, state: dict[str, Tensor]) -> None:
-        """Take up the draws of `training_state`; other keys are left alone."""
-        self.draws.clear()
-        self.draws.extend(state[key] for key in sorted(state) if key.startswith("draws."))
+    draws = None if update % options.every else recent.latest(FOLLOWED)
+    if draws is None:
+        return False
+    draws = draws.to(prior.nodes)
+    low, high = moved_domain(prior, draws, options.margin)
+    if chains is not None:
+        low, high = min(low, chains.min().item()), max(high, chains.max().item())
+    prior.set_domain((low, high), draws, options.even)
+    return True

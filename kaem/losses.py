@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Loss = tuple[Tensor, dict[str, float], Tensor]
 """A batch's loss, scalar, with its gradient; what there is to log, see `kaem.model.KAEM.loss`; and
-draws of the posterior, (n, *event_shape), for `kaem.domain.DomainFollower`."""
+draws of the posterior, (n, *event_shape), for `kaem.draws.RecentDraws`."""
 
 
 def importance_loss(
@@ -56,7 +56,7 @@ def importance_loss(
         "ess": particles.ess.mean().item(),
         "survivors": float(len(particles.indices)),
     }
-    if model.follower is not None:  # nobody else wants draws, which take random numbers
+    if model.recent is not None:  # nobody else wants draws, which take random numbers
         z = z[multinomial(weights, 1, generator).squeeze(1)]
     return value, info, z
 
@@ -74,7 +74,9 @@ def chains_loss(
         x: (b, C, H, W).
         index: (b,), see `kaem.chains.LangevinChains.draw`.
     """
-    z, info = chains.draw(Posterior(model, x), model.updates_done + 1, generator, index)
+    felt = model.copula_fit is None or model.copula_fit.in_chains
+    posterior = Posterior(model, x, with_copula=felt)
+    z, info = chains.draw(posterior, model.updates_done + 1, generator, index)
     likelihood = log_likelihood(x, model.decode(z), model.sigma).mean()
     log_prior = _log_prior(model, z, len(x), generator).mean()
     info = {"log_likelihood": likelihood.item(), "log_prior": log_prior.item(), **info}

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from kaem.chains import Index, LangevinChains, Population
+from kaem.copula import CopulaFit, CopulaPrior, Prior
 from kaem.decoders import ImageShape
-from kaem.domain import DomainFollower, DomainUpdate, place_decoder
+from kaem.domain import FOLLOWED, DomainUpdate, follow, place_decoder
+from kaem.draws import RecentDraws
 from kaem.errors import KAEMError
 from kaem.health import HealthWatch, check_loss, check_parameters
 from kaem.images import checked_images
@@ -28,7 +30,6 @@ from kaem.likelihood import Evidence
 from kaem.losses import chains_loss, importance_loss
 from kaem.options import LOG_NORMALIZERS, Regulariser, Sampler, make_arguments, plain
 from kaem.posterior import FeaturePosterior
-from kaem.priors import Prior
 from kaem.random import Generators
 from kaem.thermodynamic import Thermodynamic
 
@@ -37,12 +38,13 @@ class KAEM(nn.Module):
     """KAEM with one of three posterior samplers.
 
     Args:
-        prior: `UnivariatePrior` or `MixturePrior`.
+        prior: `UnivariatePrior` or `MixturePrior`, or a `CopulaPrior` around one.
         decoder: module from latent features (n, q) to mean images (n, C, H, W).
         sigma: standard deviation of the likelihood, in units of the image range [0, 1].
         sampler: how the posterior is sampled in training.
         log_normalizer: gradient of log Z: "exact" through the quadrature, or "contrastive" from
             as many prior draws as there are data in the batch.
+        copula_fit: when the copula of a `CopulaPrior` is fitted; never by default.
         domain_update: move the prior's domain with the posterior; never by default.
         regulariser: sparsity of all edge functions, the decoder's included.
         prior_rate: how many times faster the prior's parameters are to learn than the others; for
@@ -73,6 +75,7 @@ class KAEM(nn.Module):
         sigma: float,
         sampler: Sampler | None = None,
         log_normalizer: str = "exact",
+        copula_fit: CopulaFit | None = None,
         domain_update: DomainUpdate | None = None,
         regulariser: Regulariser | None = None,
         prior_rate: float = 1.0,
@@ -96,7 +99,11 @@ class KAEM(nn.Module):
             self.chains = Population(self.sampler)
         elif isinstance(self.sampler, Langevin):
             self.chains = LangevinChains(self.sampler)
-        self.follower = DomainFollower(domain_update) if domain_update else None
+        if copula_fit and not isinstance(prior, CopulaPrior):
+            raise ValueError("copula_fit belongs to a CopulaPrior")
+        self.copula_fit, self.domain_update = copula_fit, domain_update
+        wanted = max(copula_fit.draws if copula_fit else 0, FOLLOWED if domain_update else 0)
+        self.recent = RecentDraws(wanted) if wanted else None
         self.origin: tuple[dict[str, Any], ImageShape] | None = None  # what from_settings was given
         self.updates_done = 0
         self._last_info: dict[str, float] = {}
@@ -109,8 +116,9 @@ class KAEM(nn.Module):
         Args:
             settings: {"prior": {"kind": "mixture", "q", "p", ...}, "decoder": {"kind": "conv",
                 ...}, "sigma": float, "sampler": {"kind": "langevin", ...}}; optionally
-                "log_normalizer", "domain_update": {...}, "regulariser": {...}, "prior_rate". The
-                inner mappings hold the arguments of the classes that they name.
+                "log_normalizer", "domain_update": {...}, "regulariser": {...}, "prior_rate", and
+                "copula": {"components", ...} for a `CopulaPrior`, with the arguments of
+                `CopulaFit`. The inner mappings hold the arguments of the classes that they name.
             image_shape: (C, H, W).
 
         Numbers and arrays of numpy and torch are taken as Python's.
@@ -138,27 +146,25 @@ class KAEM(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """Draw n mean images, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        density = self.prior.feature_density()
-        return self._images(density.inverse(), density.uniforms(n, generator))
+        return self._images(self.prior.transport(), self.prior.noise(n, generator))
 
     @torch.no_grad()
     def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
         """Draw what the decoder is given, (n, q)."""
-        density = self.prior.feature_density()
-        return self._features(density.inverse(), density.uniforms(n, generator))
+        return self._features(self.prior.transport(), self.prior.noise(n, generator))
 
-    def _images(self, inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-        """Decode F^{-1}(u), (q, n) -> (n, C, H, W)."""
-        images: Tensor = self.decoder(inverse(u).T)
+    def _images(self, transport: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
+        """Decode the features that the prior makes of noise, (..., n) -> (n, C, H, W)."""
+        images: Tensor = self.decoder(transport(noise).T)
         return images
 
     @staticmethod
-    def _features(inverse: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-        """Return F^{-1}(u), (q, n) -> (n, q)."""
-        return inverse(u).T
+    def _features(transport: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
+        """Return the features that the prior makes of noise, (..., n) -> (n, q)."""
+        return transport(noise).T
 
     def compile(self, **options: Any) -> None:
-        """Compile what sampling runs, uniforms to images and to latents, with the options of
+        """Compile what sampling runs, noise to images and to latents, with the options of
         `torch.compile`."""
         self._images = torch.compile(self._images, **options)  # type: ignore[method-assign]
         self._features = torch.compile(self._features, **options)  # type: ignore[method-assign]
@@ -211,16 +217,16 @@ class KAEM(nn.Module):
             raise type(error)(f"update {self.updates_done + 1}: {error}") from error
         if training:
             self._last_info = info
-            if self.follower is not None:
-                self.follower.remember(z)
+            if self.recent is not None:
+                self.recent.remember(z)
         return loss, info
 
     @torch.no_grad()
     def after_update(self, update: int, updates: int) -> None:
         """Change what changes over training other than by the optimiser, after its step.
 
-        Anneals or re-spaces the temperatures, moves the domain and a KAN decoder's grids, and logs
-        a warning (logger "kaem") where the last updates looked ill.
+        Anneals or re-spaces the temperatures, moves the domain and a KAN decoder's grids, fits the
+        copula, and logs a warning (logger "kaem") where the last updates looked ill.
 
         Args:
             update: the number of the update that was just made, from 1.
@@ -231,22 +237,26 @@ class KAEM(nn.Module):
         if self.chains is not None:
             self.chains.after_update(update, updates)
         moved = False
-        if self.follower is not None:
+        if self.recent is not None and self.domain_update is not None:
             chains = self.chains.store.table if self.chains is not None else None
-            moved = self.follower.after_update(update, self.prior, chains)
+            moved = follow(self.domain_update, update, self.prior.densities, self.recent, chains)
+        if self.recent is not None and self.copula_fit is not None:
+            assert isinstance(self.prior, CopulaPrior)
+            self.copula_fit.after_update(update, updates, self.prior, self.recent)
         place_decoder(self.decoder, self.prior, update, moved)
 
     def training_state(self) -> dict[str, Tensor]:
         """Return what a training has beside the state_dict, for a checkpoint.
 
-        Those are the persistent chains, the draws that the domain will next follow, and counts.
+        Those are the persistent chains, the draws that domain and copula will next follow, and
+        counts.
         The tensors are the model's own.
         """
         state = {
             "updates_done": torch.tensor(self.updates_done),
             **{f"spell.{name}": torch.tensor(n) for name, n in self._health.spells.items()},
         }
-        for part in (self.follower, self.chains):
+        for part in (self.recent, self.chains):
             state |= {} if part is None else part.training_state()
         return state
 
@@ -260,7 +270,7 @@ class KAEM(nn.Module):
         self.updates_done = int(state["updates_done"])
         for name in self._health.spells:  # a state of older code lacks a newer symptom's
             self._health.spells[name] = int(state.get(f"spell.{name}", 0))
-        for part in (self.follower, self.chains):
+        for part in (self.recent, self.chains):
             if part is not None:
                 part.load_training_state(state)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from kaem.copula import CopulaFit, CopulaPrior, Prior
 from kaem.decoders import ImageShape, make_decoder
 from kaem.domain import DomainUpdate, feature_domain
 from kaem.importance import ImportanceSampling
@@ -69,7 +70,13 @@ def make_arguments(settings: dict[str, Any], image_shape: ImageShape) -> dict[st
     if missing:
         raise ValueError(f"KAEM's settings lack {', '.join(missing)}")
     arguments = dict(settings)
-    prior = arguments["prior"] = make_prior(**settings["prior"])
+    densities = make_prior(**settings["prior"])
+    prior: Prior = densities
+    if "copula" in settings:
+        fit = dict(arguments.pop("copula"))
+        prior = CopulaPrior(densities, fit.pop("components"))
+        arguments["copula_fit"] = checked(CopulaFit, fit)
+    arguments["prior"] = prior
     described = settings["decoder"]
     if described.get("kind") == "kan":
         described = {"domain": feature_domain(prior)} | described

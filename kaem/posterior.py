@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from kaem.copula import Copula, CopulaPrior
 from kaem.errors import ChainLeftDomainError, NonFiniteError
 from kaem.likelihood import log_likelihood
 from kaem.random import Generators
@@ -17,6 +18,9 @@ from kaem.tabulated import PiecewiseLinearDensity
 
 if TYPE_CHECKING:
     from kaem.model import KAEM
+
+
+STEEPEST = 50.0  # of a copula's score along one latent, which is infinite at the walls
 
 
 class PosteriorState(NamedTuple):
@@ -60,13 +64,15 @@ class Posterior:
     Args:
         model: its prior, decoder and sigma are what counts.
         x: (b, C, H, W).
+        with_copula: whether the prior has its copula, if it is a `kaem.copula.CopulaPrior`.
     """
 
-    def __init__(self, model: "KAEM", x: Tensor):
+    def __init__(self, model: "KAEM", x: Tensor, with_copula: bool = True):
         self.model = model
         self.x, self.image_shape = x.flatten(1), x.shape[1:]
         with torch.no_grad():
             self.marginals = self._marginals()
+            self.copula = self._copula() if with_copula else None
         nodes = self.marginals.nodes
         self.domain = float(nodes[0]), float(nodes[-1])
 
@@ -77,6 +83,10 @@ class Posterior:
 
     def _marginals(self) -> PiecewiseLinearDensity:
         return self.model.prior.marginals()
+
+    def _copula(self) -> Copula | None:
+        prior = self.model.prior
+        return prior.copula() if isinstance(prior, CopulaPrior) and prior.fitted else None
 
     def decode(self, z: Tensor) -> Tensor:
         """Return mean images, (n, *event_shape) -> (n, C, H, W)."""
@@ -92,17 +102,36 @@ class Posterior:
         images = x.unflatten(1, self.image_shape)
         return log_likelihood(images, self.decode(z), self.model.sigma)
 
+    def features(self, z: Tensor) -> Tensor:
+        """Return the decoder's input, (n, *event_shape) -> (n, q)."""
+        return self.model.prior.decoder_input(z)
+
+    def log_densities(self, z: Tensor) -> Tensor:
+        """Return log p(z) as it is without a copula, (n, *event_shape) -> (n,)."""
+        return self.marginals.log_prob(z).flatten(1).sum(dim=1)
+
     def log_prior(self, z: Tensor) -> Tensor:
         """Return log p(z), (n, *event_shape) -> (n,)."""
-        return self.marginals.log_prob(z).flatten(1).sum(dim=1)
+        log_prior = self.log_densities(z)
+        return log_prior if self.copula is None else log_prior + self.log_copula(z)
+
+    def log_copula(self, z: Tensor) -> Tensor:
+        """Return what the copula adds to log p(z), (n, *event_shape) -> (n,)."""
+        assert self.copula is not None
+        return self.copula.log_density(self.features(z))
 
     def evaluate(self, z: Tensor) -> PosteriorState:
         """Evaluate z by one pass of the decoder and one backward pass to its input."""
         with torch.inference_mode(False), torch.enable_grad():
             z = z.detach().clone().requires_grad_()
-            log_likelihood, log_prior = self.log_likelihood(z), self.log_prior(z)
+            log_likelihood, log_prior = self.log_likelihood(z), self.log_densities(z)
             (grad_likelihood,) = torch.autograd.grad(log_likelihood.sum(), z)
             (grad_prior,) = torch.autograd.grad(log_prior.sum(), z)
+            if self.copula is not None:
+                log_copula = self.log_copula(z)
+                (grad_copula,) = torch.autograd.grad(log_copula.sum(), z)
+                grad_prior += grad_copula.clamp(-STEEPEST, STEEPEST)
+                log_prior = log_prior + log_copula
         return PosteriorState(
             z.detach(), log_likelihood.detach(), log_prior.detach(), grad_likelihood, grad_prior
         )
@@ -147,8 +176,11 @@ class FeaturePosterior(Posterior):
         images: Tensor = self.model.decoder(z)
         return images
 
+    def features(self, z: Tensor) -> Tensor:
+        return z
+
     def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
-        return self.model.prior.decoder_input(super().prior_draws(n, generator))
+        return self.model.prior.sample_features(n, generator)
 
 
 @overload

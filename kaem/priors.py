@@ -4,6 +4,7 @@ Both are made of the component densities of `kaem.components` (paper, arXiv 2506
 the univariate prior multiplies them, the mixture prior mixes those of a latent.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,45 @@ from torch import Tensor, nn
 
 from kaem.components import ComponentDensities
 from kaem.random import Generators
+from kaem.splitting import split_sums
 from kaem.sums import density_of_sum
 from kaem.tabulated import PiecewiseLinearDensity
 
 
-class UnivariatePrior(ComponentDensities):
+class ProductPrior(ComponentDensities):
+    """What both priors share: the decoder's input has independent features, drawn by inversion."""
+
+    @property
+    def densities(self) -> "ProductPrior":
+        """Return the prior itself: where a copula ties features it is what the copula ties."""
+        return self
+
+    @abstractmethod
+    def feature_density(self) -> PiecewiseLinearDensity:
+        """Return the density of each feature, batch shape (q,)."""
+
+    @abstractmethod
+    def marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
+        """Return the density of each latent."""
+
+    @torch.no_grad()
+    def sample_features(self, n: int, generator: Generators = None) -> Tensor:
+        """Draw what the decoder sees, (n, q), by inverse transform of the density of each feature.
+
+        The cost does not grow with p. How exact it is: see `feature_density`.
+        """
+        return self.feature_density().sample(n, generator)
+
+    def noise(self, n: int, generator: Generators = None) -> Tensor:
+        """Draw the random numbers that `transport` makes features of, (q, n)."""
+        return self.feature_density().uniforms(n, generator)
+
+    def transport(self) -> Callable[[Tensor], Tensor]:
+        """Return the function from noise to features, (q, n) -> (q, n), of tables alone."""
+        return self.feature_density().inverse()
+
+
+class UnivariatePrior(ProductPrior):
     """The theorem's form: latents z (q, p), all independent, p(z) = prod_qp pi_qp(z_qp).
 
     The decoder sees h_q = sum_p z_qp. Arguments: see `kaem.components.ComponentDensities`.
@@ -46,12 +81,9 @@ class UnivariatePrior(ComponentDensities):
         return self.marginals().sample(n, generator)
 
     @torch.no_grad()
-    def sample_features(self, n: int, generator: Generators = None) -> Tensor:
-        """Draw what the decoder sees, (n, q), by inverse transform of the density of each sum.
-
-        The cost does not grow with p. How exact it is: see `feature_density`.
-        """
-        return self.feature_density().sample(n, generator)
+    def latents_given(self, features: Tensor, generator: Generators = None) -> Tensor:
+        """Draw latents whose sums are given, (n, q) -> (n, q, p), see `kaem.splitting`."""
+        return split_sums(self.components(), features, generator)
 
     def decoder_input(self, z: Tensor) -> Tensor:
         """Return h_q = sum_p z_qp, (n, q, p) -> (n, q)."""
@@ -68,10 +100,13 @@ class UnivariatePrior(ComponentDensities):
         `kaem.sums`. It carries no gradient.
         """
         with torch.no_grad():
-            return self._cached("features", lambda: density_of_sum(self.components()))
+            density: PiecewiseLinearDensity = self._tables.get(
+                "features", self, lambda: density_of_sum(self.components())
+            )
+            return density
 
 
-class MixturePrior(ComponentDensities):
+class MixturePrior(ProductPrior):
     """Latents z (q,), each a mixture: p(z) = prod_q sum_p w_qp pi_qp(z_q), sum_p w_qp = 1.
 
     Args:
@@ -116,9 +151,9 @@ class MixturePrior(ComponentDensities):
         """Draw n times exactly by inverse transform of each latent's own mixture CDF, (n, q)."""
         return self.marginals().sample(n, generator)
 
-    def sample_features(self, n: int, generator: Generators = None) -> Tensor:
-        """Draw what the decoder sees, exactly: the latents themselves, (n, q)."""
-        return self.sample(n, generator)
+    def latents_given(self, features: Tensor, _: Generators = None) -> Tensor:
+        """Return the features, (n, q) -> (n, q): they are the latents."""
+        return features
 
     def decoder_input(self, z: Tensor) -> Tensor:
         """Return the latents themselves, (n, q) -> (n, q)."""
@@ -135,7 +170,8 @@ class MixturePrior(ComponentDensities):
         """
         if log_z is not None:
             return self._build_marginals(log_z)
-        return self._cached("marginals", self._build_marginals)
+        density: PiecewiseLinearDensity = self._tables.get("marginals", self, self._build_marginals)
+        return density
 
     def _build_marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
         # A convex combination of densities that are linear on the same cells is linear there.
@@ -143,15 +179,13 @@ class MixturePrior(ComponentDensities):
         return PiecewiseLinearDensity(torch.logsumexp(log_density, dim=1), self.nodes)
 
 
-Prior = UnivariatePrior | MixturePrior
-
-PRIORS: dict[str, Callable[..., Prior]] = {
+PRIORS: dict[str, Callable[..., UnivariatePrior | MixturePrior]] = {
     "mixture": MixturePrior,
     "univariate": UnivariatePrior,
 }
 
 
-def make_prior(kind: str, **options: Any) -> Prior:
+def make_prior(kind: str, **options: Any) -> UnivariatePrior | MixturePrior:
     """Build the prior called `kind`; ValueError with the known names otherwise."""
     if kind not in PRIORS:
         raise ValueError(f"unknown prior {kind!r}; known: {', '.join(PRIORS)}")

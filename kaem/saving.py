@@ -93,7 +93,9 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         if differing := _differing(*origin, state):
             raise ValueError(f"{STATE} does not fit {SETTINGS} in {differing}")
         model = KAEM.from_settings(*origin)
-        model.to(state["prior.nodes"].dtype).load_state_dict(state)
+        dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+        (dtype,) = dtypes
+        model.to(dtype).load_state_dict(state)
         model.updates_done = int(described.get("updates_done", 0))
     except UNREADABLE as error:
         raise ValueError(f"{folder}: cannot be loaded as a KAEM: {error}") from error

@@ -143,7 +143,7 @@ def test_a_kan_decoders_grids_follow_the_moves_of_the_domain(seeded):
 
 def test_a_kan_decoders_grids_follow_what_the_prior_learns(seeded):
     model = kan_model(2, grid_size=20)
-    model.follower = None
+    model.domain_update = None
     with torch.no_grad():
         model.prior.functions.w_base.fill_(3.0)
     h = model.prior.sample_features(2000, seeded())

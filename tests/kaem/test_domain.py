@@ -289,7 +289,7 @@ def test_importance_sampling_remembers_draws_of_the_posterior(seeded):
     for threshold in (0.0, 1.0):  # weights as they are, and resampled ones
         model.sampler = ImportanceSampling(2000, survivors=50, ess_threshold=threshold)
         model.loss(torch.full((500, 1, 1, 1), 1.5), seeded())
-        z = model.follower.draws.pop()
+        z = model.recent.latest(500)
         assert z.shape == (500, 1)
         # The posterior is N(1.5, 0.3); 100 proposals and more carry the weight.
         assert z.mean() == pytest.approx(1.5, abs=0.12)

@@ -175,10 +175,10 @@ def moved(sampler: str, monkeypatch, domain=(-4.0, 4.0), updates=EVERY, **prior)
     for number in range(2, updates):
         update(model, number)
         assert model.prior.domain == pytest.approx(domain)
-    monkeypatch.setattr(model.follower, "after_update", lambda *_: None)
+    monkeypatch.setattr("kaem.model.follow", lambda *_: False)
     update(model, updates)
     monkeypatch.undo()
-    z = torch.cat(list(model.follower.draws))
+    z = model.recent.latest(model.recent.most)
     before = model.prior.log_prob(z).detach()
     model.after_update(updates, 12)
     return model, before, z
@@ -230,7 +230,7 @@ def test_the_domain_stays_where_it_is_by_default(sampler):
     for number in range(1, 4):
         update(model, number)
     assert model.prior.domain == (-4.0, 4.0)
-    assert model.follower is None  # nor is anything remembered
+    assert model.recent is None  # nor is anything remembered
 
 
 # After an update ---------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def test_shapes_domains_and_draws(toy, seeded):
     assert features.event_shape == (q,)
     assert features.domain == ((-3 * p, 3 * p) if kind == "univariate" else (-3, 3))
     h = features.prior_draws(1000, seeded(1))
-    assert torch.equal(h, prior.decoder_input(plain.prior_draws(1000, seeded(1))))
+    assert torch.equal(h, prior.sample_features(1000, seeded(1)))
     assert features.log_prior(h).isfinite().all()
     outside = torch.full((1, q), features.domain[1] + 1e-4, dtype=torch.float64)
     assert features.log_prior(outside).item() == -math.inf

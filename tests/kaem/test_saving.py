@@ -87,7 +87,7 @@ def test_a_loaded_model_is_the_saved_one(sampler, prior, basis, tmp_path):
     loaded = load(tmp_path / "some" / "model")
     check_same(model, loaded)
     assert loaded.sampler == model.sampler
-    assert (loaded.sigma, loaded.follower.options) == (model.sigma, model.follower.options)
+    assert (loaded.sigma, loaded.domain_update) == (model.sigma, model.domain_update)
     if sampler == "thermodynamic":
         temperatures = loaded.chains.temperatures
         assert torch.equal(temperatures, model.chains.temperatures)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kaem.random import rand
+from kaem.random import Generators, rand
 
 BLOCK = 2**22  # numbers that the E-step holds at once
 LLOYD_STEPS = 5
@@ -93,9 +93,7 @@ def maximisation(moments: Moments, ridge: float) -> Normals:
     return Normals(log_weights, means, _factors(covariances, ridge))
 
 
-def kmeans_start(
-    scores: Tensor, components: int, ridge: float, generator: torch.Generator | None
-) -> Normals:
+def kmeans_start(scores: Tensor, components: int, ridge: float, generator: Generators) -> Normals:
     """Return the normals of k-means clusters, found by k-means++ (Arthur & Vassilvitskii 2007) and
     a few of Lloyd's steps."""
     u = rand(components, (), generator, like=scores)

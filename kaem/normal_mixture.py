@@ -5,6 +5,7 @@ Its joint density over the product of its margins is the density of a Gaussian-m
 modes"). Joint density, margins, conditionals and draws are all in closed form.
 """
 
+import copy
 import math
 
 import torch
@@ -132,7 +133,7 @@ class NormalMixture(nn.Module):
         scores: Tensor,
         iterations: int,
         ridge: float = 1e-3,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> "NormalMixture":
         """Return a mixture fitted to scores (n, d) by EM from this one, in float64.
 
@@ -172,6 +173,10 @@ class NormalMixture(nn.Module):
         squares = means.square() + factors.square().sum(dim=2)
         scale = (weights * squares).sum(dim=0).sqrt()
         return self._like(Normals(self.log_weights, means / scale, factors / scale[:, None]))
+
+    def double_precision(self) -> "NormalMixture":
+        """Return a copy in float64."""
+        return copy.deepcopy(self).double()
 
     def _normals(self) -> Normals:
         return Normals(self.log_weights, self.means, self.factors)

@@ -117,8 +117,9 @@ class NormalMixture(nn.Module):
             return self.place(u, normal)
         order = [*known, *(q for q in range(self.dimensions) if q not in known)]
         mixture = self._reordered(order)
-        columns = [torch.as_tensor(x).to(normal).expand(len(normal)) for x in known.values()]
-        values = torch.stack(columns, dim=1)
+        values = torch.empty_like(normal[:, : len(known)])
+        for column, value in zip(values.T, known.values(), strict=True):
+            column[:] = value
         noise, log_weights = mixture._explain(values)
         k = _pick(u, torch.softmax(log_weights, dim=1))
         explained = noise[torch.arange(len(k), device=k.device), k]

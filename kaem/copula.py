@@ -250,19 +250,16 @@ class CopulaPrior(nn.Module):
         Args:
             latents: number of a feature -> its value, or a value for each draw (n,).
         """
-        values = {}
-        for q, value in latents.items():
-            values[q] = torch.as_tensor(value).to(self.nodes).expand(n)
+        given = {q: torch.as_tensor(value).to(self.nodes) for q, value in latents.items()}
         h = self.nodes.new_zeros(n, self.q)
-        for q, value in values.items():
+        for q, value in given.items():
             h[:, q] = value
-        scores = self.scores(h)
-        noise = self.noise(n, generator)
-        s = self.mixture.place_given({q: scores[:, q] for q in values}, noise[:1].T, noise[1:].T)
-        h = torch.where(
-            torch.isin(torch.arange(self.q), torch.tensor(list(values))), h, self.features(s)
-        )
-        return h
+        scores, noise = self.scores(h), self.noise(n, generator).T
+        known: dict[int, Tensor | float] = {q: scores[:, q] for q in given}
+        drawn = self.features(self.mixture.place_given(known, noise[:, :1], noise[:, 1:]))
+        for q, value in given.items():
+            drawn[:, q] = value
+        return drawn
 
     def noise(self, n: int, generator: Generators = None) -> Tensor:
         """Draw the random numbers that `transport` makes features of, (1 + q, n)."""

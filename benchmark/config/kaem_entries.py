@@ -1,4 +1,5 @@
-"""What an entry of a KAEM may say: its prior, its posterior sampler, and what moves its domain."""
+"""What an entry of a KAEM may say: its prior and copula, its posterior sampler, and what moves its
+domain."""
 
 from typing import Annotated, Literal
 
@@ -81,6 +82,17 @@ class DomainUpdate(Strict):
     even: Annotated[Positive, Field(le=1)] = None
 
 
+class Copula(Strict):
+    """The settings of `kaem.CopulaFit`."""
+
+    components: Count = None
+    first: Natural = None
+    every: Natural = None
+    draws: Count = None
+    iterations: Count = None
+    in_chains: bool = None
+
+
 class Regulariser(Strict):
     """The weights of penalties on the edge functions."""
 
@@ -96,6 +108,7 @@ class KAEMEntry(LatentEntry):
     prior_rate: Positive = None
     domain_update: DomainUpdate = None
     regulariser: Regulariser = None
+    copula: Copula = None
 
     @property
     def passes(self) -> int | None:

@@ -117,6 +117,9 @@ MODELS = {
 }
 
 VARIANTS = {
+    "kaem_copula": Variant("KAEM with a copula (this suite's extension)", "#ff0069"),
+    "kaem_is_copula": Variant("KAEM-IS with a copula (this suite's extension)", "#8fae1b"),
+    "kaem_thermo_copula": Variant("KAEM-thermo with a copula (this suite's extension)", "#7a00ff"),
     "latent_ebm_gaussian": Variant("latent EBM, without prior steps", "#001c7f"),
     "ddpm_1000": Variant("DDPM-1000", "#8c0800"),
     "ddim_10": Variant("DDIM-10", "#591e71"),

@@ -85,7 +85,13 @@ def _entry_problems(name: str, entry: Any, models: dict) -> list[str]:
     if not isinstance(architecture, str) or architecture not in MODELS:
         hint = "" if "model" in entry else "; name a variant with `model: <registered name>`"
         return [f"{path}: unknown model {architecture!r}{nearest(architecture, MODELS)}{hint}"]
-    return _class_problems(MODELS[architecture].entry, entry, path)
+    problems = _class_problems(MODELS[architecture].entry, entry, path)
+    if name in MODELS and MODELS[architecture].family == "kaem" and "copula" in entry:
+        problems.append(
+            f"{path}.copula: {name!r} is the paper's model, on which its claims are judged; give "
+            f"this entry another name, and `model: {architecture}`"
+        )
+    return problems
 
 
 def _variant_problems(path: str, entry: dict, models: dict) -> list[str]:

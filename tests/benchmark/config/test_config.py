@@ -109,6 +109,12 @@ MISTAKES = [
         "models.kaem_is_univariate.prior.train_weights: ",
         "unknown setting",
     ),
+    ({"models.kaem_is.copula": {"components": 2}}, "models.kaem_is.copula: ", "`model: kaem_is`"),
+    (
+        {"models.dependent": UNIVARIATE | {"model": "kaem_is", "copula": {"component": 2}}},
+        "models.dependent.copula.component: ",
+        "mean 'components'?",
+    ),
     ({"per_dataset.mnits.training.updates": 3}, "per_dataset.mnits: ", "did you mean 'mnist'?"),
     ({"per_dataset.mnist.trainin.updates": 3}, "per_dataset.mnist.trainin: ", "mean 'training'?"),
     ({"per_dataset.mnist.models.va.sigma": 1}, "per_dataset.mnist.models.va: ", "mean 'vae'?"),

@@ -7,7 +7,8 @@ from benchmark.config.config import load_config
 from benchmark.config.jobs import job_of
 from benchmark.records.record import read_record
 
-TUNING, CPU = (load_config(ROOT / f"config/{name}.yaml") for name in ("tuning", "cpu"))
+FILES = ("cpu", "tuning", "copula_tuning")
+CPU, TUNING, COPULA = (load_config(ROOT / f"config/{name}.yaml") for name in FILES)
 TUNED = ("kaem_ula", "vae", "latent_ebm")
 FOLDER = ROOT / "results/published/tuning/metrics/mnist"
 
@@ -33,6 +34,7 @@ def settings(config, entry: str) -> dict:
 
 def test_every_tuned_model_had_as_many_trials():
     assert {len(trials(model)) for model in TUNED} == {12}
+    assert len(COPULA.models) <= 12
 
 
 @pytest.mark.parametrize("model", TUNED)

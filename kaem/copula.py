@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from kaem.caching import Tables
 from kaem.draws import RecentDraws
-from kaem.normal_mixture import NormalMixture
+from kaem.normal_mixture import MixtureScore, NormalMixture
 from kaem.priors import MixturePrior, UnivariatePrior
 from kaem.random import Generators, rand, randn
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
@@ -97,20 +97,28 @@ class Copula:
         mixture: NormalMixture,
     ):
         self.densities, self.margins, self.mixture = densities, margins, mixture
+        self._score = MixtureScore(mixture)
 
     def scores(self, h: Tensor) -> Tensor:
-        """Return s_q = G_q^{-1}(F_q(h_q)), (n, q) -> (n, q), differentiable in h."""
-        with torch.no_grad():
-            # Nearer to 0 or 1 rounding leaves no digits of a score.
-            edge = 4 * torch.finfo(h.dtype).eps
-            s = self.margins.icdf(self.densities.cdf(h).clamp(edge, 1 - edge))
-            slope = (self.densities.log_prob(h) - self.mixture.margin_log_prob(s)).exp()
-        return s + slope * (h - h.detach())
+        """Return s_q = G_q^{-1}(F_q(h_q)), (n, q) -> (n, q)."""
+        # Nearer to 0 or 1 rounding leaves no digits of a score.
+        edge = 4 * torch.finfo(h.dtype).eps
+        u = self.densities.cdf(h).clamp(edge, 1 - edge)
+        return self.margins.inverse()(u.T).T
 
     def log_density(self, h: Tensor) -> Tensor:
         """Return log c, (n, q) -> (n,), differentiable in h."""
+        value, score = self.evaluate(h.detach())
+        return value + (score * (h - h.detach())).sum(dim=1)
+
+    @torch.no_grad()
+    def evaluate(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log c and its gradient in h, (n, q) -> (n,), (n, q)."""
         s = self.scores(h)
-        return self.mixture.log_prob(s) - self.mixture.margin_log_prob(s).sum(dim=1)
+        joint, of_joint = self._score.joint(s)
+        margins, of_margins = self._score.margins(s)
+        slope = (self.densities.log_prob(h) - margins).exp()  # ds/dh
+        return joint - margins.sum(dim=1), slope * (of_joint - of_margins)
 
     @torch.no_grad()
     def features(self, s: Tensor) -> Tensor:

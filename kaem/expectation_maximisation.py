@@ -44,12 +44,20 @@ class Moments(NamedTuple):
 
 def joint_log_prob(normals: Normals, s: Tensor) -> Tensor:
     """Return log w_k + log N_k(s), (n, d) -> (n, k), by one matrix product."""
-    k, d = normals.means.shape
+    whiten, centres, log_scale = whitening(normals)
+    noise = (s @ whiten - centres).unflatten(1, normals.means.shape)
+    log_prob: Tensor = log_scale - 0.5 * noise.square().sum(dim=2)
+    return log_prob
+
+
+def whitening(normals: Normals) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what makes the noise of every component of s, eps_k = L_k^{-1} (s - mu_k), side by
+    side: s @ (d, k d) - (k d,); and the logs of the components' heights, (k,)."""
+    d = normals.means.shape[1]
     whiten = _inverse(normals.factors)
     centres = (whiten @ normals.means.unsqueeze(-1)).flatten()
-    noise = (s @ whiten.flatten(0, 1).mT - centres).view(len(s), k, d)
     log_scale = whiten.diagonal(dim1=1, dim2=2).log().sum(dim=1) - d / 2 * math.log(2 * math.pi)
-    return normals.log_weights + log_scale - 0.5 * noise.square().sum(dim=2)
+    return whiten.flatten(0, 1).mT, centres, normals.log_weights + log_scale
 
 
 def fit(start: Normals, scores: Tensor, iterations: int, ridge: float) -> Normals:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kaem.expectation_maximisation import Normals, fit, joint_log_prob, kmeans_start
+from kaem.expectation_maximisation import Normals, fit, joint_log_prob, kmeans_start, whitening
 from kaem.random import Generators, rand, randn
 
 DEVIATIONS = 8.0  # of a margin, beyond which hardly a draw lies
@@ -220,6 +220,34 @@ class NormalMixture(nn.Module):
             noise = torch.cat([noise, eps.unsqueeze(2)], dim=2)
             log_weights = log_weights - 0.5 * eps.square() - scale.log()
         return noise, log_weights
+
+
+class MixtureScore:
+    """Log densities of a mixture and of its margins with their gradients, of tables alone."""
+
+    def __init__(self, mixture: NormalMixture):
+        self._whiten, self._centres, self._log_scale = whitening(mixture._normals())
+        self._means, deviations = mixture.means, mixture._deviations()
+        self._precisions = deviations.square().reciprocal()
+        log_scale = mixture.log_weights[:, None] - deviations.log()
+        self._log_scales = log_scale - 0.5 * math.log(2 * math.pi)
+
+    def joint(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log density and its gradient, (n, d) -> (n,), (n, d)."""
+        noise = (s @ self._whiten - self._centres).unflatten(1, (-1, s.shape[1]))
+        log_joint = self._log_scale - 0.5 * noise.square().sum(dim=2)
+        value = log_joint.logsumexp(dim=1)
+        shares = (log_joint - value[:, None]).exp()
+        return value, -(shares.unsqueeze(2) * noise).flatten(1) @ self._whiten.mT
+
+    def margins(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each margin's log density and its derivative, (n, d) -> (n, d), (n, d)."""
+        away = s.unsqueeze(1) - self._means
+        pull = away * self._precisions
+        log_joint = self._log_scales - 0.5 * away * pull
+        value = log_joint.logsumexp(dim=1)
+        shares = (log_joint - value.unsqueeze(1)).exp()
+        return value, -(shares * pull).sum(dim=1)
 
 
 def _pick(u: Tensor, weights: Tensor) -> Tensor:

@@ -74,7 +74,8 @@ def make_arguments(settings: dict[str, Any], image_shape: ImageShape) -> dict[st
     prior: Prior = densities
     if "copula" in settings:
         fit = dict(arguments.pop("copula"))
-        prior = CopulaPrior(densities, fit.pop("components"))
+        own = {"components": fit.pop("components")} if "components" in fit else {}
+        prior = CopulaPrior(densities, **own)
         arguments["copula_fit"] = checked(CopulaFit, fit)
     arguments["prior"] = prior
     described = settings["decoder"]

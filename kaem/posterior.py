@@ -128,10 +128,12 @@ class Posterior:
             (grad_likelihood,) = torch.autograd.grad(log_likelihood.sum(), z)
             (grad_prior,) = torch.autograd.grad(log_prior.sum(), z)
             if self.copula is not None:
-                log_copula = self.log_copula(z)
-                (grad_copula,) = torch.autograd.grad(log_copula.sum(), z)
-                grad_prior += grad_copula.clamp(-STEEPEST, STEEPEST)
+                log_copula, grad_copula = self.copula.evaluate(self.features(z.detach()))
                 log_prior = log_prior + log_copula
+                grad_copula = grad_copula.clamp(-STEEPEST, STEEPEST)
+                grad_prior = grad_prior + grad_copula.reshape(
+                    *grad_copula.shape, *[1] * (z.ndim - 2)
+                )
         return PosteriorState(
             z.detach(), log_likelihood.detach(), log_prior.detach(), grad_likelihood, grad_prior
         )

@@ -85,7 +85,7 @@ class DomainUpdate(Strict):
 class Copula(Strict):
     """The settings of `kaem.CopulaFit`."""
 
-    components: Count = None
+    components: Count
     first: Natural = None
     every: Natural = None
     draws: Count = None

@@ -141,6 +141,9 @@ class NormalMixture(nn.Module):
         A mixture whose components coincide, as a new one's do, starts from k-means++ instead; that
         alone needs random numbers. What EM maximises: see `kaem.expectation_maximisation`.
 
+        Args:
+            ridge: variance that is added to each covariance's diagonal.
+
         Raises:
             ValueError: fewer scores than components, another number of dimensions, NaN or infinity.
         """
@@ -166,7 +169,8 @@ class NormalMixture(nn.Module):
     def standardised(self) -> "NormalMixture":
         """Return the mixture with every margin shifted and scaled to mean 0 and variance 1.
 
-        The copula stays the same, and scores are comparable from fit to fit.
+        The copula stays the same. Without it the ridge would widen the margins at every fit to
+        scores of the last fit's margins.
         """
         weights, means, factors = (tensor.double() for tensor in self._normals())
         weights = torch.softmax(weights, dim=0)[:, None]

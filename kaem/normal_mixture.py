@@ -5,7 +5,6 @@ Its joint density over the product of its margins is the density of a Gaussian-m
 modes"). Joint density, margins, conditionals and draws are all in closed form.
 """
 
-import copy
 import math
 
 import torch
@@ -178,10 +177,6 @@ class NormalMixture(nn.Module):
         squares = means.square() + factors.square().sum(dim=2)
         scale = (weights * squares).sum(dim=0).sqrt()
         return self._like(Normals(self.log_weights, means / scale, factors / scale[:, None]))
-
-    def double_precision(self) -> "NormalMixture":
-        """Return a copy in float64."""
-        return copy.deepcopy(self).double()
 
     def _normals(self) -> Normals:
         return Normals(self.log_weights, self.means, self.factors)

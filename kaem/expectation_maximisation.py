@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kaem.random import Generators, rand
 
-BLOCK = 2**22  # numbers that the E-step holds at once
+BLOCK = 2**19  # numbers that the E-step holds at once: they stay in a CPU's cache
 LLOYD_STEPS = 5
 SMALLEST_COUNT = 1e-30  # of draws in a component, where the logarithm is taken
 

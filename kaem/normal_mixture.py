@@ -5,7 +5,6 @@ Its joint density over the product of its margins is the density of a Gaussian-m
 modes"). Joint density, margins, conditionals and draws are all in closed form.
 """
 
-import copy
 import math
 
 import torch
@@ -141,6 +140,9 @@ class NormalMixture(nn.Module):
         A mixture whose components coincide, as a new one's do, starts from k-means++ instead; that
         alone needs random numbers. What EM maximises: see `kaem.expectation_maximisation`.
 
+        Args:
+            ridge: variance that is added to each covariance's diagonal.
+
         Raises:
             ValueError: fewer scores than components, another number of dimensions, NaN or infinity.
         """
@@ -166,7 +168,8 @@ class NormalMixture(nn.Module):
     def standardised(self) -> "NormalMixture":
         """Return the mixture with every margin shifted and scaled to mean 0 and variance 1.
 
-        The copula stays the same, and scores are comparable from fit to fit.
+        The copula stays the same. Without it the ridge would widen the margins at every fit to
+        scores of the last fit's margins.
         """
         weights, means, factors = (tensor.double() for tensor in self._normals())
         weights = torch.softmax(weights, dim=0)[:, None]
@@ -174,10 +177,6 @@ class NormalMixture(nn.Module):
         squares = means.square() + factors.square().sum(dim=2)
         scale = (weights * squares).sum(dim=0).sqrt()
         return self._like(Normals(self.log_weights, means / scale, factors / scale[:, None]))
-
-    def double_precision(self) -> "NormalMixture":
-        """Return a copy in float64."""
-        return copy.deepcopy(self).double()
 
     def _normals(self) -> Normals:
         return Normals(self.log_weights, self.means, self.factors)

@@ -83,10 +83,10 @@ class DomainUpdate(Strict):
 
 
 class Copula(Strict):
-    """The settings of `kaem.CopulaFit`."""
+    """The normals of `kaem.CopulaPrior`, and the settings of `kaem.CopulaFit`."""
 
     components: Count
-    first: Natural = None
+    first: Count = None
     every: Natural = None
     draws: Count = None
     iterations: Count = None

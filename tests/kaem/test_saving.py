@@ -32,7 +32,7 @@ CONV = {"kind": "conv", "width": 4}
 
 
 def trained(
-    sampler="langevin", prior="mixture", seed=0, updates=3, decoder=CONV, **options
+    sampler="langevin", prior="mixture", seed=0, updates=3, decoder=CONV, copula=None, **options
 ) -> KAEM:
     """A model after a few updates, none of its parameters as it was built."""
     torch.manual_seed(seed)
@@ -42,6 +42,7 @@ def trained(
         "sigma": 0.3,
         "sampler": SAMPLERS[sampler],
         "domain_update": {"every": 2, "margin": 0.05},
+        **({"copula": copula} if copula else {}),
     }
     model = KAEM.from_settings(settings, IMAGE_SHAPE)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -92,6 +93,19 @@ def test_a_loaded_model_is_the_saved_one(sampler, prior, basis, tmp_path):
         temperatures = loaded.chains.temperatures
         assert torch.equal(temperatures, model.chains.temperatures)
         assert not torch.allclose(temperatures, torch.tensor([0, 1, 2, 3]).div(3) ** 4)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_loaded_copula_is_the_saved_one(sampler, prior, tmp_path):
+    copula = {"components": 3, "first": 2, "draws": 16, "iterations": 2, "in_chains": False}
+    model = trained(sampler, prior, copula=copula)
+    save(model, tmp_path)
+    loaded = load(tmp_path)
+    check_same(model, loaded)
+    assert loaded.copula_fit == model.copula_fit
+    fresh = KAEM.from_settings(*model.origin)
+    assert not torch.equal(loaded.prior.mixture.means, fresh.prior.mixture.means)
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -187,6 +201,7 @@ BROKEN = {
     "a tensor lost": lose_a_tensor,
     # Building such a model would take all memory, or for ever.
     "a huge prior": change_settings(lambda s: s["prior"].update(q=10**9, p=10**6)),
+    "a huge copula": change_settings(lambda s: s.update(copula={"components": 10**12})),
     "a huge decoder": change_settings(lambda s: s["decoder"].update(width=10**8)),
     "a huge image": lambda folder: rewrite(folder, image_shape=[1, 4 * 10**6, 4 * 10**6]),
     "a number beyond integers": change_settings(lambda s: s["prior"].update(n_nodes=10**40)),

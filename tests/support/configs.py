@@ -46,6 +46,26 @@ MODEL_SETTINGS = {
     },
 }
 
+# Entries with a copula, by the registered model that each is.
+COPULA = {"components": 3, "first": 2, "every": 2, "draws": 40, "iterations": 2}
+WITH_COPULA = {
+    "kaem_copula": "kaem_ula",
+    "kaem_is_copula": "kaem_is",
+    "kaem_thermo_copula": "kaem_thermo",
+    "univariate_copula": "kaem_ula_univariate",
+}
+
+
+def with_copulas(settings: dict) -> dict:
+    """The settings of the registered models, and of entries with a copula."""
+    return settings | {
+        name: settings[model] | {"model": model, "copula": COPULA}
+        for name, model in WITH_COPULA.items()
+    }
+
+
+ENTRY_SETTINGS = with_copulas(MODEL_SETTINGS)
+
 FACES = {
     "title": "Faces",
     "layout": "celeba",

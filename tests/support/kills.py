@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
-from support.configs import MODEL_SETTINGS
+from support.configs import MODEL_SETTINGS, with_copulas
 from support.records import without_times
 
 from benchmark import cli
-from benchmark.config.registry import MODELS
 from benchmark.records.record import read_record
 
 PERSISTENT = {"persistent": True}
@@ -31,8 +30,9 @@ SETTINGS = MODEL_SETTINGS | {
 }
 SETTINGS["kaem_ula"] |= {"domain_update": {"every": 7}}
 SETTINGS["kaem_thermo"]["sampler"] |= {"respace_every": 5}
+SETTINGS = with_copulas(SETTINGS)
 
-ENTRIES = [*MODELS, "classifier"]
+ENTRIES = [*SETTINGS, "classifier"]
 UPDATES = 16
 
 

@@ -111,9 +111,12 @@ MISTAKES = [
     ),
     ({"models.kaem_is.copula": {"components": 2}}, "models.kaem_is.copula: ", "`model: kaem_is`"),
     (
-        {"models.dependent": UNIVARIATE | {"model": "kaem_is", "copula": {"component": 2}}},
-        "models.dependent.copula.component: ",
-        "mean 'components'?",
+        {
+            "models.dependent": UNIVARIATE
+            | {"model": "kaem_is", "copula": {"components": 2, "frist": 3}}
+        },
+        "models.dependent.copula.frist: ",
+        "mean 'first'?",
     ),
     ({"per_dataset.mnits.training.updates": 3}, "per_dataset.mnits: ", "did you mean 'mnist'?"),
     ({"per_dataset.mnist.trainin.updates": 3}, "per_dataset.mnist.trainin: ", "mean 'training'?"),

@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 from support.configs import bars_dataset, tiny_config, write_config
 from support.kills import (
+    SETTINGS,
     UPDATES,
     begin,
     end,
@@ -32,7 +33,6 @@ from benchmark.base.errors import Stopped, TrainingError
 from benchmark.base.process import StopRequests
 from benchmark.base.tensors import write_tensors
 from benchmark.config.jobs import job_of
-from benchmark.config.registry import MODELS
 from benchmark.data.dataset import load_data
 from benchmark.training.checkpoint import KEPT, Checkpoints, State
 from benchmark.training.progress_file import read_progress
@@ -94,18 +94,18 @@ def uninterrupted(tmp_path_factory):
 # The state ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SETTINGS)
 def test_a_training_goes_on_from_its_state_as_if_nothing_had_been(model):
     # A library may draw from the global generator: its state is restored too.
     build = watched(lambda _model, x, _index: x.mul_(torch.rand(())))
-    whole, checkpoints = train(model, build=build), MemoryCheckpoints(8)  # of five batches an epoch
+    whole, checkpoints = train(model, build=build), MemoryCheckpoints(9)  # of five batches an epoch
     with pytest.raises(Interrupted):
         train(model, checkpoints, build=build)
     checkpoints.state.values["seconds"] = 1000.0
     rest = MemoryCheckpoints(state=checkpoints.state)
     resumed = train(model, rest, build=build)
     assert outcome(resumed) == outcome(whole)
-    assert rest.updates == UPDATES - 8
+    assert rest.updates == UPDATES - 9
     assert 1000 < resumed.history.rows[-1]["seconds"] < 1100
 
 

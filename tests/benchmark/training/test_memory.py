@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.configs import bars_dataset, tiny_config
+from support.configs import ENTRY_SETTINGS, bars_dataset, tiny_config
 from support.images import bars
 from support.models import IMAGE_SHAPE, make
 from torch import nn
 
 from benchmark.base.errors import TrainingError
 from benchmark.config.jobs import job_of
-from benchmark.config.registry import MODELS, build
+from benchmark.config.registry import build
 from benchmark.training.memory import saved_bytes, split_rows, training_bytes, with_less_memory
 from benchmark.training.train import train_model
 
@@ -115,7 +115,7 @@ def test_the_activations_of_a_model_grow_as_a_line_at_most(name, shares):
 # Batches in parts --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ENTRY_SETTINGS)
 def test_the_gradients_do_not_depend_on_the_parts(name, seeded):
     x, outcomes, used = bars(7, IMAGE_SHAPE, seeded(1)).double(), [], set()
     for parts in (1, 3):

@@ -7,11 +7,13 @@ spacing, or with the second where a sum of two has a jump at a wall. The nodes a
 that is small.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from kaem.tabulated import PiecewiseLinearDensity, log_integral
+from kaem.tabulated import PiecewiseLinearDensity
 
 TOLERANCE = 2e-4  # of the distribution function
 MOST_NODES = 2**15  # of a sum
@@ -25,35 +27,66 @@ def density_of_sum(latents: PiecewiseLinearDensity) -> PiecewiseLinearDensity:
     densities: the hardest are those with all mass in a wall's first cell. Where MOST_NODES end the
     refinement before, what the last one changed bounds the error. It carries no gradient.
     """
-    if latents.batch_shape[1] == 1:
+    dtype, p = latents.nodes.dtype, latents.batch_shape[1]
+    if p == 1:
         return PiecewiseLinearDensity(latents.log_density[:, 0].detach(), latents.nodes)
-    values = latents.log_density.detach().double().exp()
-    p, cells = values.shape[1], values.shape[2] - 1
-    ends = p * float(latents.nodes[0]), p * float(latents.nodes[-1])
-    fine, refinement = _refined(values, ends, 1), 2
-    while refinement * p * cells < MOST_NODES:
-        coarse, fine = fine, _refined(values, ends, refinement)
+    density = _densities_of_sums(latents, [p])[0]
+    return PiecewiseLinearDensity(density.log_density.to(dtype), density.nodes.to(dtype))
+
+
+def densities_of_partial_sums(latents: PiecewiseLinearDensity) -> list[PiecewiseLinearDensity]:
+    """Return the densities of the sums of the first one, two, ..., p - 1 of the p latents,
+    (q, p) -> (q,) each, in float64. Errors: see `density_of_sum`; the first is exact."""
+    counts = range(1, latents.batch_shape[1])
+    return _densities_of_sums(latents, counts) if counts else []
+
+
+def _densities_of_sums(
+    latents: PiecewiseLinearDensity, counts: Sequence[int]
+) -> list[PiecewiseLinearDensity]:
+    """Return the densities of the sums of so many of the first latents, (q, p) -> (q,) each."""
+    values = latents.log_density[:, : max(counts)].detach().double().exp()
+    start, end = float(latents.nodes[0]), float(latents.nodes[-1])
+    cells = len(latents.nodes) - 1
+    step = (end - start) / cells
+    fine, refinement = _refined(values, step, 1, counts), 2
+    while values.shape[1] > 1 and refinement * values.shape[1] * cells < MOST_NODES:
+        coarse, fine = fine, _refined(values, step, refinement, counts)
         # What a refinement changes is at least three times the error that is left.
-        points = fine.nodes[:, None].expand(-1, len(values))
-        if (coarse.cdf(points) - fine.cdf(points)).abs().max() < TOLERANCE:
+        changes = map(_change, coarse, fine)
+        if max(changes) * step / refinement < TOLERANCE:
             break
         refinement *= 2
-    nodes = fine.nodes.to(latents.nodes.dtype)
-    return PiecewiseLinearDensity(fine.log_density.to(nodes.dtype), nodes)
+    densities = []
+    for count, sums in zip(counts, fine, strict=True):
+        nodes = torch.linspace(count * start, count * end, sums.shape[1], dtype=sums.dtype)
+        log_density = sums.clamp_min(torch.finfo(sums.dtype).tiny).log()
+        densities.append(PiecewiseLinearDensity(log_density, nodes.to(sums.device)))
+    return densities
 
 
-def _refined(values: Tensor, ends: tuple[float, float], refinement: int) -> PiecewiseLinearDensity:
-    """Convolve the densities (q, p, n), p > 1, on nodes so many times closer."""
-    p, cells = values.shape[1], refinement * (values.shape[2] - 1)
-    values = interpolate(values, cells + 1, mode="linear", align_corners=True)
-    nodes = torch.linspace(*ends, p * cells + 1, dtype=values.dtype, device=values.device)
+def _change(coarse: Tensor, fine: Tensor) -> float:
+    """Return the largest change of a running integral, in steps of the fine nodes."""
+    change = fine - closer(coarse, fine.shape[1])
+    return float(0.5 * (change[:, 1:] + change[:, :-1]).cumsum(1).abs().max())
+
+
+def closer(values: Tensor, nodes: int) -> Tensor:
+    """Interpolate linearly to closer nodes, (q, n) -> (q, nodes)."""
+    return interpolate(values[:, None], nodes, mode="linear", align_corners=True)[:, 0]
+
+
+def _refined(values: Tensor, step: float, refinement: int, counts: Sequence[int]) -> list[Tensor]:
+    """Convolve the first so many densities of (q, p, n), on nodes so many times closer."""
+    step, cells = step / refinement, refinement * (values.shape[2] - 1)
+    latents = [closer(latent, cells + 1) for latent in values.unbind(1)]
+    sums = latents[:1]
     # The sum is read as hats on the nodes: one latent goes in as hats, the others as masses.
-    total = _at_walls(values[:, 0], values[:, 0], -2 / 3, 1 / 6)
-    for latent in (_masses(values[:, 1:]) * (nodes[1] - nodes[0])).unbind(1):
-        total = _convolved(total, latent)
-    log_density = total.clamp_min(torch.finfo(total.dtype).tiny).log()
-    log_density -= log_integral(log_density, nodes).unsqueeze(-1)
-    return PiecewiseLinearDensity(log_density, nodes)
+    total = _at_walls(latents[0], latents[0], -2 / 3, 1 / 6)
+    for latent in latents[1:]:
+        total = _convolved(total, _masses(latent) * step)
+        sums.append(total / torch.trapezoid(total, dx=step).unsqueeze(1))
+    return [sums[count - 1] for count in counts]
 
 
 def _masses(values: Tensor) -> Tensor:
@@ -82,14 +115,13 @@ def _convolved(x: Tensor, kernel: Tensor) -> Tensor:
     By matrix products: sums of products alone, so that tails keep all their digits, of which a
     Fourier transform leaves none beyond eight standard deviations.
     """
-    blocks = pad(x, (0, -x.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
-    width = blocks.shape[1] * BLOCK
-    total = x.new_zeros(len(x), width + kernel.shape[1] + 2 * BLOCK)
-    for start, part in enumerate(kernel.split(BLOCK, dim=1)):
-        part = pad(part, (BLOCK - 1, 2 * BLOCK - part.shape[1]))
-        # Row i of this matrix is the part of the kernel, i places to the right.
-        toeplitz = part.unfold(1, 2 * BLOCK, 1).flip(1)
-        for side, piece in enumerate((blocks @ toeplitz).split(BLOCK, dim=2)):
-            first = (start + side) * BLOCK
-            total[:, first : first + width] += piece.flatten(1)
-    return total[:, : x.shape[1] + kernel.shape[1] - 1]
+    # Backwards in each block, so that where the kernel goes up x goes down.
+    blocks = pad(x, (0, -x.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK)).flip(2)
+    pieces = -(-kernel.shape[1] // BLOCK) + 1
+    kernel_padded = pad(kernel, (BLOCK - 1, pieces * BLOCK - kernel.shape[1]))
+    products = blocks @ kernel_padded.unfold(1, BLOCK, 1).transpose(1, 2)
+    count = blocks.shape[1]
+    total = x.new_zeros(len(x), count + pieces, BLOCK)
+    for place, piece in enumerate(products.split(BLOCK, dim=2)):
+        total[:, place : place + count] += piece
+    return total.flatten(1)[:, : x.shape[1] + kernel.shape[1] - 1]

@@ -72,8 +72,10 @@ def test_the_distribution_function_is_right_whatever_the_densities(shape, p, see
 @pytest.mark.parametrize("shape", ["needles", "at_a_wall", "in_a_walls_first_cell"])
 def test_sharp_densities_take_finer_nodes(shape, seeded):
     latents = make(shape, 2, seeded())
-    ends = 2 * NODES[0].item(), 2 * NODES[-1].item()
-    assert error(latents, _refined(latents.log_density.exp(), ends, 1)) > 50 * TOLERANCE
+    (coarse,) = _refined(latents.log_density.exp(), NODES.diff()[0].item(), 1, [2])
+    nodes = torch.linspace(-8.0, 8.0, 399, dtype=torch.float64)
+    coarse = PiecewiseLinearDensity(coarse.clamp_min(1e-99).log(), nodes)
+    assert error(latents, coarse) > 50 * TOLERANCE
 
 
 def test_smooth_densities_take_few_nodes(seeded):

@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     timing.add_argument(
         "--untrained", action="store_true", help="sample from fresh weights: the cost is the same"
     )
-    summary = "judge the paper's claims on the records of a run"
+    summary = "judge the paper's claims, and this suite's own, on the records of a run"
     command("claims", "claims.report:report", summary, common, passes="config")
     summary = f"copy a run's results to {PUBLISHED}, to be committed"
     publish = command("publish", "run.publish:publish", summary, common, passes="config weights")

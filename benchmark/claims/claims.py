@@ -1,6 +1,7 @@
-"""The paper's claims as assertions about records (`config/claims.yaml`), and what a verdict holds.
+"""Claims as assertions about records (`config/claims.yaml`), and what a verdict holds.
 
-This module imports neither torch nor numpy; `benchmark.claims.judge` reaches the verdicts.
+The paper's claims and this suite's own are judged alike and shown apart. This module imports
+neither torch nor numpy; `benchmark.claims.judge` reaches the verdicts.
 """
 
 import math
@@ -23,15 +24,18 @@ SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusi
 NOT_RUN = "not run"
 VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN)
 
-KIND_OF = dict.fromkeys(("latency", "update", "nfe"), "timing") | dict.fromkeys(
+OWN_CLAIMS = "This suite's own claims, about its extension of the paper's model"
+
+UPDATES = ("update", "all_updates")
+TIMES = ("latency", *UPDATES)
+KIND_OF = dict.fromkeys((*TIMES, "nfe"), "timing") | dict.fromkeys(
     ("ess", "swap_1"), "training"
 )  # which record holds a metric; "metrics" for all others
-TIMES = ("latency", "update")
 JUDGED = ("metric", "model", "against", "effect", "comparison", "margin", "evidence")
 
 Metric = Literal[
-    "", "latency", "update", "nfe", "ess", "swap_1", "fid", "kid", "precision", "recall",
-    "fd_classifier", "kid_classifier", "precision_classifier", "recall_classifier",
+    "", "latency", "update", "all_updates", "nfe", "ess", "swap_1", "fid", "kid", "precision",
+    "recall", "fd_classifier", "kid_classifier", "precision_classifier", "recall_classifier",
     "class_coverage",
 ]  # fmt: skip
 
@@ -42,12 +46,13 @@ class Claim(Strict):
     id: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
     claim: Text
     source: Text
+    of: Literal["paper", "suite"] = "paper"
     datasets: Annotated[list[str], Field(min_length=1)]
     not_measured: Text | None = None
     metric: Metric = ""
     batch_size: Count | None = None
     model: str = ""
-    against: str | Number = ""
+    against: str | Number | dict[str, Number] = ""
     effect: Literal["ratio", "difference"] = "difference"
     comparison: Literal["below", "above", "within"] = "within"
     margin: NotNegative = 0.0
@@ -71,7 +76,7 @@ class Claim(Strict):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 yield f"{name} has non-unique elements"
         if self.not_measured:
-            if given - {"id", "claim", "source", "datasets", "not_measured"}:
+            if given - {"id", "claim", "source", "of", "datasets", "not_measured"}:
                 yield "says why nothing was measured, and what is to be judged"
             return
         latency, ratio = self.metric == "latency", self.effect == "ratio"
@@ -86,8 +91,14 @@ class Claim(Strict):
         least = 1 if ratio and self.comparison == "within" else 0
         if ratio and self.margin <= least:
             yield f"margin: {self.margin} is less than or equal to the minimum of {least}"
-        if ratio and not isinstance(self.against, str) and self.against <= 0:
-            yield f"against: {self.against} is less than or equal to the minimum of 0"
+        numbers = [self.against]
+        if isinstance(self.against, dict):
+            numbers = self.against.values()
+            if set(self.against) != set(self.datasets):
+                yield "against: needs a number for each of the datasets"
+        for number in numbers:
+            if ratio and not isinstance(number, str) and number <= 0:
+                yield f"against: {number} is less than or equal to the minimum of 0"
 
     @property
     def kind(self) -> str:
@@ -98,6 +109,12 @@ class Claim(Strict):
     def entries(self) -> list[str]:
         """The configuration's entries that are compared."""
         return [side for side in (self.model, self.against) if isinstance(side, str)]
+
+    def on(self, dataset: str) -> "Claim":
+        """Return the claim as it is made about one of its datasets, against that one's number."""
+        if not isinstance(self.against, dict):
+            return self
+        return self.model_copy(update={"against": self.against[dataset]})
 
     def verdict(self, low: float, high: float) -> str:
         """Judge a confidence interval of the effect (of its logarithm, for a ratio)."""

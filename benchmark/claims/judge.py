@@ -7,14 +7,15 @@ of docs/guide/claims.md says that the records cannot decide. Ratios are compared
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from benchmark.claims.claims import INCONCLUSIVE, SUPPORTED, TIMES, Claim, Verdict
+from benchmark.claims.claims import INCONCLUSIVE, SUPPORTED, TIMES, UPDATES, Claim, Verdict
 from benchmark.claims.estimates import Estimate, log_latency, mean_estimate
 from benchmark.claims.gates import FEWEST_IMAGES, failures, first_reference, is_distance, means_of
 from benchmark.config.config import REAL, Config
+from benchmark.config.jobs import job_of
 from benchmark.records.measurements import Time
 from benchmark.records.names import metric_name
 from benchmark.records.record import Record, Subject
@@ -43,12 +44,12 @@ class Case:
     unhealthy: dict[tuple[str, str], list[str]]
 
     def value(self, record: Record) -> float | None:
-        """Return the claim's metric in a record (of a time, the median); None where it is not
+        """Return the claim's metric in a record (of a time, the median in ms); None where it is not
         there."""
         claim, metrics = self.claim, record.metrics
         if claim.metric in TIMES:
             time = self.time(record)
-            return time and time.latency_ms.median
+            return time and time.latency_ms.median * self._count(record)
         if claim.kind == "metrics":
             split = first_reference(self.config, self.dataset)
             count = self.config.evaluation(self.dataset).references[split]
@@ -57,9 +58,16 @@ class Case:
 
     def time(self, record: Record) -> Time | None:
         """Return the time of an update, or of sampling with the claim's batch size."""
-        if self.claim.metric == "update":
+        if self.claim.metric in UPDATES:
             return record.metrics.update_time()
         return record.metrics.latencies().get(self.claim.batch_size)
+
+    def _count(self, record: Record) -> int:
+        """Return how many of these times the metric is the sum of."""
+        if self.claim.metric != "all_updates":
+            return 1
+        job = job_of(self.config, "training", self.dataset, self.config.trained_entry(record.model))
+        return job.settings.training.updates
 
     def side(self, side: str | float) -> Estimate | None:
         """Return one side's estimate, its logarithm for a ratio; None where there is none."""
@@ -68,7 +76,8 @@ class Case:
             return Estimate(scale(side), 0.0)
         records = self.used[side]
         if self.claim.metric in TIMES:
-            return log_latency(self.time(records[0]))
+            one = log_latency(self.time(records[0]))
+            return replace(one, value=one.value + math.log(self._count(records[0])))
         values = [self.value(record) for record in records]
         if self.claim.effect == "ratio" and min(values) <= 0:
             return None
@@ -172,7 +181,7 @@ class Case:
                 yield "timed apart, not in turns"
             origin = self.records[0].provenance
             yield f"times on {origin.gpu or origin.cpu}, {origin.threads_text}"
-        if self.claim.metric == "update":
+        if self.claim.metric in UPDATES:
             for entry, (record, *_) in self.used.items():
                 yield f"{entry}: timed after {self.time(record).warmup} updates"
 
@@ -188,7 +197,7 @@ def judge_all(config: Config, records: Records, claims: list[Claim]) -> list[Ver
     """Judge every claim on each of its datasets, and on each device that it was timed on."""
     unhealthy = _unhealthy(config, records)
     return [
-        _judge(Case(claim, dataset, config, used, unhealthy), device, records)
+        _judge(Case(claim.on(dataset), dataset, config, used, unhealthy), device, records)
         for claim in claims
         for dataset in claim.datasets
         for device in _devices(claim, dataset, records)

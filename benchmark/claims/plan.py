@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from benchmark.base import paths
 from benchmark.base.progress import duration
-from benchmark.claims.claims import Claim, load_claims
+from benchmark.claims.claims import OWN_CLAIMS, Claim, load_claims
 from benchmark.claims.machine import Machine, measure
 from benchmark.claims.report import table
 from benchmark.config.config import CLASSIFIER, Config
@@ -111,14 +111,15 @@ def plan(
     recorded = recorded_folder(config, folder)
     records, others = _recorded(config, recorded)
     costs = Costs(config, records, machine)
-    rows, recipes, timings = [], [], []
+    rows: dict[str, list[dict]] = {"paper": [], "suite": []}
+    recipes, timings = [], []
     for claim, dataset in _judgeable(config, claims or load_claims()):
         devices = sorted({s.device for s in costs.records if s.kind == "timing"}) or ["cpu"]
         levels = {level: steps(config, claim, dataset, level, devices) for level in LEVELS}
         known = {level: costs.total(work) for level, work in levels.items() if work}
         within = [level for level, cost in known.items() if cost is not None and cost <= budget]
         best = claim.evidence if claim.evidence in within else max(within, default="L0")
-        rows.append(
+        rows[claim.of].append(
             {
                 "Claim": claim.claim,
                 "Dataset": config.facts(dataset).title,
@@ -148,7 +149,8 @@ def plan(
             "takes seconds; L1 measures shipped samples again; L2 draws from shipped weights or "
             "times models again; L3 trains one seed again; L4 all seeds. Empty: the level says "
             "nothing about the claim. Unknown: not recorded.",
-            table(rows) or "No claim is about the datasets and models of this configuration.",
+            table(rows["paper"]) or "No claim of the paper is about these datasets and models.",
+            *([f"{OWN_CLAIMS}:", table(rows["suite"])] if rows["suite"] else []),
             "```sh\n" + "\n\n".join([*recipes, "# L0, and the last step of all others"]) + "\n"
             + "\n".join(end) + "\n```",
         ]

@@ -10,7 +10,7 @@ from benchmark.base import paths
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.files import atomic, write_json
 from benchmark.base.markdown import markdown_table
-from benchmark.claims.claims import NOT_RUN, VERDICTS, Claim, Verdict, load_claims
+from benchmark.claims.claims import NOT_RUN, OWN_CLAIMS, VERDICTS, Claim, Verdict, load_claims
 from benchmark.claims.estimates import CONFIDENCE
 from benchmark.claims.judge import APART, DRIFT, judge_all
 from benchmark.config.config import Config
@@ -38,7 +38,10 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
             "run": config.run,
             "note": config.note,
             "confidence": CONFIDENCE,
-            "verdicts": [asdict(verdict) | {"claim": dict(verdict.claim)} for verdict in verdicts],
+            **{
+                name: [asdict(verdict) | {"claim": dict(verdict.claim)} for verdict in part]
+                for name, part in zip(("verdicts", "own_verdicts"), _parts(verdicts), strict=True)
+            },
         },
     )
     pages = {
@@ -80,17 +83,23 @@ def table(rows: list[dict]) -> str:
     return markdown_table(frame) if len(frame) else ""
 
 
+def _parts(verdicts: list[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
+    """Return the verdicts on the paper's claims, and those on this suite's own."""
+    return tuple([v for v in verdicts if v.claim.of == of] for of in ("paper", "suite"))
+
+
 def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
     """Return claims.md: the verdicts that were reached, then what was not run and why."""
-    numbers = Counter(verdict.verdict for verdict in verdicts)
-    counts = ", ".join(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS)
+    paper, own = _parts(verdicts)
     reached = [verdict for verdict in verdicts if verdict.verdict != NOT_RUN]
     noted = dict.fromkeys(f"- {_where(config, v)}, {note}" for v in reached for note in v.notes)
-    missing = "\n".join(_not_run(config, verdicts))
+    missing, missing_own = ("\n".join(_not_run(config, part)) for part in (paper, own))
     parts = [
-        f"Claims on the records of `{config.run}`: {counts}.",
+        f"The paper's claims on the records of `{config.run}`: {_counts(paper)}.",
         config.note,
-        table([_cells(config, verdict) for verdict in reached]),
+        _table(config, paper),
+        f"{OWN_CLAIMS}: {_counts(own)}." if own else "",
+        _table(config, own),
         f"Effect: the ratio or difference of the two values and its {CONFIDENCE:.0%} confidence "
         "interval, over training seeds; of times, over repetitions on one machine. That of a "
         f"time has its ends {DRIFT - 1:.0%} further out, that of times not taken in turns a "
@@ -100,31 +109,44 @@ def page(config: Config, verdicts: list[Verdict], remarks: list[str]) -> str:
         "\n".join(noted),
         *remarks,
         f"Not run:\n\n{missing}" if missing else "",
+        f"Not run, of this suite's own:\n\n{missing_own}" if missing_own else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
+def _counts(verdicts: list[Verdict]) -> str:
+    numbers = Counter(verdict.verdict for verdict in verdicts)
+    return ", ".join(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS)
+
+
+def _table(config: Config, verdicts: list[Verdict]) -> str:
+    return table([_cells(config, verdict) for verdict in verdicts if verdict.verdict != NOT_RUN])
+
+
 def brief(config: Config, verdicts: list[Verdict]) -> str:
     """Return verdicts.md: a row for each claim that was judged, a column for each dataset."""
+    paper, own = (_in_brief(config, part) for part in _parts(verdicts))
+    note = (
+        f"In brackets the effect and its {CONFIDENCE:.0%} confidence interval. These are the "
+        "paper's words as assertions, with margins of this suite; some were said of other "
+        "datasets: config/claims.yaml has the source of each."
+    )
+    parts = [f"{paper}\n\n{note}" if paper else "", f"{OWN_CLAIMS}:\n\n{own}" if own else ""]
+    return ("\n\n".join(filter(None, parts)) or "No claim could be judged on these records.") + "\n"
+
+
+def _in_brief(config: Config, verdicts: list[Verdict]) -> str:
     rows: dict[tuple, dict[str, str]] = {}
     for verdict in verdicts:
         if verdict.verdict != NOT_RUN:
             where = DEVICE_LABELS.get(verdict.device, "")
             text = f"{verdict.claim.claim} {where and f'({where})'}".rstrip()
             row = rows.setdefault((verdict.claim.id, where), {"Claim": text})
-            row[config.facts(verdict.dataset).title] = _in_brief(verdict)
-    if not rows:
-        return "No claim could be judged on these records.\n"
-    shown = pd.DataFrame(rows.values()).fillna("not run")
-    return (
-        markdown_table(shown)
-        + f"\n\nIn brackets the effect and its {CONFIDENCE:.0%} confidence interval. These are the "
-        "paper's words as assertions, with margins of this suite; some were said of other "
-        "datasets: config/claims.yaml has the source of each.\n"
-    )
+            row[config.facts(verdict.dataset).title] = _brief_cell(verdict)
+    return markdown_table(pd.DataFrame(rows.values()).fillna("not run")) if rows else ""
 
 
-def _in_brief(verdict: Verdict) -> str:
+def _brief_cell(verdict: Verdict) -> str:
     if verdict.effect is None:
         return f"**{verdict.verdict}**"
     interval = ", {:.2g} to {:.2g}".format(*verdict.interval) if verdict.interval else ""

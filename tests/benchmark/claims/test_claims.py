@@ -18,6 +18,7 @@ from benchmark.claims.claims import (
     CONTRADICTED,
     INCONCLUSIVE,
     NOT_RUN,
+    OWN_CLAIMS,
     SUPPORTED,
     Claim,
     load_claims,
@@ -36,10 +37,15 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def verdicts(config, *claims, of="verdicts"):
+    """The verdicts on the paper's claims, or this suite's own, as the command reports them."""
+    report(config, list(claims))
+    return json.loads(Path("results/tiny/claims.json").read_text())[of]
+
+
 def verdict(config, about):
-    """The only verdict on one claim, as the command reports it."""
-    report(config, [about])
-    (found,) = json.loads(Path("results/tiny/claims.json").read_text())["verdicts"]
+    """The only verdict on one claim."""
+    (found,) = verdicts(config, about)
     return found
 
 
@@ -75,6 +81,20 @@ def test_the_configurations_can_decide_what_rests_on_equal_passes(name):
             shared = operator.attrgetter(*claim.shared)
             ours, theirs = (shared(config.entry(entry)) for entry in claim.entries)
             assert ours == theirs is not None, claim.id
+
+
+def test_the_papers_claims_are_about_its_model_and_the_suites_own_give_its_rivals_no_less():
+    for config, claim in itertools.product(map(load_config, RUN_CONFIGS), load_claims()):
+        if set(claim.entries) <= set(config.models):
+            entries = [config.entry(entry) for entry in claim.entries]
+            copulas = [getattr(entry, "copula", None) is not None for entry in entries]
+            assert copulas == [claim.of == "suite", False][: len(entries)], claim.id
+            # Fewer passes of the decoder a draw and fewer updates: no rival's handicap.
+            if claim.kind == "metrics" and claim.of == "suite" and len(entries) == 2:
+                ours, theirs = ((e.training and e.training.updates) or math.inf for e in entries)
+                assert ours <= theirs, claim.id
+                passes = getattr(entries[1], "passes", None)
+                assert passes is None or entries[0].passes <= passes, claim.id
 
 
 # Verdicts ---------------------------------------------------------------------------------------
@@ -217,6 +237,22 @@ def test_a_difference_of_shares():
     assert (found["verdict"], found["effect"]) == (SUPPORTED, pytest.approx(0.19))
 
 
+def test_a_claim_may_have_a_number_for_each_dataset():
+    config = mnist_config(datasets=["mnist", "fashion_mnist"])
+    for (dataset, level), seed in itertools.product(
+        (("mnist", 4.0), ("fashion_mnist", 9.0)), config.seeds
+    ):
+        value = level + seed / 10
+        write_quality(config, "kaem_ula", seed, dataset, fd_classifier=value, recall_classifier=0.5)
+    datasets = ["mnist", "fashion_mnist"]
+    claim = a_claim(against=dict(zip(datasets, (5.0, 3.0), strict=True)), datasets=datasets)
+    found = verdicts(config, a_claim(claim, margin=1.0))
+    assert [one["verdict"] for one in found] == [SUPPORTED, CONTRADICTED]
+    assert [one["claim"]["against"] for one in found] == [5.0, 3.0]
+    with pytest.raises(ValueError, match="a number for each of the datasets"):
+        a_claim(claim, datasets=["mnist"])
+
+
 def test_a_latency_rests_on_repetitions_and_a_margin_for_drift():
     config = mnist_config()
     write_timing(config, "kaem_ula", {4: 2.0})
@@ -264,6 +300,15 @@ def test_an_update_is_timed_in_turns_as_well():
         write_timing(config, "kaem_thermo", {4: 1.0}, update=40.0)
         found = verdict(config, alike)
         assert (found["verdict"] == SUPPORTED, found["reasons"]) == (not reasons, reasons)
+
+
+def test_all_updates_of_a_training():
+    config = mnist_config(**{"training.updates": 300, "models.kaem_ula.training.updates": 10})
+    write_timing(config, "kaem_ula", {4: 50.0}, update=2.0)
+    write_timing(config, "vae", {4: 1.0}, update=4.0)
+    found = verdict(config, a_claim(UPDATE, metric="all_updates"))
+    assert (found["verdict"], found["effect"]) == (SUPPORTED, pytest.approx(20 / 1200))
+    assert found["values"] == {"kaem_ula": [20.0], "vae": [1200.0]}
 
 
 @pytest.mark.parametrize(
@@ -372,6 +417,21 @@ def test_the_short_page_has_a_row_for_each_claim_that_was_judged():
         write_timing(config, model, {4: median})
     report(config, asked)
     assert f"| {speed.claim} (CPU)" in Path("results/tiny/verdicts.md").read_text()
+
+
+def test_this_suites_own_claims_stand_apart_from_the_papers():
+    config = mnist_config()
+    write_both(config)
+    own = a_claim(of="suite", id="own", claim="Ours is better.", margin=0.1)
+    (found,) = verdicts(config, QUALITY, own, of="own_verdicts")
+    assert (found["claim"]["id"], found["verdict"]) == ("own", CONTRADICTED)
+    assert [v["claim"]["id"] for v in verdicts(config, QUALITY, own)] == ["quality"]
+    for page, count in (("verdicts.md", ""), ("claims.md", "1 supported, 0 contradicted")):
+        text = Path("results/tiny", page).read_text()
+        papers, _, ours = text.partition(OWN_CLAIMS)
+        assert count in papers
+        assert (QUALITY.claim in papers, own.claim in papers) == (True, False), page
+        assert (QUALITY.claim in ours, own.claim in ours) == (False, True), page
 
 
 def test_the_short_page_where_nothing_was_judged():

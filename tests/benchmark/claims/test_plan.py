@@ -15,6 +15,7 @@ from benchmark import cli
 from benchmark.base.errors import RecordError
 from benchmark.base.paths import ROOT
 from benchmark.claims import plan
+from benchmark.claims.claims import OWN_CLAIMS
 from benchmark.claims.machine import Machine, measure
 from benchmark.config.config import load_config
 from benchmark.records.folder import by_subject, read_folder
@@ -95,6 +96,14 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
     Path("results/published/tiny").rename("theirs")
     with pytest.raises(RecordError, match="results/tiny: no records are there"):
         plan.plan(CONFIG, [], 400.0)
+
+
+def test_this_suites_own_claims_have_a_table_of_their_own():
+    given = [QUALITY, a_claim(SPEED, of="suite", claim="Ours is as fast.")]
+    text = plan.plan(CONFIG, [], 400.0, claims=given, machine=SLOW)
+    papers, _, ours = text.partition(OWN_CLAIMS)
+    assert (QUALITY.claim in papers, QUALITY.claim in ours) == (True, False)
+    assert (given[1].claim in papers, given[1].claim in ours) == (False, True)
 
 
 def test_published_classifiers_alone_are_no_records_of_costs():

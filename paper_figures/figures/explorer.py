@@ -98,10 +98,11 @@ def _model(config: Config, model: str, metrics: dict, arrays: dict, bases: int) 
         "colour": "#" + "".join(f"{round(255 * c):02x}" for c in model_colours(config)[model]),
         "symbol": latent_symbol(config, model),
         "latents": [_latent(metrics, arrays, m, int(q)) for m, q in enumerate(moved)],
+        "latents_in_all": len(metrics["sobol_total"]),
         "bases": _rounded(arrays["bases"][:bases, moved]),
+        "components": _components(arrays),
         "size": [width, height],
-        "sprite": _sprite(arrays["images"][:bases], arrays["base_images"][:bases]),
-    }
+    } | _sprite(arrays, bases)
 
 
 def _latent(metrics: dict, arrays: dict, m: int, q: int) -> dict:
@@ -125,14 +126,45 @@ def _formula(metrics: dict, q: int) -> dict:
     return {"formula": rows[0]["formula"], "error": rows[0]["relative_error"]} if rows else {}
 
 
-def _sprite(images: np.ndarray, base_images: np.ndarray) -> str:
-    """Return a PNG as text: a row per draw and latent with its positions; then the draws."""
-    last = np.zeros_like(images[0, :1])
-    last[0, : len(base_images)] = base_images
-    picture = tiled(np.concatenate([*images, last]), gap=0)
+def _components(arrays: dict) -> list[dict]:
+    """Return what a copula's components are, the heaviest first; none for an entry without one."""
+    rows = []
+    for k in _by_weight(arrays):
+        row = {"weight": round(float(arrays["component_weights"][k]), 4)}
+        # Each class's numbers sum to one: they are shares of images with as many of each class.
+        held = arrays["component_classes"][k] if "component_classes" in arrays else np.zeros(1)
+        if held.sum() > 0:
+            row["class"] = int(np.unique(arrays["labels"])[held.argmax()])
+            row["share"] = round(float(held.max() / held.sum()), 4)
+        rows.append(row)
+    return rows
+
+
+def _by_weight(arrays: dict) -> np.ndarray:
+    return np.argsort(-arrays.get("component_weights", np.empty(0)), kind="stable")
+
+
+def _sprite(arrays: dict, bases: int) -> dict:
+    """Return a PNG as text, and the rows where its parts begin: "moved" and "followed" have a row
+    per draw and latent with its positions; "draws" and "components" fill rows of that length."""
+    parts = {"moved": arrays["images"][:bases], "draws": arrays["base_images"][:bases]}
+    if "followed" in arrays:
+        parts["followed"] = arrays["followed"][:bases]
+        parts["components"] = arrays["component_images"][_by_weight(arrays)]
+    columns = arrays["images"].shape[2]
+    grids = [_in_rows(images, columns) for images in parts.values()]
     held = io.BytesIO()
-    Image.fromarray(picture).save(held, "PNG", optimize=True)
-    return base64.b64encode(held.getvalue()).decode()
+    Image.fromarray(tiled(np.concatenate(grids), gap=0)).save(held, "PNG", optimize=True)
+    starts = np.cumsum([0, *map(len, grids[:-1])]).tolist()
+    rows = dict(zip(parts, starts, strict=True))
+    return {"sprite": base64.b64encode(held.getvalue()).decode(), "rows": rows}
+
+
+def _in_rows(images: np.ndarray, columns: int) -> np.ndarray:
+    """Lay (..., C, H, W) out as (rows, columns, C, H, W), black where the last row has no more."""
+    flat = images.reshape(-1, *images.shape[-3:])
+    padded = np.pad(flat, [(0, -len(flat) % columns), (0, 0), (0, 0), (0, 0)])
+    return padded.reshape(-1, columns, *flat.shape[1:])
 
 
 def _rounded(values: np.ndarray) -> list:

@@ -24,6 +24,24 @@ def page(run) -> Path:
     return explorer.PAGE.paths("tiny")[0].resolve()
 
 
+COPULA = {  # of a model with two labels; the second component is the heaviest
+    "component_weights": np.array([0.25, 0.5, 0.05, 0.05, 0.05, 0.1]),
+    "component_classes": np.array([[0.9, 0.1]] + [[0.1, 0.3]] + [[0, 0]] + 3 * [[0, 0.2]]),
+}
+
+
+@pytest.fixture
+def copula_page(run, monkeypatch) -> Path:
+    """A page where KAEM-IS has a copula too; the others follow into negatives."""
+    metrics, arrays = inspection(run, "digits", "kaem_is")
+    centres = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.full((1, 16, 16), 40, np.uint8)
+    arrays |= COPULA | {"followed": 255 - arrays["images"], "component_images": centres}
+    own = {"kaem_is": (metrics, arrays | {"labels": np.array([2, 7])})}
+    monkeypatch.setattr(explorer, "inspection", lambda *job: own.get(job[2]) or inspection(*job))
+    explorer.render(run)
+    return explorer.PAGE.paths("tiny")[0].resolve()
+
+
 class Links(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
@@ -43,22 +61,52 @@ def test_the_page_needs_nothing_but_itself(page):
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
 
 
-def test_the_page_holds_the_images_that_were_decoded(run, page):
+def models_of(page: Path) -> list[dict]:
+    """What the page knows of each model; the sprite as (rows, columns, 16, 16)."""
     text = re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1]
     (dataset,) = json.loads(text)["datasets"]
-    assert [model["label"] for model in dataset["models"]] == [
-        "KAEM-IS",
-        "KAEM-thermo, univariate",
-    ]
+    for model in dataset["models"]:
+        sprite = np.array(Image.open(io.BytesIO(base64.b64decode(model["sprite"]))))
+        model["sprite"] = sprite.reshape(-1, 16, 5, 16).swapaxes(1, 2)
+    return dataset["models"]
+
+
+def test_the_page_holds_the_images_that_were_decoded(run, page):
+    models = models_of(page)
+    assert [model["label"] for model in models] == ["KAEM-IS", "KAEM-thermo, univariate"]
     _, arrays = inspection(run, "digits", "kaem_is")
-    sprite = Image.open(io.BytesIO(base64.b64decode(dataset["models"][0]["sprite"])))
-    picture = (
-        np.array(sprite).reshape(5, 16, 5, 16).swapaxes(1, 2)
-    )  # 2 draws x 2 latents, and draws
+    picture = models[0]["sprite"]  # 2 draws x 2 latents, and draws
+    assert picture.shape[:2] == (5, 5)
     np.testing.assert_array_equal(
         picture[:4].reshape(2, 2, 5, 16, 16), arrays["images"][:, :, :, 0]
     )
     np.testing.assert_array_equal(picture[4, :2], arrays["base_images"][:, 0])
+    assert models[0]["components"] == []
+    assert models[0]["rows"] == {"moved": 0, "draws": 4}
+
+
+def test_the_page_of_a_copula_also_holds_what_follows_and_the_components(run, copula_page):
+    model, other = models_of(copula_page)
+    assert model["rows"] == {"moved": 0, "draws": 4, "followed": 5, "components": 9}
+    np.testing.assert_array_equal(model["sprite"][5:9], 255 - model["sprite"][:4])
+    centres = model["sprite"][9:, :, 0, 0].flatten()
+    np.testing.assert_array_equal(centres, [40, 0, 200, 80, 120, 160, 0, 0, 0, 0])
+    assert model["components"] == [
+        {"weight": 0.5, "class": 7, "share": 0.75},
+        {"weight": 0.25, "class": 2, "share": 0.9},
+        {"weight": 0.1, "class": 7, "share": 1.0},
+        {"weight": 0.05},  # which none of the images fell to
+        {"weight": 0.05, "class": 7, "share": 1.0},
+        {"weight": 0.05, "class": 7, "share": 1.0},
+    ]
+    assert "followed" not in other["rows"]
+    explorer.render(run, largest=copula_page.stat().st_size - 1)
+    assert models_of(copula_page)[0]["rows"] == {
+        "moved": 0,
+        "draws": 2,
+        "followed": 3,
+        "components": 5,
+    }
 
 
 def test_a_page_that_is_too_large_has_fewer_draws_or_is_refused(run, page):
@@ -109,3 +157,44 @@ def test_dragging_and_keys_change_the_picture(page, tmp_path, width, height):
         assert browser.evaluate(wide)  # nothing sticks out to the right
         assert browser.errors == []
         assert [u for u in browser.requests if not u.startswith(("file:", "data:"))] == []
+
+
+STATE = "document.getElementById('state').textContent"
+TILE = """(() => {
+    const tile = document.querySelectorAll('.component')[1];
+    tile.scrollIntoView({ block: 'center' });
+    const box = tile.getBoundingClientRect();
+    return [box.left + box.width / 2, box.top + box.height / 2];
+})()"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: chromium)")
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_others_follow_and_components_are_shown(copula_page, tmp_path, width, height):
+    with Browser(tmp_path) as browser:
+        browser.open(copula_page, width, height)
+        left, middle, size = browser.evaluate(CARD)
+        browser.mouse("mousePressed", left + 0.9 * size, middle)
+        browser.mouse("mouseReleased", left + 0.9 * size, middle)
+        seen = [browser.evaluate(PICTURE)]
+        assert "the others follow" in browser.evaluate(STATE)
+        browser.evaluate("document.getElementById('follow').click()")
+        seen.append(browser.evaluate(PICTURE))
+        assert "the others at the draw" in browser.evaluate(STATE)
+        x, y = browser.evaluate(TILE)
+        browser.mouse("mousePressed", x, y)
+        browser.mouse("mouseReleased", x, y)
+        seen.append(browser.evaluate(PICTURE))
+        assert "2 of 6: weight 25.0%. Holds class 2 most (90.0%" in browser.evaluate(STATE)
+        browser.key("ArrowLeft")  # the components have the focus
+        seen.append(browser.evaluate(PICTURE))
+        assert "1 of 6: weight 50.0%. Holds class 7 most (75.0%" in browser.evaluate(STATE)
+        assert len(set(seen)) == len(seen)
+        browser.evaluate(
+            "(() => { const s = document.getElementById('model'); s.value = 1;"
+            " s.dispatchEvent(new Event('change')); })()"
+        )
+        hidden = "['switch', 'copula'].every((id) => document.getElementById(id).hidden)"
+        assert browser.evaluate(hidden)
+        assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert browser.errors == []

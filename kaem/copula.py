@@ -15,10 +15,9 @@ Drawing is one pass: s from the mixture, then h_q = F_q^{-1}(G_q(s_q)). It is le
 ("inference functions for margins", Joe 2005): the densities by KAEM's own gradient, the mixture by
 EM on the scores of posterior draws. So no parameter has a gradient through the copula.
 
-G_q and its inverse are a table. The mass between any two scores is right to 1e-5.
+G_q and its inverse are a table, see `kaem.normal_mixture`; all else is in closed form.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -27,12 +26,10 @@ from torch import Tensor, nn
 
 from kaem.caching import Tables
 from kaem.draws import RecentDraws
-from kaem.normal_mixture import MixtureScore, NormalMixture
+from kaem.normal_mixture import MixtureTables, NormalMixture
 from kaem.priors import MixturePrior, UnivariatePrior
 from kaem.random import Generators, rand, randn
-from kaem.tabulated import PiecewiseLinearDensity, log_integral
-
-NODES = 4096  # of the table of the margins
+from kaem.tabulated import PiecewiseLinearDensity
 
 
 @dataclass(frozen=True)
@@ -86,25 +83,20 @@ class Copula:
 
     Args:
         densities: of the features, batch shape (q,).
-        margins: of the mixture, batch shape (q,).
-        mixture: of the scores.
+        mixture, tables: of the scores.
     """
 
     def __init__(
-        self,
-        densities: PiecewiseLinearDensity,
-        margins: PiecewiseLinearDensity,
-        mixture: NormalMixture,
+        self, densities: PiecewiseLinearDensity, mixture: NormalMixture, tables: MixtureTables
     ):
-        self.densities, self.margins, self.mixture = densities, margins, mixture
-        self._score = MixtureScore(mixture)
+        self.densities, self.mixture, self.tables = densities, mixture, tables
 
     def scores(self, h: Tensor) -> Tensor:
         """Return s_q = G_q^{-1}(F_q(h_q)), (n, q) -> (n, q)."""
         # Nearer to 0 or 1 rounding leaves no digits of a score.
         edge = 4 * torch.finfo(h.dtype).eps
         u = self.densities.cdf(h).clamp(edge, 1 - edge)
-        return self.margins.inverse()(u.T).T
+        return self.tables.margins.inverse()(u.T).T
 
     def log_density(self, h: Tensor) -> Tensor:
         """Return log c, (n, q) -> (n,), differentiable in h."""
@@ -115,15 +107,15 @@ class Copula:
     def evaluate(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return log c and its gradient in h, (n, q) -> (n,), (n, q)."""
         s = self.scores(h)
-        joint, of_joint = self._score.joint(s)
-        margins, of_margins = self._score.margins(s)
+        joint, of_joint = self.tables.log_prob(s)
+        margins, of_margins = self.tables.margin_log_prob(s)
         slope = (self.densities.log_prob(h) - margins).exp()  # ds/dh
         return joint - margins.sum(dim=1), slope * (of_joint - of_margins)
 
     @torch.no_grad()
     def features(self, s: Tensor) -> Tensor:
         """Return F_q^{-1}(G_q(s_q)), (n, q) -> (n, q)."""
-        return self.densities.inverse()(self.margins.cdf(s).T).T
+        return self.densities.inverse()(self.tables.margins.cdf(s).T).T
 
     def __call__(self, noise: Tensor) -> Tensor:
         """Make features of noise, (1 + q, n) -> (q, n)."""
@@ -180,7 +172,7 @@ class CopulaPrior(nn.Module):
         return self.densities.domain
 
     @property
-    def fitted(self) -> bool:
+    def dependent(self) -> bool:
         """Say whether the features depend on one another, as they do from the first fit on."""
         eye = torch.eye(self.q).to(self.nodes)
         return bool(self.mixture.means.any() or (self.mixture.factors != eye).any())
@@ -188,16 +180,8 @@ class CopulaPrior(nn.Module):
     @torch.no_grad()
     def copula(self) -> Copula:
         """Return the copula with its tables, of the present parameters."""
-        margins = self._tables.get("margins", self.mixture, self._build_margins)
-        return Copula(self.feature_density(), margins, self.mixture)
-
-    @torch.no_grad()
-    def _build_margins(self) -> PiecewiseLinearDensity:
-        exact, (low, high) = copy.deepcopy(self.mixture).double(), self.mixture.spread()
-        nodes = torch.linspace(low, high, NODES, dtype=torch.float64, device=self.nodes.device)
-        log_density = exact.margin_log_prob(nodes[:, None].expand(-1, self.q)).T
-        log_density -= log_integral(log_density, nodes)[:, None]
-        return PiecewiseLinearDensity(log_density.to(self.nodes), nodes.to(self.nodes))
+        tables = self._tables.get("mixture", self.mixture, lambda: MixtureTables(self.mixture))
+        return Copula(self.feature_density(), self.mixture, tables)
 
     def log_prob(self, z: Tensor, log_z: Tensor | None = None) -> Tensor:
         """Return log p(z), (n, *event_shape) -> (n,); -inf outside the domain.

@@ -5,6 +5,7 @@ Its joint density over the product of its margins is the density of a Gaussian-m
 modes"). Joint density, margins, conditionals and draws are all in closed form.
 """
 
+import copy
 import math
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from kaem.expectation_maximisation import Normals, fit, joint_log_prob, kmeans_start, whitening
 from kaem.random import Generators, rand, randn
+from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
 DEVIATIONS = 8.0  # of a margin, beyond which hardly a draw lies
+NODES = 4096  # of the table of the margins
 ROWS = 2**14  # that are drawn at once, each with a factor of its own
 
 
@@ -221,17 +224,29 @@ class NormalMixture(nn.Module):
         return noise, log_weights
 
 
-class MixtureScore:
-    """Log densities of a mixture and of its margins with their gradients, of tables alone."""
+class MixtureTables:
+    """What chains and draws ask of a mixture that stands still, from tables.
+
+    Attributes:
+        margins: G_q and its inverse, batch shape (d,). The mass between any two scores is right
+            to 1e-5.
+    """
 
     def __init__(self, mixture: NormalMixture):
+        low, high = mixture.spread()
+        nodes = torch.linspace(low, high, NODES, dtype=torch.float64, device=mixture.means.device)
+        exact = copy.deepcopy(mixture).double()
+        log_density = exact.margin_log_prob(nodes[:, None].expand(-1, mixture.dimensions)).T
+        log_density -= log_integral(log_density, nodes)[:, None]
+        nodes = nodes.to(mixture.means)
+        self.margins = PiecewiseLinearDensity(log_density.to(nodes), nodes)
         self._whiten, self._centres, self._log_scale = whitening(mixture._normals())
         self._means, deviations = mixture.means, mixture._deviations()
         self._precisions = deviations.square().reciprocal()
         log_scale = mixture.log_weights[:, None] - deviations.log()
         self._log_scales = log_scale - 0.5 * math.log(2 * math.pi)
 
-    def joint(self, s: Tensor) -> tuple[Tensor, Tensor]:
+    def log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log density and its gradient, (n, d) -> (n,), (n, d)."""
         noise = (s @ self._whiten - self._centres).unflatten(1, (-1, s.shape[1]))
         log_joint = self._log_scale - 0.5 * noise.square().sum(dim=2)
@@ -239,7 +254,7 @@ class MixtureScore:
         shares = (log_joint - value[:, None]).exp()
         return value, -(shares.unsqueeze(2) * noise).flatten(1) @ self._whiten.mT
 
-    def margins(self, s: Tensor) -> tuple[Tensor, Tensor]:
+    def margin_log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return each margin's log density and its derivative, (n, d) -> (n, d), (n, d)."""
         away = s.unsqueeze(1) - self._means
         pull = away * self._precisions

@@ -86,7 +86,7 @@ class Posterior:
 
     def _copula(self) -> Copula | None:
         prior = self.model.prior
-        return prior.copula() if isinstance(prior, CopulaPrior) and prior.fitted else None
+        return prior.copula() if isinstance(prior, CopulaPrior) and prior.dependent else None
 
     def decode(self, z: Tensor) -> Tensor:
         """Return mean images, (n, *event_shape) -> (n, C, H, W)."""

@@ -244,3 +244,10 @@ class Population(LangevinChains):
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         super().load_training_state(state)
         self.level_sum.copy_(state["level_sum"])
+
+
+def make_chains(sampler: object) -> LangevinChains | None:
+    """Return the chains of a posterior sampler; None where it has none."""
+    if isinstance(sampler, Thermodynamic):
+        return Population(sampler)
+    return LangevinChains(sampler) if isinstance(sampler, Langevin) else None

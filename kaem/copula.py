@@ -68,12 +68,11 @@ class CopulaFit:
         )
         return regular or update == updates
 
-    def after_update(
-        self, update: int, updates: int, prior: "CopulaPrior", recent: RecentDraws
-    ) -> None:
+    def after_update(self, update: int, updates: int, prior: "Prior", recent: RecentDraws) -> None:
         """Fit the prior's copula where the update's number says so."""
         draws = recent.latest(self.draws) if self.due(update, updates) else None
         if draws is not None:
+            assert isinstance(prior, CopulaPrior)
             features = prior.decoder_input(draws.to(prior.nodes))
             prior.fit(features, self.iterations, torch.Generator().manual_seed(update))
 

@@ -10,7 +10,7 @@ class RecentDraws:
     """The latest draws, as many as anyone asks for.
 
     Args:
-        most: draws that `latest` may be asked for.
+        most: draws that `latest` may be asked for; 0 where nobody will.
     """
 
     def __init__(self, most: int):
@@ -20,7 +20,7 @@ class RecentDraws:
     def remember(self, z: Tensor) -> None:
         """Keep an update's draws (n, *event_shape), and none that are older than the latest."""
         self._batches.append(z)
-        while sum(map(len, self._batches)) - len(self._batches[0]) >= self.most:
+        while self._batches and sum(map(len, self._batches)) - len(self._batches[0]) >= self.most:
             self._batches.popleft()
 
     def latest(self, count: int) -> Tensor | None:

@@ -56,7 +56,7 @@ def importance_loss(
         "ess": particles.ess.mean().item(),
         "survivors": float(len(particles.indices)),
     }
-    if model.recent is not None:  # nobody else wants draws, which take random numbers
+    if model.recent.most:  # nobody else wants draws, which take random numbers
         z = z[multinomial(weights, 1, generator).squeeze(1)]
     return value, info, z
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kaem.chains import Index, LangevinChains, Population
+from kaem.chains import Index, Population, make_chains
 from kaem.copula import CopulaFit, CopulaPrior, Prior
 from kaem.decoders import ImageShape
 from kaem.domain import FOLLOWED, DomainUpdate, follow, place_decoder
@@ -24,14 +24,12 @@ from kaem.errors import KAEMError
 from kaem.health import HealthWatch, check_loss, check_parameters
 from kaem.images import checked_images
 from kaem.importance import ImportanceSampling
-from kaem.langevin import Langevin
 from kaem.laplace import fewest_passes, laplace_importance
 from kaem.likelihood import Evidence
 from kaem.losses import chains_loss, importance_loss
 from kaem.options import LOG_NORMALIZERS, Regulariser, Sampler, make_arguments, plain
 from kaem.posterior import FeaturePosterior
 from kaem.random import Generators
-from kaem.thermodynamic import Thermodynamic
 
 
 class KAEM(nn.Module):
@@ -94,16 +92,12 @@ class KAEM(nn.Module):
         self.log_normalizer = log_normalizer
         self.learning_rate_factors = {"prior": prior_rate}
         self.regulariser = regulariser or Regulariser()
-        self.chains: LangevinChains | None = None
-        if isinstance(self.sampler, Thermodynamic):
-            self.chains = Population(self.sampler)
-        elif isinstance(self.sampler, Langevin):
-            self.chains = LangevinChains(self.sampler)
+        self.chains = make_chains(self.sampler)
         if copula_fit and not isinstance(prior, CopulaPrior):
             raise ValueError("copula_fit belongs to a CopulaPrior")
         self.copula_fit, self.domain_update = copula_fit, domain_update
-        wanted = max(copula_fit.draws if copula_fit else 0, FOLLOWED if domain_update else 0)
-        self.recent = RecentDraws(wanted) if wanted else None
+        wanted = (copula_fit.draws if copula_fit else 0, FOLLOWED if domain_update else 0)
+        self.recent = RecentDraws(max(wanted))
         self.origin: tuple[dict[str, Any], ImageShape] | None = None  # what from_settings was given
         self.updates_done = 0
         self._last_info: dict[str, float] = {}
@@ -217,8 +211,7 @@ class KAEM(nn.Module):
             raise type(error)(f"update {self.updates_done + 1}: {error}") from error
         if training:
             self._last_info = info
-            if self.recent is not None:
-                self.recent.remember(z)
+            self.recent.remember(z)
         return loss, info
 
     @torch.no_grad()
@@ -237,20 +230,18 @@ class KAEM(nn.Module):
         if self.chains is not None:
             self.chains.after_update(update, updates)
         moved = False
-        if self.recent is not None and self.domain_update is not None:
+        if self.domain_update is not None:
             chains = self.chains.store.table if self.chains is not None else None
             moved = follow(self.domain_update, update, self.prior.densities, self.recent, chains)
-        if self.recent is not None and self.copula_fit is not None:
-            assert isinstance(self.prior, CopulaPrior)
+        if self.copula_fit is not None:
             self.copula_fit.after_update(update, updates, self.prior, self.recent)
         place_decoder(self.decoder, self.prior, update, moved)
 
     def training_state(self) -> dict[str, Tensor]:
         """Return what a training has beside the state_dict, for a checkpoint.
 
-        Those are the persistent chains, the draws that domain and copula will next follow, and
-        counts.
-        The tensors are the model's own.
+        Those are the persistent chains, the draws that domain and copula follow, and counts. The
+        tensors are the model's own.
         """
         state = {
             "updates_done": torch.tensor(self.updates_done),

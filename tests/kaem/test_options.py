@@ -230,7 +230,7 @@ def test_the_domain_stays_where_it_is_by_default(sampler):
     for number in range(1, 4):
         update(model, number)
     assert model.prior.domain == (-4.0, 4.0)
-    assert model.recent is None  # nor is anything remembered
+    assert model.recent.latest(1) is None  # nor is anything remembered
 
 
 # After an update ---------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Training
 from benchmark.training.memory import split_rows, with_less_memory
 
+BEFORE_FIT = 50  # updates, whose draws are more than the components of a copula
+
 
 def train_model(
     job: Job,
@@ -44,8 +46,13 @@ def train_model(
 
 
 def update_call(job: Job, dataset: Dataset, device: torch.device) -> Callable[[], None]:
-    """Return a function that makes one update of `train_model`, from the first on."""
-    return _prepare(job, dataset, device).make_update
+    """Return a function that makes one update of `train_model`, from the first on; of a model with
+    a copula, from shortly before the first fit, from which its chains feel it and cost more."""
+    training = _prepare(job, dataset, device)
+    fit = getattr(training.model, "copula_fit", None)
+    if fit and fit.first < training.updates:
+        training.update = max(0, fit.first - BEFORE_FIT)
+    return training.make_update
 
 
 def _prepare(

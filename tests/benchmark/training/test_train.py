@@ -7,7 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config, write_config
+from support.configs import (
+    COPULA,
+    ENTRY_SETTINGS,
+    MODEL_SETTINGS,
+    bars_dataset,
+    tiny_config,
+    write_config,
+)
 from support.trainings import outcome, watched
 from torch import nn
 
@@ -16,7 +23,7 @@ from benchmark.base.errors import TrainingError
 from benchmark.config.jobs import job_of
 from benchmark.data.pixels import to_float
 from benchmark.training.loop import SNAPSHOTS
-from benchmark.training.train import train_model
+from benchmark.training.train import train_model, update_call
 from kaem.errors import KAEMError
 
 CPU = torch.device("cpu")
@@ -106,6 +113,17 @@ def test_only_the_chains_of_the_batch_move(model):
         moved = (after.table[: len(old)] != old).flatten(1).any(1).nonzero().flatten()
         assert moved.tolist() == sorted(i for i in before.index.tolist() if i < len(old))
     assert len(moved) == 20
+
+
+def test_updates_are_timed_with_the_copula_that_most_have(monkeypatch):
+    monkeypatch.setattr("benchmark.training.train.BEFORE_FIT", 3)
+    entry = ENTRY_SETTINGS["kaem_copula"] | {"copula": COPULA | {"first": 60}}
+    config = tiny_config({"models.kaem_copula": entry, "training.updates": 100})
+    update = update_call(job_of(config, "training", "digits", "kaem_copula"), bars_dataset(), CPU)
+    for _ in range(3):
+        assert not update.__self__.model.prior.fitted
+        update()
+    assert update.__self__.model.prior.fitted
 
 
 def test_training_uses_its_settings():

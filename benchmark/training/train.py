@@ -44,8 +44,16 @@ def train_model(
 
 
 def update_call(job: Job, dataset: Dataset, device: torch.device) -> Callable[[], None]:
-    """Return a function that makes one update of `train_model`, from the first on."""
-    return _prepare(job, dataset, device).make_update
+    """Return a function that makes one update of `train_model`, from the first on.
+
+    A copula is fitted before, as it is for most of a training: chains feel it only then.
+    """
+    training = _prepare(job, dataset, device)
+    fit = getattr(training.model, "copula_fit", None)
+    if fit and fit.first < training.updates:
+        prior = training.model.prior
+        prior.fit(prior.sample_features(20 * prior.mixture.components), iterations=1)
+    return training.make_update
 
 
 def _prepare(

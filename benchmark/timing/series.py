@@ -236,10 +236,6 @@ def step_call(model: torch.nn.Module, images: torch.Tensor) -> Call:
     """Return a call that makes one update of Adam on these images, as the training loop does."""
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     draws = generator_on(images.device)
-    if getattr(model, "copula_fit", None):
-        # As in most updates of a training: chains feel a copula once it was fitted.
-        features = model.prior.sample_features(20 * model.prior.mixture.components, draws)
-        model.prior.fit(features, 1, draws)
     which = {"index": torch.arange(len(images))} if getattr(model, "needs_index", False) else {}
     model.train()
 

@@ -50,7 +50,7 @@ def render(config: Config) -> None:
         "quality; lower is better. Posterior draws: one of each of so many training images, "
         "decoded. Each latent shuffled: the same draws with every latent in an order of its own, "
         "which keeps its density and breaks all dependence. Prior draws: independent by "
-        "construction. The first seed.",
+        "construction, but for a copula. The first seed.",
         *source_note(records),
     ]
     frame = records[["dataset", "model", *COLUMNS]]

@@ -217,11 +217,10 @@ def _notes(
 ) -> list[str]:
     notes = [config.note] if config.note else []
     notes.append(
-        "Mean ± half of its 95% confidence interval over training seeds, by the t distribution; "
-        "one seed has no interval. A column's head says which real images "
-        "and how many samples were compared; train is the whole training set, what is held back "
-        "for validation included. FD-classifier is a Frechet distance over the features of a "
-        "classifier trained on the same training split, lower is better; it is not FID. Precision "
+        "Mean ± half of its 95% t interval over training seeds. A column's head says which real "
+        "images and how many samples were compared; train is the whole training set, what is held "
+        "back for validation included. FD-classifier, lower is better, is a Frechet distance over "
+        "the features of a classifier trained on the same training split; it is not FID. Precision "
         "and recall are the shares of samples near real images and of real images near samples, "
         "in the same features. The real images are drawn from the training split: the floor."
     )
@@ -236,10 +235,9 @@ def _notes(
     if "bits_per_dimension" in names:
         notes.append(
             "Bits per dimension: of the 8-bit values of so many images, lower is better. The "
-            "evidence is estimated by importance sampling, from a Laplace approximation of the "
-            "posterior for KAEM and from the encoder for VAEs, with as many decoder passes per "
-            "image, those for the approximation included. Both err towards more bits. Only at "
-            "equal sigma do they compare models."
+            "evidence is estimated by importance sampling, from Laplace approximations of the "
+            "posterior for KAEM and from the encoder for VAEs, with equally many decoder passes "
+            "per image. Both err towards more bits. Only at equal sigma do they compare models."
         )
     if "bits_per_dimension_fitted" in names:
         notes.append(

@@ -313,3 +313,11 @@ def test_which_updates_there_are_to_time(monkeypatch):
     monkeypatch.setattr(steps, "load_data", missing)
     updates = steps._updates(config, "digits", list(models), 0, CPU)
     assert updates == {"vae": (7, None), "latent_ebm": (batch, None)}
+
+
+@pytest.mark.parametrize(("first", "fitted"), [(4, True), (5, False)])  # of five updates
+def test_an_update_is_timed_with_the_copula_that_chains_feel(first, fitted):
+    copula = {"model": "kaem_ula", "copula": {"components": 2, "first": first}}
+    config = tiny_config({"models.kaem_copula": MODEL_SETTINGS["kaem_ula"] | copula})
+    (_, build), *_ = steps._updates(config, "digits", ["kaem_copula"], 0, CPU).values()
+    assert build().__self__.model.prior.fitted == fitted

@@ -15,8 +15,6 @@ from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Training
 from benchmark.training.memory import split_rows, with_less_memory
 
-BEFORE_FIT = 50  # updates, whose draws are more than the components of a copula
-
 
 def train_model(
     job: Job,
@@ -46,14 +44,6 @@ def train_model(
 
 
 def update_call(job: Job, dataset: Dataset, device: torch.device) -> Callable[[], None]:
-<<<<<<< HEAD
-    """Return a function that makes one update of `train_model`, from the first on; of a model with
-    a copula, from shortly before the first fit, from which its chains feel it and cost more."""
-    training = _prepare(job, dataset, device)
-    fit = getattr(training.model, "copula_fit", None)
-    if fit and fit.first < training.updates:
-        training.update = max(0, fit.first - BEFORE_FIT)
-=======
     """Return a function that makes one update of `train_model`, from the first on.
 
     A copula is fitted before, as it is for most of a training: chains feel it only then.
@@ -63,7 +53,6 @@ def update_call(job: Job, dataset: Dataset, device: torch.device) -> Callable[[]
     if fit and fit.first < training.updates:
         prior = training.model.prior
         prior.fit(prior.sample_features(20 * prior.mixture.components), iterations=1)
->>>>>>> copula-claims
     return training.make_update
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from benchmark.data.pixels import to_uint8
+from benchmark.inspection.following import follow
 from kaem.copula import CopulaPrior
 from kaem.model import KAEM
 from kaem.normal_mixture import NormalMixture
@@ -45,7 +46,7 @@ def inspect_copula(
         found["component_classes"] = component_classes(model.prior, draws, arrays["labels"])
     found |= _pairs(model.prior, torch.from_numpy(arrays["points"]), random("scores"))
     found |= _filled(model, draws[-1, :FILLED], ranking.tolist(), random)
-    found["followed"] = _followed(model, arrays, random)
+    found["followed"] = _followed(model, arrays, ranking.tolist())
     return found, numbers
 
 
@@ -164,20 +165,22 @@ def _filled(model: KAEM, h: Tensor, ranking: list[int], random: Random) -> dict[
     }
 
 
-def _followed(model: KAEM, arrays: dict[str, np.ndarray], random: Random) -> np.ndarray:
+def _followed(model: KAEM, arrays: dict[str, np.ndarray], ranking: list[int]) -> np.ndarray:
     """Decode images along one latent where the others follow, as "images" where they are held.
-
-    All positions have the same random numbers: the picture changes with the latent alone.
 
     Returns:
         (b, m, k, C, H, W), for b bases, m moved latents and k positions.
     """
-    bases = len(arrays["bases"])
-    rows = [
-        [model.prior.sample_given(bases, {int(q): float(z)}, random("followed")) for z in own]
-        for q, own in zip(arrays["moved"], arrays["positions"], strict=True)
-    ]
-    return _decode(model, torch.stack([torch.stack(row) for row in rows]).movedim(2, 0))
+    prior: CopulaPrior = model.prior
+    bases = prior.scores(torch.from_numpy(arrays["bases"]).to(prior.nodes))
+    positions = torch.from_numpy(arrays["positions"]).to(prior.nodes)
+    rows = []
+    for q, own in zip(arrays["moved"].tolist(), positions, strict=True):
+        values = prior.scores(own[:, None].expand(-1, prior.q))[:, q]
+        order = [q, *(other for other in ranking if other != q)]
+        rows.append(follow(prior.mixture, bases, order, values))
+    scores = torch.stack(rows, dim=1)
+    return _decode(model, prior.features(scores.flatten(0, 2)).unflatten(0, scores.shape[:3]))
 
 
 def _decode(model: KAEM, h: Tensor, batch: int = 100) -> np.ndarray:

@@ -144,7 +144,7 @@ def _formulas(model: KAEM) -> Findings:
 
     With the univariate prior that is f_qp up to a constant.
     """
-    prior = model.prior
+    prior = model.prior.densities if isinstance(model.prior, CopulaPrior) else model.prior
     marginals = prior.marginals()
     reference = prior.reference(prior.nodes)
     if reference.ndim == 3 and prior.event_shape == (prior.q,):  # of a mixture: the mixture's

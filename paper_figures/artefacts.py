@@ -24,6 +24,9 @@ MODULES = (
     "paper_figures.figures.prior_posterior",
     "paper_figures.figures.traversals",
     "paper_figures.figures.latents",
+    "paper_figures.figures.components",
+    "paper_figures.figures.dependence",
+    "paper_figures.figures.filling_in",
     "paper_figures.figures.power_posteriors",
     "paper_figures.figures.explorer",
 )

@@ -165,6 +165,10 @@ class Config:
         """Say whether an entry is a KAEM, of whichever sampler and prior."""
         return self.spec(model).family == "kaem"
 
+    def has_copula(self, model: str) -> bool:
+        """Say whether an entry is a KAEM whose latents a copula ties."""
+        return "copula" in self._run.models.get(model, {})
+
     @property
     def inspected_models(self) -> list[str]:
         """The entries of KAEM, whose latents there are to look into."""

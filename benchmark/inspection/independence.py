@@ -51,7 +51,7 @@ def independence(
     ]
     draws = {"posterior": torch.cat(parts)}
     draws["shuffled"] = shuffled(draws["posterior"], generator)
-    draws["prior"] = model.prior.feature_density().sample(len(images), generator)
+    draws["prior"] = model.prior.sample_features(len(images), generator)
     decoded = {"images": images} | {name: _decode(model, z) for name, z in draws.items()}
     return {f"fd_{name}": _distance(x, extractor, real) for name, x in decoded.items()}
 

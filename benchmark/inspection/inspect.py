@@ -18,9 +18,11 @@ from benchmark.config.job_settings import InspectionSettings
 from benchmark.config.jobs import Job
 from benchmark.data.dataset import Dataset
 from benchmark.data.pixels import to_float, to_uint8
+from benchmark.inspection.dependence import FILLED, inspect_copula
 from benchmark.inspection.formulas import fit_formula
 from benchmark.inspection.posterior_draws import draw_posterior, split_r_hat
 from benchmark.inspection.sensitivity import eta_squared, total_sobol_indices
+from kaem.copula import CopulaPrior
 from kaem.model import KAEM
 from kaem.posterior import FeaturePosterior
 from kaem.tabulated import PiecewiseLinearDensity
@@ -57,13 +59,18 @@ def inspect_model(model: KAEM, data: Dataset, job: Job, device: torch.device) ->
     draws, mixing = _posterior(model, images.to(device), settings, random("posterior"))
     one, other = (density.sample(settings.sobol_draws, random(name)) for name in ("one", "two"))
     sobol = total_sobol_indices(model.decoder, one, other)
-    order = torch.argsort(sobol.total, descending=True)[: settings.moved]
+    ranking = torch.argsort(sobol.total, descending=True)
     arrays, agreement = _against_prior(density, draws)
     classes, by_class = _classes(draws, labels)
     formulas, numbers = _formulas(model)
-    arrays |= classes | formulas | _traversals(model, density, order, settings, random("bases"))
+    arrays |= classes | formulas
+    arrays |= _traversals(model, density, ranking[: settings.moved], settings, random("bases"))
     numbers |= mixing | agreement | by_class
     numbers |= {"sobol_total": sobol.total.tolist(), "sobol_error": sobol.error.tolist()}
+    if isinstance(model.prior, CopulaPrior):
+        arrays["filled_images"] = images[:FILLED].numpy()
+        dependence, numbers["dependence"] = inspect_copula(model, arrays, ranking, random)
+        arrays |= dependence
     return arrays, numbers
 
 
@@ -137,7 +144,7 @@ def _formulas(model: KAEM) -> Findings:
 
     With the univariate prior that is f_qp up to a constant.
     """
-    prior = model.prior
+    prior = model.prior.densities if isinstance(model.prior, CopulaPrior) else model.prior
     marginals = prior.marginals()
     reference = prior.reference(prior.nodes)
     if reference.ndim == 3 and prior.event_shape == (prior.q,):  # of a mixture: the mixture's
@@ -169,7 +176,7 @@ def _traversals(
         "moved": (m,), the latents; "quantiles": (k,), "positions": (m, k), where they are moved
         to; "bases": (b, q), the draws; "base_images": (b, C, H, W); "images": (b, m, k, C, H, W).
     """
-    bases = density.sample(settings.bases, random)
+    bases = model.prior.sample_features(settings.bases, random)
     u = torch.linspace(LOWEST, HIGHEST, settings.positions).to(density.nodes)
     positions = density.icdf(u[:, None].expand(-1, bases.shape[1]))[:, order]
     rows = bases[:, None, None].repeat(1, len(order), len(u), 1)

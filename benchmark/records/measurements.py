@@ -11,7 +11,6 @@ from benchmark.records.names import METRIC, count_of
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-Shares = list[Share]
 
 
 def _with_loss(final: dict[str, float]) -> dict[str, float]:
@@ -118,76 +117,6 @@ class QualityMetrics(Strict):
     def reference_count(self, split: str) -> int | None:
         """Return how many real images of a split were compared with; None where none were."""
         return getattr(self, f"reference_count_{split}")
-
-
-class Formula(Strict):
-    """A formula of one latent's log ratio of density and reference.
-
-    Attributes:
-        error: in nats.
-    """
-
-    latent: list[Natural]
-    form: str
-    formula: str
-    error: NotNegative
-    relative_error: NotNegative
-
-
-class Independence(Strict):
-    """Frechet distances in the classifier's features, see `benchmark.inspection.independence`."""
-
-    fd_images: Number
-    fd_posterior: Number
-    fd_shuffled: Number
-    fd_prior: Number
-
-
-class InspectionMetrics(Strict):
-    """What looking into a trained KAEM told; a list has one value per latent.
-
-    Attributes:
-        r_hat_median: split R-hat of the posterior chains, over images and latents.
-        r_hat_mixed_share: of images and latents, with R-hat below 1.1.
-        ks_prior: Kolmogorov-Smirnov distance of aggregated posterior and prior.
-        ks_chains: that of the aggregated posteriors of the first and the last chain.
-        eta_squared: share of the posterior means' variance between classes.
-    """
-
-    arrays_sha256: Sha256
-    r_hat_median: NotNegative
-    r_hat_mixed_share: Share
-    acceptance: Share
-    ks_prior: Shares
-    ks_chains: Shares
-    sobol_total: list[NotNegative]
-    sobol_error: list[NotNegative]
-    formulas: list[Formula]
-    eta_squared: Shares | None = None
-    eta_squared_chance: Share | None = None
-    independence: Independence | None = None
-
-
-class PowerMetrics(Strict):
-    """What two samplers made of two modes after equally many decoder passes.
-
-    Attributes:
-        mass_true: of the right mode; `mass_ula` and `mass_population` are what the samplers found.
-        mass_prior_basin: of the prior beyond the barrier, where ULA's chains begin.
-        autocorrelation_ula: over the last half of the passes, about the true mean.
-    """
-
-    arrays_sha256: Sha256
-    passes: Count
-    mass_true: Share
-    mass_prior_basin: Share
-    mass_ula: Share
-    mass_ula_error: NotNegative
-    mass_population: Share
-    mass_population_error: NotNegative
-    autocorrelation_ula: Number
-    autocorrelation_population: Number
-    swap_rates: Shares
 
 
 class Latency(Strict):

@@ -12,11 +12,10 @@ from benchmark.base.files import write_json
 from benchmark.base.foreign import parse_json, read_text
 from benchmark.base.typed import Count, Natural, NotNegative, Strict, problems
 from benchmark.config.jobs import Job
+from benchmark.records.inspections import InspectionMetrics, PowerMetrics
 from benchmark.records.measurements import (
     ClassifierMetrics,
     Hash,
-    InspectionMetrics,
-    PowerMetrics,
     QualityMetrics,
     Sha256,
     TimingMetrics,

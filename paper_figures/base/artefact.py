@@ -38,6 +38,11 @@ class Need:
         return [job for job in jobs(config, self.kind, gpu=gpu) if self.only(config, job)]
 
 
+def has_copula(config: Config, job: Job) -> bool:
+    """Say whether a job is of a KAEM with a copula."""
+    return config.has_copula(job.model)
+
+
 @dataclass(frozen=True)
 class Artefact:
     """A table, figure or page of a run, as its module declares it.

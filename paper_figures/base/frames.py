@@ -159,24 +159,28 @@ def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str
     return read_arrays(path, "diagnostics")
 
 
-def inspected_models(config: Config, dataset: str) -> list[str]:
+def inspected_models(config: Config, dataset: str, *, copula: bool = False) -> list[str]:
     """Return the entries of KAEM whose latents were looked into, of the first seed.
+
+    Args:
+        copula: whether those with a copula alone.
 
     Raises:
         MissingError: none were.
     """
     names = {"dataset": dataset, "seed": config.seeds[0]}
+    wanted = [m for m in config.inspected_models if config.has_copula(m) or not copula]
     pattern = paths.INSPECTION_RECORD
-    models = [
-        model
-        for model in config.inspected_models
-        if paths.fill(pattern, config.run, model=model, **names).exists()
-    ]
+    models = [m for m in wanted if paths.fill(pattern, config.run, model=m, **names).exists()]
     if not models:
+        commands = [_inspect(config, dataset, model) for model in wanted[:1]]
         raise MissingError(
-            f"{config.run}: no latents of {dataset} were looked into\n"
-            f"  Run `python -m benchmark {_inspect(config, dataset, config.inspected_models[0])}` "
-            "with this configuration."
+            "\n  ".join(
+                [
+                    f"{config.run}: no latents of {dataset} were looked into",
+                    *(f"Run `python -m benchmark {c}` with this configuration." for c in commands),
+                ]
+            )
         )
     return models
 

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -158,6 +159,13 @@ def _latex(cells: pd.DataFrame, notes: list[str]) -> str:
     for symbol, command in symbols.items():
         table = table.replace(symbol, command)
     return table + comments
+
+
+def show_picture(axis: Axes, picture: np.ndarray) -> None:
+    """Show pixels as they are, with neither frame nor ticks; labels keep their place."""
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
 
 
 GAP = 2  # pixels between images

@@ -6,7 +6,7 @@ import numpy as np
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import FULL, GAP, model_label, save_figure, tiled
+from paper_figures.base.style import FULL, GAP, model_label, save_figure, show_picture, tiled
 
 FIGURE = Figure(
     "traversals_{dataset}_{model}",
@@ -30,7 +30,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     rows, columns = images.shape[:2]
     height = FULL * 0.88 * picture.shape[0] / picture.shape[1]
     figure, axis = plt.subplots(figsize=(FULL, height + 0.75))
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    show_picture(axis, picture)
     step_y, step_x = (side + GAP for side in images.shape[-2:])
     labels = [f"$q = {q + 1}$  ({metrics['sobol_total'][q]:.0%})" for q in moved]
     axis.set_yticks(step_y * np.arange(rows) + images.shape[-2] / 2, labels)
@@ -39,10 +39,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         [step_x * k + images.shape[-1] / 2 for k in shown],
         [f"{quantile:.0%}" for quantile in arrays["quantiles"][shown]],
     )
-    axis.tick_params(length=0)
     axis.set_xlabel("quantile of the latent's prior")
-    for spine in axis.spines.values():
-        spine.set_visible(False)
     figure.suptitle(
         f"{config.facts(dataset).title}, {model_label(config, model)}: one latent moves, the "
         "others stay at a prior draw"

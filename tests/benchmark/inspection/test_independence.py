@@ -47,8 +47,8 @@ def test_dependence_and_its_price(equal_latents):
     def prior_draws(n, generator):
         return 0.5 + 0.1 * torch.randn(n, 2, generator=generator)
 
-    density = SimpleNamespace(sample=prior_draws)
-    model = SimpleNamespace(decoder=decode, prior=SimpleNamespace(feature_density=lambda: density))
+    prior = SimpleNamespace(sample_features=prior_draws)
+    model = SimpleNamespace(decoder=decode, prior=prior)
     images = to_uint8(decode(equal_latents))
     reference = RealFeatures(Pixels()(images), fit_gaussian(Pixels()(images)))
     passes = {"annealing": 1, "burn_in": 1}

@@ -1,0 +1,52 @@
+"""Scores that follow one of them, against the normal's closed form and conditional draws."""
+
+import pytest
+import torch
+from scipy.stats import ks_2samp
+
+from benchmark.inspection.following import follow
+from kaem.normal_mixture import NormalMixture
+
+ORDER = [1, 2, 0]
+
+
+def make_mixture(components: int) -> NormalMixture:
+    """Components of different weights, places and shapes."""
+    random = torch.Generator().manual_seed(0)
+    mixture = NormalMixture(components, 3).double()
+    mixture.log_weights.copy_(torch.arange(1.0, components + 1).log().log_softmax(0))
+    mixture.means.normal_(generator=random)
+    mixture.factors.add_(torch.randn(3, 3, generator=random).tril(-1))
+    mixture.factors.mul_(torch.linspace(0.5, 1, components)[:, None, None])
+    return mixture
+
+
+def test_scores_of_one_normal_follow_its_regression():
+    mixture = make_mixture(1)
+    s = mixture.sample(5, torch.Generator().manual_seed(1))
+    values = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
+    covariance = mixture.factors[0] @ mixture.factors[0].T
+    slopes = covariance[1] / covariance[1, 1]
+    expected = s[:, None] + (values[:, None] - s[:, None, 1:2]) * slopes
+    torch.testing.assert_close(follow(mixture, s, ORDER, values), expected)
+
+
+def test_scores_stay_where_the_moved_one_stays():
+    mixture = make_mixture(4)
+    s = mixture.sample(6, torch.Generator().manual_seed(1))
+    followed = follow(mixture, s, ORDER, s[:, 1])
+    torch.testing.assert_close(followed.diagonal(dim1=0, dim2=1).T, s)
+
+
+def test_the_others_are_draws_given_the_moved_one():
+    """Four tests at 0.001: it fails for 1 seed in 250."""
+    mixture, n, value = make_mixture(3), 4000, 0.7
+    random = torch.Generator().manual_seed(2)
+    followed = follow(mixture, mixture.sample(n, random), ORDER, torch.tensor([value]))[:, 0]
+    assert followed[:, 1] == pytest.approx(value)
+    u = torch.rand(n, 1, generator=random, dtype=torch.float64)
+    normal = torch.randn(n, 3, generator=random, dtype=torch.float64)
+    drawn = mixture.place_given({1: value}, u, normal)
+    for direction in ([1, 0, 0], [0, 0, 1], [1, 0, 1], [1, 0, -1]):
+        along = torch.tensor(direction, dtype=torch.float64)
+        assert ks_2samp(followed @ along, drawn @ along).pvalue > 0.001

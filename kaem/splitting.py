@@ -8,6 +8,8 @@ Kind and block of cells are drawn first, by tables, then the cell in the block, 
 the cell: no interpolation, no quadrature.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -16,8 +18,7 @@ from kaem.random import Generators, rand
 from kaem.sums import closer, densities_of_partial_sums
 from kaem.tabulated import PiecewiseLinearDensity
 
-BLOCKS = 8  # of cells
-ROWS = 2**13  # that are drawn at once
+ROWS = 2**11  # that are drawn at once: so that they stay in the cache
 NUMBERS = 6  # random ones that a latent takes
 
 
@@ -63,21 +64,24 @@ class _Pair:
 
     def __init__(self, one: Tensor, other: Tensor) -> None:
         self.cells = len(one) - 1, len(other) - 1
-        self.width = -(-self.cells[0] // BLOCKS)
-        every = BLOCKS * self.width
+        # Few numbers to choose among: 8 kinds times the blocks, then the cells of a block.
+        self.width = math.ceil(math.sqrt(8 * self.cells[0]))
+        self.blocks = -(-self.cells[0] // self.width)
+        every = self.blocks * self.width
         # A falling ramp has its mass by the value at its cell's left, a rising one at the right.
         ones = torch.stack([pad(side, (0, every - len(side))) for side in (one[:-1], one[1:])])
         # Backwards in each block, so that where one goes up the other goes down.
-        self.ones = ones.unflatten(1, (BLOCKS, self.width)).flip(2)
-        others = torch.stack([other[:-1], other[1:]])
-        self.others = pad(others, (every, self.cells[0])).unfold(1, self.width, 1)
-        products = self.others @ self.ones.flatten(0, 1).T
+        self.ones = ones.unflatten(1, (self.blocks, self.width)).flip(2).flatten(0, 1)
+        others = pad(torch.stack([other[:-1], other[1:]]), (every, self.cells[0]))
+        windows = others.unfold(1, self.width, 1)
+        self.windows, self.each = windows.flatten(0, 1), windows.shape[1]
+        products = (self.windows @ self.ones.T).unflatten(0, (2, -1))
         # By the sum of the two cells' numbers, from -1 on; (sums, 2 others, 2 ones, blocks).
         sums = torch.arange(-1, sum(self.cells), device=one.device)
-        blocks = torch.arange(BLOCKS, device=one.device)
-        products = products.unflatten(2, (2, BLOCKS)).transpose(2, 3)
+        blocks = torch.arange(self.blocks, device=one.device)
+        products = products.unflatten(2, (2, self.blocks)).transpose(2, 3)
         masses = products[:, self._window(sums[:, None], blocks), blocks]
-        self.masses = masses.permute(1, 0, 3, 2).contiguous()
+        self.masses = masses.permute(1, 0, 3, 2).flatten(1)
 
     def place(self, total: Tensor, numbers: Tensor) -> Tensor:
         """Draw the first given the sum, both in cells: (n,), uniforms (n, 6) -> (n,)."""
@@ -88,12 +92,14 @@ class _Pair:
         low, high = (within - 1).clamp_min(0), within.clamp_max(1)
         shapes = _products(low, high, within)
         pairs = (high - low)[..., None, None] * shapes.sum(-1)
-        masses = self.masses[torch.stack([cell + 1, cell], dim=1)]
-        kind = _chosen((pairs[..., None] * masses).reshape(n, -1), numbers[:, 0])
-        kind, block = kind // BLOCKS, kind % BLOCKS
+        masses = self.masses.index_select(0, torch.stack([cell + 1, cell], dim=1).flatten())
+        masses = masses.unflatten(0, (n, 2)).unflatten(2, (2, 2, self.blocks))
+        kind = _chosen((pairs[..., None] * masses).flatten(1), numbers[:, 0])
+        kind, block = kind // self.blocks, kind % self.blocks
         carry, other, one = kind // 4, kind // 2 % 2, kind % 2
-        window = self.others[other, self._window(cell - carry, block)]
-        ramp = _chosen(self.ones[one, block] * window, numbers[:, 1])
+        window = other * self.each + self._window(cell - carry, block)
+        ramps = self.ones.index_select(0, one * self.blocks + block)
+        ramp = _chosen(ramps.mul_(self.windows.index_select(0, window)), numbers[:, 1])
         order = _chosen(shapes[row, carry, other, one], numbers[:, 2])
         share = numbers[:, 3:].sort(dim=1).values[row, order]
         low, high = low[row, carry], high[row, carry]
@@ -104,7 +110,7 @@ class _Pair:
 
     def _window(self, sums: Tensor, block: Tensor) -> Tensor:
         """Return where the others' window begins, for such sums of the two cells' numbers."""
-        return sums + 1 + (BLOCKS - 1 - block) * self.width
+        return sums + 1 + (self.blocks - 1 - block) * self.width
 
 
 def _products(low: Tensor, high: Tensor, total: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ def conditional_cdf(latents: PiecewiseLinearDensity, which: int, h: float):
     return lambda x: integral(x) / integral(B)
 
 
-# One of 60 correct comparisons in this test, and of 40 + 25 below, fails with a new seed with
-# probability below 1e-3 in all.
+# With a new seed, correct code fails in one of all comparisons of this file with probability below
+# 1e-2: 365 p-values, and 9,000 correlations at five standard errors.
 P_VALUE = 1e-5
 
 
@@ -79,7 +79,7 @@ def test_the_sums_of_prior_draws_are_split_into_prior_draws(shape, p, seeded):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("p", [1, 2, 4, 20])
+@pytest.mark.parametrize("p", [2, 5])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_sums_that_can_be_reached_are_kept(shape, p, dtype, seeded):
     latents = make(shape, 1, p)
@@ -109,4 +109,5 @@ def test_a_row_depends_on_its_own_sums_and_random_numbers_alone():
     h = latents.sample(300, PhiloxStreams(0, 0, 300)).sum(dim=2)
     together = split_sums(latents, h, PhiloxStreams(1, 0, 300))
     assert torch.equal(split_sums(latents, h[7:8], PhiloxStreams(1, 7, 8)), together[7:8])
+    assert split_sums(latents, h[:0]).shape == (0, 3, 4)
     assert torch.equal(split_sums(latents, h[200:], PhiloxStreams(1, 200, 300)), together[200:])

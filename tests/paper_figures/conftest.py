@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
-from support.configs import MODEL_SETTINGS, bars_dataset, tiny_config
+from support.configs import ENTRY_SETTINGS, MODEL_SETTINGS, bars_dataset, tiny_config
 
 import benchmark.steps
 from benchmark.config import job_settings
@@ -44,9 +44,15 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def copula_config() -> Config:
+    """A KAEM with a copula and one without."""
+    return tiny_config({"models": {m: ENTRY_SETTINGS[m] for m in ("kaem_copula", "kaem_is")}})
+
+
 @pytest.fixture(scope="package")
 def inspected(tmp_path_factory) -> tuple[Path, Config]:
-    """A folder with two trained and inspected models, and their configuration."""
+    """A folder with three trained and inspected models, and the configuration of the two that have
+    no copula."""
     folder = tmp_path_factory.mktemp("inspected")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -55,9 +61,10 @@ def inspected(tmp_path_factory) -> tuple[Path, Config]:
             {f"models.{name}": MODEL_SETTINGS[name] for name in (*INSPECTED, "vae")}
         )
         benchmark.steps.train(config, "digits", "classifier", 0, "none")
-        for model in INSPECTED:
-            benchmark.steps.train(config, "digits", model, 0, "none")
-            benchmark.steps.inspect(config, "digits", model, 0)
+        for own, models in ((config, INSPECTED), (copula_config(), ("kaem_copula",))):
+            for model in models:
+                benchmark.steps.train(own, "digits", model, 0, "none")
+                benchmark.steps.inspect(own, "digits", model, 0)
         benchmark.steps.power(config)
     return folder, config
 
@@ -69,3 +76,10 @@ def run(inspected, monkeypatch) -> Config:
     monkeypatch.chdir(folder)
     inspect_little(monkeypatch)
     return config
+
+
+@pytest.fixture
+def copula_run(run) -> Config:
+    """The configuration of inspected models with and without a copula, in the folder of `run`."""
+    assert "kaem_copula" not in run.models
+    return copula_config()

@@ -46,7 +46,7 @@ def inspect_copula(
         found["component_classes"] = component_classes(model.prior, draws, arrays["labels"])
     found |= _pairs(model.prior, torch.from_numpy(arrays["points"]), random("scores"))
     found |= _filled(model, draws[-1, :FILLED], ranking.tolist(), random)
-    found["followed"] = _followed(model, arrays, ranking.tolist())
+    found |= _followed(model, arrays, ranking.tolist())
     return found, numbers
 
 
@@ -165,11 +165,14 @@ def _filled(model: KAEM, h: Tensor, ranking: list[int], random: Random) -> dict[
     }
 
 
-def _followed(model: KAEM, arrays: dict[str, np.ndarray], ranking: list[int]) -> np.ndarray:
+def _followed(
+    model: KAEM, arrays: dict[str, np.ndarray], ranking: list[int]
+) -> dict[str, np.ndarray]:
     """Decode images along one latent where the others follow, as "images" where they are held.
 
     Returns:
-        (b, m, k, C, H, W), for b bases, m moved latents and k positions.
+        "followed": (b, m, k, C, H, W), for b bases, m moved latents and k positions;
+        "followed_latents": (b, m, k, m), where each of the moved latents is there.
     """
     prior: CopulaPrior = model.prior
     bases = prior.scores(torch.from_numpy(arrays["bases"]).to(prior.nodes))
@@ -180,7 +183,9 @@ def _followed(model: KAEM, arrays: dict[str, np.ndarray], ranking: list[int]) ->
         order = [q, *(other for other in ranking if other != q)]
         rows.append(follow(prior.mixture, bases, order, values))
     scores = torch.stack(rows, dim=1)
-    return _decode(model, prior.features(scores.flatten(0, 2)).unflatten(0, scores.shape[:3]))
+    h = prior.features(scores.flatten(0, 2)).unflatten(0, scores.shape[:3])
+    places = h[..., arrays["moved"]].cpu().numpy()
+    return {"followed": _decode(model, h), "followed_latents": places}
 
 
 def _decode(model: KAEM, h: Tensor, batch: int = 100) -> np.ndarray:

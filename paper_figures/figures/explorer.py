@@ -100,6 +100,7 @@ def _model(config: Config, model: str, metrics: dict, arrays: dict, bases: int) 
         "latents": [_latent(metrics, arrays, m, int(q)) for m, q in enumerate(moved)],
         "latents_in_all": len(metrics["sobol_total"]),
         "bases": _rounded(arrays["bases"][:bases, moved]),
+        "followed": _rounded(arrays.get("followed_latents", np.empty(0))[:bases]),
         "components": _components(arrays),
         "size": [width, height],
     } | _sprite(arrays, bases)

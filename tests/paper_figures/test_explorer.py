@@ -32,10 +32,11 @@ COPULA = {  # of a model with two labels; the second component is the heaviest
 
 @pytest.fixture
 def copula_page(run, monkeypatch) -> Path:
-    """A page where KAEM-IS has a copula too; the others follow into negatives."""
+    """A page where KAEM-IS has a copula too; all latents move as one, the picture is a negative."""
     metrics, arrays = inspection(run, "digits", "kaem_is")
     centres = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.full((1, 16, 16), 40, np.uint8)
     arrays |= COPULA | {"followed": 255 - arrays["images"], "component_images": centres}
+    arrays["followed_latents"] = np.broadcast_to(arrays["positions"].T, (2, 2, 5, 2))
     own = {"kaem_is": (metrics, arrays | {"labels": np.array([2, 7])})}
     monkeypatch.setattr(explorer, "inspection", lambda *job: own.get(job[2]) or inspection(*job))
     explorer.render(run)
@@ -99,6 +100,7 @@ def test_the_page_of_a_copula_also_holds_what_follows_and_the_components(run, co
         {"weight": 0.05, "class": 7, "share": 1.0},
         {"weight": 0.05, "class": 7, "share": 1.0},
     ]
+    assert np.shape(model["followed"]) == (2, 2, 5, 2)
     assert "followed" not in other["rows"]
     explorer.render(run, largest=copula_page.stat().st_size - 1)
     assert models_of(copula_page)[0]["rows"] == {
@@ -178,9 +180,12 @@ def test_the_others_follow_and_components_are_shown(copula_page, tmp_path, width
         browser.mouse("mouseReleased", left + 0.9 * size, middle)
         seen = [browser.evaluate(PICTURE)]
         assert "the others follow" in browser.evaluate(STATE)
+        other = "document.querySelectorAll('.latent')[0].getAttribute('aria-valuetext')"
+        assert "follows" in browser.evaluate(other)
         browser.evaluate("document.getElementById('follow').click()")
         seen.append(browser.evaluate(PICTURE))
         assert "the others at the draw" in browser.evaluate(STATE)
+        assert "at the draw" in browser.evaluate(other)
         x, y = browser.evaluate(TILE)
         browser.mouse("mousePressed", x, y)
         browser.mouse("mouseReleased", x, y)

@@ -106,5 +106,7 @@ def test_known_and_moved_latents_hold_their_values():
         own = to_uint8(torch.from_numpy(given["positions"][row] / 10 + 0.5)).numpy().astype(int)
         seen = arrays["followed"][:, row, :, 0, 0, q].astype(int)
         assert np.abs(seen - own).max() <= 1  # through the scores, and back
+    places = to_uint8(torch.from_numpy(arrays["followed_latents"]) / 10 + 0.5)
+    np.testing.assert_array_equal(places, arrays["followed"][..., 0, 0, given["moved"]])
     moving = arrays["followed"][:, 0, :, 0, 0, 0]
     assert (moving != moving[:, :1]).any()  # the others do follow

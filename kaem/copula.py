@@ -219,6 +219,8 @@ class CopulaPrior(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None, component: int | None = None) -> Tensor:
         """Draw n times, (n, *event_shape), or from one component of the mixture alone."""
+        if component is None and not self.dependent:
+            return self.densities.sample(n, generator)
         return self.densities.latents_given(
             self.sample_features(n, generator, component), generator
         )

@@ -59,6 +59,12 @@ class NormalMixture(nn.Module):
         """Return d."""
         return self.means.shape[1]
 
+    @property
+    def numbers(self) -> int:
+        """Return how many numbers a fit finds: weights, means and covariances."""
+        d = self.dimensions
+        return self.components * (1 + d + d * (d + 1) // 2)
+
     def joint_log_prob(self, s: Tensor) -> Tensor:
         """Return log w_k + log N_k(s), (n, d) -> (n, k)."""
         return joint_log_prob(self._normals(), s)

@@ -14,6 +14,7 @@ from benchmark.training.batches import Batches
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Training
 from benchmark.training.memory import split_rows, with_less_memory
+from kaem.normal_mixture import NormalMixture
 
 
 def train_model(
@@ -93,5 +94,6 @@ def _prepare(
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Count the trained parameters: a moving average of them is none."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """Count the trained parameters, a copula's among them: a moving average of them is none."""
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return learned + sum(m.numbers for m in model.modules() if isinstance(m, NormalMixture))

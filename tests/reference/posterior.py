@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from kaem import KAEM, ImportanceSampling
+from kaem.copula import CopulaPrior
 from kaem.priors import PRIORS
+from reference.copula import Copula
 from reference.densities import latent_densities, log_prior
 from reference.quadrature import gauss_legendre_cells
 
@@ -60,6 +62,11 @@ def flat_gradient(scalar: Tensor, model: nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in gradients])
 
 
+def densities(model: KAEM) -> nn.Module:
+    """The prior, or the one whose latents a copula ties."""
+    return model.prior.prior if isinstance(model.prior, CopulaPrior) else model.prior
+
+
 @dataclass
 class ExactPosterior:
     """Quadrature over the latent grid for data x (b, 1, 1, k).
@@ -69,7 +76,7 @@ class ExactPosterior:
         z: (n, *event_shape), grid points.
         log_weights: (n,), log quadrature weights.
         log_likelihood: (b, n), log p(x_b|z_n), differentiable.
-        log_prior: (n,), log p(z_n), differentiable.
+        log_prior: (n,), log p(z_n), differentiable; of a copula in its densities alone.
         log_evidence: (b,), log p(x_b), differentiable.
         score: (b, parameters), grad log p(x_b).
     """
@@ -85,7 +92,7 @@ class ExactPosterior:
 
     @classmethod
     def of(cls, model: KAEM, x: Tensor) -> "ExactPosterior":
-        prior = model.prior
+        prior = densities(model)
         latents = math.prod(prior.event_shape)
         points, weights = (
             torch.from_numpy(a) for a in gauss_legendre_cells(*prior.domain, len(prior.nodes) - 1)
@@ -95,6 +102,8 @@ class ExactPosterior:
         log_weights = weights.log()[index].sum(1)
         density = latent_densities(prior, REFERENCE, points).reshape(latents, -1)
         log_p = sum(density[i].log()[index[:, i]] for i in range(latents))
+        if prior is not model.prior:
+            log_p = log_p + torch.from_numpy(Copula.of(model.prior).log_copula(z.numpy()))
         log_likelihood = log_likelihoods(model, x, z)
         log_evidence = torch.logsumexp(log_likelihood + log_p + log_weights, dim=1)
         score = torch.stack([flat_gradient(value, model) for value in log_evidence])
@@ -127,7 +136,7 @@ class ExactPosterior:
         """
         likelihood = log_likelihoods(self.model, self.x, z)
         r = (likelihood - self.log_evidence[:, None]).detach().exp() / len(z)
-        log_joint = likelihood + log_prior(self.model.prior, REFERENCE, z)
+        log_joint = likelihood + log_prior(densities(self.model), REFERENCE, z)
         return self._centred_gradient(r, log_joint)
 
     def _centred_gradient(self, c: Tensor, log_joint: Tensor) -> Tensor:

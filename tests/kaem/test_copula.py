@@ -55,7 +55,7 @@ def densities_at(prior, points: np.ndarray) -> np.ndarray:
 
 def product(prior, z):
     """log p(z) without the copula."""
-    return prior.prior.log_prob(z)
+    return prior.densities.log_prob(z)
 
 
 def spearman(x: np.ndarray) -> float:
@@ -95,7 +95,7 @@ def test_the_univariate_prior_integrates_to_one(seeded):
 
     assert integral(prior, of_features, order=1) == pytest.approx(1, abs=2e-4)
     # Over the latents: the mean of p / prod pi at draws of the product.
-    z = prior.prior.sample(200_000, seeded(1))
+    z = prior.densities.sample(200_000, seeded(1))
     with torch.no_grad():
         ratio = (prior.log_prob(z) - product(prior, z)).exp()
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / len(z) ** 0.5
@@ -107,7 +107,7 @@ def test_the_univariate_prior_integrates_to_one(seeded):
 def test_log_prob_is_the_definition_in_the_tails_too(kind, shape, seeded):
     prior = make_copula(kind, 3, shape=shape)
     # What is usual, and what the dependence makes most unusual.
-    z = torch.cat([p.sample(1000, seeded(1)) for p in (prior, prior.prior)])
+    z = torch.cat([p.sample(1000, seeded(1)) for p in (prior, prior.densities)])
     h = prior.decoder_input(z)
     expected = Copula.of(prior).log_copula(h.numpy())
     assert expected.min() < -20
@@ -136,7 +136,7 @@ def test_at_the_walls_all_is_finite_and_beyond_them_nothing(kind):
 @kinds
 def test_the_score_is_the_formula_and_passes_finite_differences(kind, seeded):
     prior = make_copula(kind)
-    z = torch.cat([p.sample(200, seeded(2)) for p in (prior, prior.prior)]).requires_grad_()
+    z = torch.cat([p.sample(200, seeded(2)) for p in (prior, prior.densities)]).requires_grad_()
     h = prior.decoder_input(z)
     (score,) = torch.autograd.grad(prior.log_copula(h).sum(), h)
     expected = Copula.of(prior).copula_score(h.detach().numpy())
@@ -156,7 +156,7 @@ def test_the_densities_learn_as_if_there_were_no_copula(kind, seeded):
     prior = make_copula(kind)
     z = prior.sample(20, seeded(3))
     parameters = list(prior.parameters())
-    assert len(parameters) == len(list(prior.prior.parameters()))
+    assert len(parameters) == len(list(prior.densities.parameters()))
     weights = torch.randn(20, dtype=torch.float64)
     found = torch.autograd.grad((weights * prior.log_prob(z)).sum(), parameters)
     expected = torch.autograd.grad((weights * product(prior, z)).sum(), parameters)
@@ -174,19 +174,19 @@ def test_draws_follow_log_prob_and_keep_every_density(kind, q, n_nodes, cells, s
     z = prior.sample(200_000, seeded(1))
     assert z.shape == (200_000, *prior.event_shape)
     densities = densities_at(prior, DENSE)
-    np.testing.assert_allclose(densities, densities_at(prior.prior, DENSE))
+    np.testing.assert_allclose(densities, densities_at(prior.densities, DENSE))
     assert smallest_p_value(z.numpy(), densities, DENSE) > LEVEL
     reference = Copula.of(prior)
     for h in (prior.decoder_input(z), prior.sample_features(200_000, seeded(2))):
         u = np.stack([reference.feature_cdf(i, h[:, i].numpy()) for i in range(q)], axis=1)
         assert min(stats.kstest(column, "uniform").pvalue for column in u.T) > LEVEL
-        assert uniform_p_values(reference.rosenblatt(h.numpy()), cells).min() > LEVEL
+        assert uniform_p_values(reference.rosenblatt(h[:50_000].numpy()), cells).min() > LEVEL
 
 
 def test_the_latents_of_a_sum_stay_independent_of_each_other(seeded):
     prior = make_copula("univariate")
     z = prior.sample(200_000, seeded(1))
-    u = prior.cdf(z)
+    u = prior.densities.cdf(z)
     for q in range(prior.q):
         assert uniform_p_values(u[:, q].numpy(), 20).min() > LEVEL
 
@@ -223,7 +223,7 @@ def test_tables_follow_the_mixture_and_the_densities(seeded):
     with torch.no_grad():
         for change in (
             lambda: depend(prior, seed=1),
-            lambda: prior.prior.functions.coefficients.mul_(-1),
+            lambda: prior.densities.functions.coefficients.mul_(-1),
             lambda: prior.load_state_dict(make_copula(shape=multimodal).state_dict()),
         ):
             before = prior.sample(50, seeded(2))
@@ -268,9 +268,9 @@ def test_single_precision_is_close_to_double(kind, seeded):
 
 @kinds
 def test_a_component_is_drawn_around_its_own_centre(kind, seeded):
-    prior, n = make_copula(kind), 50_000
+    prior, n = make_copula(kind), 20_000
     reference = Copula.of(prior)
-    for k in range(prior.components):
+    for k in range(prior.mixture.components):
         features = prior.sample_features(n, seeded(k), component=k)
         whole = prior.decoder_input(prior.sample(n, seeded(k + 9), component=k))
         for h in (features, whole):
@@ -284,7 +284,7 @@ def test_a_component_is_drawn_around_its_own_centre(kind, seeded):
 @kinds
 def test_responsibilities_are_bayes_rule(kind, seeded):
     prior = make_copula(kind, 3)
-    h = torch.cat([p.sample_features(500, seeded(1)) for p in (prior, prior.prior)])
+    h = torch.cat([p.sample_features(500, seeded(1)) for p in (prior, prior.densities)])
     found = prior.responsibilities(h).detach()
     torch.testing.assert_close(found.sum(1), torch.ones(1000, dtype=torch.float64))
     np.testing.assert_allclose(found, Copula.of(prior).responsibilities(h.numpy()), atol=1e-3)
@@ -303,7 +303,7 @@ def test_features_and_scores_undo_each_other(kind, seeded):
 @kinds
 @pytest.mark.parametrize("known", [[1], [0, 2], []])
 def test_the_others_follow_their_conditional(kind, known, seeded):
-    prior, n = make_copula(kind, 3), 100_000
+    prior, n = make_copula(kind, 3), 30_000
     reference = Copula.of(prior)
     # Values from the joint density, row by row: then the whole follows it again.
     h = prior.sample_features(n, seeded(1))
@@ -327,10 +327,10 @@ def test_the_others_follow_their_conditional(kind, known, seeded):
 
 @kinds
 def test_a_moved_domain_keeps_the_dependence(kind, seeded):
-    prior, n = make_copula(kind, domain=(-3.0, 3.0), n_nodes=41), 100_000
+    prior, n = make_copula(kind, domain=(-3.0, 3.0), n_nodes=41), 50_000
     before = copy.deepcopy(prior)
     z = prior.sample(n, seeded(1))
-    prior.set_domain((-3.5, 4.0), z[:1000])
+    prior.densities.set_domain((-3.5, 4.0), z[:1000])
     assert prior.domain == (-3.5, 4.0)
     for one, other in zip(prior.mixture.buffers(), before.mixture.buffers(), strict=True):
         assert torch.equal(one, other)

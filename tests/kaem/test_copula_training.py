@@ -177,8 +177,8 @@ def test_the_fit_recovers_a_known_copula_and_stays_there(name, seeded):
     truth = TRUTHS[name]()
     reference = Copula.of(truth)
     train, held = np.split(reference.draws(2 * TRAIN, seed=1), 2)
-    prior = CopulaPrior(copy.deepcopy(truth.prior), truth.components).double()
-    q, k, found = prior.q, prior.components, []
+    prior = CopulaPrior(copy.deepcopy(truth.densities), truth.mixture.components).double()
+    q, k, found = prior.q, prior.mixture.components, []
     for _ in range(20):
         prior.fit(torch.from_numpy(train), iterations=20, generator=seeded(2))
         found.append(divergence(reference, Copula.of(prior), held)[0])
@@ -302,7 +302,7 @@ def test_chains_feel_the_copula_or_not(seeded):
         z = model.prior.sample(6, seeded(1))
         found = posterior.evaluate(z).grad_log_prior
         leaf = z.requires_grad_()
-        prior = model.prior if in_chains else model.prior.prior
+        prior = model.prior if in_chains else model.prior.densities
         (expected,) = torch.autograd.grad(prior.log_prob(leaf).sum(), leaf)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -315,7 +315,7 @@ def test_a_saved_model_comes_back(sampler, kind, tmp_path):
     save(model, tmp_path)
     loaded = load(tmp_path)
     same(loaded.state_dict(), model.state_dict())
-    assert loaded.copula == model.copula
+    assert loaded.copula_fit == model.copula_fit
     draws = [m.sample(20, torch.Generator().manual_seed(1)) for m in (loaded, model)]
     assert torch.equal(*draws)
     z = model.prior.sample(50, torch.Generator().manual_seed(2))

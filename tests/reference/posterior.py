@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from kaem import KAEM, ImportanceSampling
-from kaem.copula import CopulaPrior
 from kaem.priors import PRIORS
 from reference.copula import Copula
 from reference.densities import latent_densities, log_prior
@@ -62,11 +61,6 @@ def flat_gradient(scalar: Tensor, model: nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in gradients])
 
 
-def densities(model: KAEM) -> nn.Module:
-    """The prior, or the one whose latents a copula ties."""
-    return model.prior.prior if isinstance(model.prior, CopulaPrior) else model.prior
-
-
 @dataclass
 class ExactPosterior:
     """Quadrature over the latent grid for data x (b, 1, 1, k).
@@ -92,7 +86,7 @@ class ExactPosterior:
 
     @classmethod
     def of(cls, model: KAEM, x: Tensor) -> "ExactPosterior":
-        prior = densities(model)
+        prior = model.prior.densities
         latents = math.prod(prior.event_shape)
         points, weights = (
             torch.from_numpy(a) for a in gauss_legendre_cells(*prior.domain, len(prior.nodes) - 1)
@@ -136,7 +130,7 @@ class ExactPosterior:
         """
         likelihood = log_likelihoods(self.model, self.x, z)
         r = (likelihood - self.log_evidence[:, None]).detach().exp() / len(z)
-        log_joint = likelihood + log_prior(densities(self.model), REFERENCE, z)
+        log_joint = likelihood + log_prior(self.model.prior.densities, REFERENCE, z)
         return self._centred_gradient(r, log_joint)
 
     def _centred_gradient(self, c: Tensor, log_joint: Tensor) -> Tensor:

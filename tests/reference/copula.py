@@ -124,7 +124,9 @@ class Copula:
     def log_copula(self, h: ndarray) -> ndarray:
         """log c(F_1(h_1), ..., F_d(h_d)), (n, d) -> (n,)."""
         s = self.scores(h)
-        return logsumexp(self.log_joint(s), axis=1) - np.log(self._columns(self.margin_pdf, s)).sum(axis=1)
+        return logsumexp(self.log_joint(s), axis=1) - np.log(self._columns(self.margin_pdf, s)).sum(
+            axis=1
+        )
 
     def log_feature_density(self, h: ndarray) -> ndarray:
         """The log joint density of the features, (n, d) -> (n,)."""
@@ -164,9 +166,7 @@ class Copula:
 
     def rosenblatt(self, h: ndarray) -> ndarray:
         """Uniform and independent numbers, if h follows this density: (n, d) -> (n, d)."""
-        return np.stack(
-            [self.conditional_cdf(q, h, range(q)) for q in range(h.shape[1])], axis=1
-        )
+        return np.stack([self.conditional_cdf(q, h, range(q)) for q in range(h.shape[1])], axis=1)
 
     def draws(self, n: int, seed: int) -> ndarray:
         """Draw n times, (n, d)."""

@@ -99,6 +99,8 @@ class Copula:
 
     def log_density(self, h: Tensor) -> Tensor:
         """Return log c, (n, q) -> (n,), differentiable in h."""
+        # Beyond the walls the densities are zero. An infinite h would make a NaN of that here.
+        h = h.clamp(self.densities.nodes[0], self.densities.nodes[-1])
         value, score = self.evaluate(h.detach())
         return value + (score * (h - h.detach())).sum(dim=1)
 
@@ -243,7 +245,8 @@ class CopulaPrior(nn.Module):
         Args:
             latents: number of a feature -> its value, or a value for each draw (n,).
         """
-        given = {q: torch.as_tensor(value).to(self.nodes) for q, value in latents.items()}
+        like = {"dtype": self.nodes.dtype, "device": self.nodes.device}
+        given = {q: torch.as_tensor(value, **like) for q, value in latents.items()}
         h = self.nodes.new_zeros(n, self.q)
         for q, value in given.items():
             h[:, q] = value

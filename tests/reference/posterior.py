@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kaem import KAEM, ImportanceSampling
 from kaem.priors import PRIORS
+from reference.copula import Copula
 from reference.densities import latent_densities, log_prior
 from reference.quadrature import gauss_legendre_cells
 
@@ -69,7 +70,7 @@ class ExactPosterior:
         z: (n, *event_shape), grid points.
         log_weights: (n,), log quadrature weights.
         log_likelihood: (b, n), log p(x_b|z_n), differentiable.
-        log_prior: (n,), log p(z_n), differentiable.
+        log_prior: (n,), log p(z_n), differentiable; of a copula in its densities alone.
         log_evidence: (b,), log p(x_b), differentiable.
         score: (b, parameters), grad log p(x_b).
     """
@@ -85,7 +86,7 @@ class ExactPosterior:
 
     @classmethod
     def of(cls, model: KAEM, x: Tensor) -> "ExactPosterior":
-        prior = model.prior
+        prior = model.prior.densities
         latents = math.prod(prior.event_shape)
         points, weights = (
             torch.from_numpy(a) for a in gauss_legendre_cells(*prior.domain, len(prior.nodes) - 1)
@@ -95,6 +96,8 @@ class ExactPosterior:
         log_weights = weights.log()[index].sum(1)
         density = latent_densities(prior, REFERENCE, points).reshape(latents, -1)
         log_p = sum(density[i].log()[index[:, i]] for i in range(latents))
+        if prior is not model.prior:
+            log_p = log_p + torch.from_numpy(Copula.of(model.prior).log_copula(z.numpy()))
         log_likelihood = log_likelihoods(model, x, z)
         log_evidence = torch.logsumexp(log_likelihood + log_p + log_weights, dim=1)
         score = torch.stack([flat_gradient(value, model) for value in log_evidence])
@@ -127,7 +130,7 @@ class ExactPosterior:
         """
         likelihood = log_likelihoods(self.model, self.x, z)
         r = (likelihood - self.log_evidence[:, None]).detach().exp() / len(z)
-        log_joint = likelihood + log_prior(self.model.prior, REFERENCE, z)
+        log_joint = likelihood + log_prior(self.model.prior.densities, REFERENCE, z)
         return self._centred_gradient(r, log_joint)
 
     def _centred_gradient(self, c: Tensor, log_joint: Tensor) -> Tensor:

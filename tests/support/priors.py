@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kaem.copula import CopulaPrior
 from kaem.priors import PRIORS
 from kaem.reference import REFERENCES
 
@@ -50,3 +51,36 @@ def make_prior(kind: str, reference: str, shape=initial, **options):
 kinds = pytest.mark.parametrize("kind", PRIORS)
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 every_reference = pytest.mark.parametrize("reference", REFERENCES)
+
+
+def make_copula(kind: str = "mixture", q: int = 2, components: int = 3, **options) -> CopulaPrior:
+    """A prior of dependent latents, in float64: `depend` on that of `make_prior`."""
+    options = {"reference": "gaussian", "shape": sharp, **options}
+    prior = make_prior(kind, options.pop("reference"), options.pop("shape"), q=q, **options)
+    return depend(CopulaPrior(prior, components=components).double())
+
+
+@torch.no_grad()
+def depend(prior: CopulaPrior, seed: int = 11) -> CopulaPrior:
+    """Give the copula components of unequal weights that lie apart and lean different ways."""
+    generator = torch.Generator().manual_seed(seed)
+    log_weights, means, factors = prior.mixture.state_dict().values()
+    log_weights.copy_(torch.rand(log_weights.shape, generator=generator).add(0.5))
+    log_weights.copy_((log_weights / log_weights.sum()).log())
+    means.copy_(2 * torch.randn(means.shape, generator=generator))
+    factors.copy_(0.8 * torch.randn(factors.shape, generator=generator).tril(-1))
+    spread = torch.rand(means.shape, generator=generator)
+    factors.add_(torch.diag_embed(0.3 + 0.4 * spread).to(factors))
+    return prior
+
+
+@torch.no_grad()
+def correlate(prior: CopulaPrior, correlation: float) -> CopulaPrior:
+    """Make the one component of two latents a normal of this correlation.
+
+    Its place and scale are no part of a copula: they are not those of standard scores.
+    """
+    shape = torch.tensor([[1.0, 0.0], [correlation, (1 - correlation**2) ** 0.5]])
+    prior.mixture.means.copy_(torch.tensor([[3.0, -2.0]]))
+    prior.mixture.factors.copy_(torch.tensor([2.0, 0.5]).diag() @ shape)
+    return prior

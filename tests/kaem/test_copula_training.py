@@ -12,7 +12,6 @@ import pytest
 import torch
 from reference.copula import Copula
 from reference.posterior import (
-    REFERENCE,
     ExactPosterior,
     flat_gradient,
     log_likelihoods,

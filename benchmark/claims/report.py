@@ -127,9 +127,8 @@ def brief(config: Config, verdicts: list[Verdict]) -> str:
     """Return verdicts.md: a row for each claim that was judged, a column for each dataset."""
     paper, own = (_in_brief(config, part) for part in _parts(verdicts))
     note = (
-        f"In brackets the effect and its {CONFIDENCE:.0%} confidence interval. These are the "
-        "paper's words as assertions, with margins of this suite; some were said of other "
-        "datasets: config/claims.yaml has the source of each."
+        "The paper's claims, some of them made of other datasets, with margins of this suite: "
+        f"config/claims.yaml. In brackets the effect and its {CONFIDENCE:.0%} confidence interval."
     )
     parts = [f"{paper}\n\n{note}" if paper else "", f"{OWN_CLAIMS}:\n\n{own}" if own else ""]
     return ("\n\n".join(filter(None, parts)) or "No claim could be judged on these records.") + "\n"

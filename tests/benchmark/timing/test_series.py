@@ -320,4 +320,4 @@ def test_an_update_is_timed_with_the_copula_that_chains_feel(first, fitted):
     copula = {"model": "kaem_ula", "copula": {"components": 2, "first": first}}
     config = tiny_config({"models.kaem_copula": MODEL_SETTINGS["kaem_ula"] | copula})
     (_, build), *_ = steps._updates(config, "digits", ["kaem_copula"], 0, CPU).values()
-    assert build().__self__.model.prior.fitted == fitted
+    assert build().__self__.model.prior.dependent == fitted

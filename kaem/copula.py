@@ -245,8 +245,8 @@ class CopulaPrior(nn.Module):
         Args:
             latents: number of a feature -> its value, or a value for each draw (n,).
         """
-        like = {"dtype": self.nodes.dtype, "device": self.nodes.device}
-        given = {q: torch.as_tensor(value, **like) for q, value in latents.items()}
+        dtype, device = self.nodes.dtype, self.nodes.device
+        given = {q: torch.as_tensor(v, dtype=dtype, device=device) for q, v in latents.items()}
         h = self.nodes.new_zeros(n, self.q)
         for q, value in given.items():
             h[:, q] = value

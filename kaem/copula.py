@@ -243,8 +243,12 @@ class CopulaPrior(nn.Module):
         Args:
             latents: number of a feature -> its value, or a value for each draw (n,).
         """
-        like = {"dtype": self.nodes.dtype, "device": self.nodes.device}
-        given = {q: torch.as_tensor(value, **like) for q, value in latents.items()}
+        # Not through float32, which a number would become first.
+        nodes = self.nodes
+        given = {
+            q: torch.as_tensor(value, dtype=nodes.dtype, device=nodes.device)
+            for q, value in latents.items()
+        }
         h = self.nodes.new_zeros(n, self.q)
         for q, value in given.items():
             h[:, q] = value

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy import ndarray
 from scipy import stats
 from scipy.optimize import elementwise

@@ -23,7 +23,7 @@ LOOKS = MODELS | VARIANTS
 
 FULL = 7.0  # inches, both columns of a two-column paper
 
-TITLE = 85  # letters of a title's line
+TITLE = 85  # letters that a title's line has room for
 PRIOR_BEFORE = "0.6"
 MOST_PANELS, PANEL_COLUMNS = 16, 4
 
@@ -89,8 +89,8 @@ def latent_panels(count: int, symbol: str, height: float = 1.15) -> tuple[Figure
 
 
 def set_title(figure: Figure, title: str) -> None:
-    """Write a title above all panels, in lines that the figure's width has room for."""
-    figure.suptitle(textwrap.fill(title, TITLE))
+    """Write a title above all panels; a long one goes on in a second line after its colon."""
+    figure.suptitle(title if len(title) <= TITLE else title.replace(": ", ":\n", 1))
 
 
 def seed_line(axis, history: pd.DataFrame, key: str, colour, label: str) -> None:

@@ -33,7 +33,7 @@ def total_sobol_indices(
 
     Args:
         decode: (n, d) -> (n, ...).
-        one, other: (n, d), independent draws of independent latents.
+        one, other: (n, d), independent draws of independent latents; a copula is left out.
     """
     images = decode(one).flatten(1).double()
     both = torch.cat([images, decode(other).flatten(1).double()])

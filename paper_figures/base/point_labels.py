@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from scipy.optimize import isotonic_regression
 
 SIZE = 6.5  # points
-LINE = 1.15  # between two names, in sizes
+LINE, FURTHER_LINE = 1.15, 1.3  # of a name, in sizes
 AWAY = 12.0  # points, from the outermost point of a column to its names
 COLUMN = 0.12  # of the axes' width: points as near as that in x have one column of names
 
@@ -27,12 +27,13 @@ def name_points(
     places = axis.transData.transform(points) * to_points
     left, bottom, right, top = axis.get_window_extent().extents * to_points
     middle = places[:, 0].mean() if outside else (left + right) / 2
+    sizes = SIZE * np.array([LINE + FURTHER_LINE * name.count("\n") for name in names])
     halves, columns = _halves(places[:, 0]), _columns(places[:, 0], COLUMN * (right - left))
     for column in halves if outside else columns:
         x, y = places[column].T
         to_left = (x.mean() > middle) != outside
         edge = x.min() - AWAY if to_left else x.max() + AWAY
-        heights = apart(y, LINE * SIZE, bottom, top)
+        heights = apart(y, sizes[column], bottom, top)
         for index, shift in zip(column, np.stack([edge - x, heights - y], axis=1), strict=True):
             axis.annotate(
                 names[index],
@@ -42,6 +43,7 @@ def name_points(
                 ha="right" if to_left else "left",
                 va="center",
                 fontsize=SIZE,
+                linespacing=1,
                 arrowprops={
                     "arrowstyle": "-",
                     "color": "0.5",
@@ -71,12 +73,13 @@ def _columns(x: np.ndarray, width: float) -> list[list[int]]:
     return columns
 
 
-def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Return places in the same order, at least `gap` from each other and, where they fit, between
-    `low` and `high`; with the least sum of squared moves before the latter."""
+def apart(places: np.ndarray, sizes: np.ndarray | float, low: float, high: float) -> np.ndarray:
+    """Return the middles of names of these sizes in the same order, none upon another and, where
+    they fit, between `low` and `high`; with the least sum of squared moves before the latter."""
     order = np.argsort(places, kind="stable")
-    steps = gap * np.arange(len(places))
+    sizes = np.broadcast_to(sizes, len(places))[order]
+    steps = np.append(0, 0.5 * (sizes[1:] + sizes[:-1])).cumsum()[: len(places)]
     fitted = isotonic_regression(places[order] - steps).x + steps
     moved = np.empty(len(places))
-    moved[order] = np.clip(fitted, low + steps, high - steps[::-1])
+    moved[order] = np.clip(fitted, low + steps, high - (steps[-1:] - steps))
     return moved

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmark.config.config import REAL, Config
 from paper_figures.base.frames import quality_records, values_of
 from paper_figures.base.point_labels import name_points
-from paper_figures.base.style import FULL, fix_layout, model_colours, model_label
+from paper_figures.base.style import FULL, fix_layout, model_colours, narrow_label
 
 DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
 MOST_COLUMNS = 2
@@ -63,7 +63,7 @@ def draw_panels(
     figure.suptitle(title)
     fix_layout(figure)
     for axis, places in points.items():
-        names = [model_label(config, model) for model in places]
+        names = [narrow_label(config, model) for model in places]
         name_points(axis, names, list(places.values()), outside=wide)
     return figure
 

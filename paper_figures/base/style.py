@@ -1,6 +1,7 @@
 """One look for everything: names and colours of models, figure style, and files."""
 
 import json
+import textwrap
 from itertools import cycle
 from pathlib import Path
 
@@ -22,6 +23,7 @@ LOOKS = MODELS | VARIANTS
 
 FULL = 7.0  # inches, both columns of a two-column paper
 
+TITLE = 85  # letters that a title's line has room for
 PRIOR_BEFORE = "0.6"
 MOST_PANELS, PANEL_COLUMNS = 16, 4
 
@@ -46,6 +48,12 @@ def model_label(config: Config, model: str) -> str:
     if model == REAL:
         return "real images"
     return config.label(model) or (LOOKS[model].label if model in LOOKS else model)
+
+
+def narrow_label(config: Config, model: str, width: int = 40) -> str:
+    """Return `model_label` in lines, the first of which ends before a bracket."""
+    lines = model_label(config, model).replace(" (", "\n(").split("\n")
+    return "\n".join(textwrap.fill(line, width) for line in lines)
 
 
 def model_colours(config: Config) -> dict[str, tuple]:
@@ -78,6 +86,11 @@ def latent_panels(count: int, symbol: str, height: float = 1.15) -> tuple[Figure
             axis.set_xlabel(f"${symbol}$")
     of = "" if shown == count else f", {shown} of {count} latents"
     return figure, list(axes.flat[:shown]), of
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Write a title above all panels; a long one goes on in a second line after its colon."""
+    figure.suptitle(title if len(title) <= TITLE else title.replace(": ", ":\n", 1))
 
 
 def seed_line(axis, history: pd.DataFrame, key: str, colour, label: str) -> None:

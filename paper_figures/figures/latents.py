@@ -9,7 +9,14 @@ import seaborn as sns
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import FULL, latent_symbol, model_colours, model_label, save_figure
+from paper_figures.base.style import (
+    FULL,
+    latent_symbol,
+    model_colours,
+    model_label,
+    save_figure,
+    set_title,
+)
 
 FIGURE = Figure(
     "latents_{dataset}_{model}",
@@ -52,7 +59,7 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     for axis in axes[len(_shown_formulas(metrics, order)) :]:
         axis.set_axis_off()
     axes[0].set_ylabel(r"$\log\, \pi / \pi_0$, nats")
-    figure.suptitle(f"{config.facts(dataset).title}, {model_label(config, model)}: latents")
+    set_title(figure, f"{config.facts(dataset).title}, {model_label(config, model)}: latents")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
 
 

@@ -9,7 +9,7 @@ from benchmark.config.config import Config
 from benchmark.config.registry import MODELS
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
-from paper_figures.base.style import FULL, model_colours, model_label, save_figure, seed_line
+from paper_figures.base.style import FULL, model_colours, narrow_label, save_figure, seed_line
 
 FIGURE = Figure(
     "loss_{dataset}",
@@ -58,7 +58,7 @@ def _draw(
     colours = model_colours(config)
     for model in models:
         own = history[history["model"] == model]
-        seed_line(axis, own, "loss", colours[model], model_label(config, model))
+        seed_line(axis, own, "loss", colours[model], narrow_label(config, model))
     axis.set(xlabel="update", ylabel="loss" if loss else "nats per image")
     axis.set_title(loss or "loss (each model's own)", fontsize="small")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -14,6 +14,7 @@ from paper_figures.base.style import (
     model_colours,
     model_label,
     save_figure,
+    set_title,
 )
 
 FIGURE = Figure(
@@ -74,8 +75,9 @@ def _draw(config: Config, dataset: str, model: str, arrays: dict[str, np.ndarray
     lines = [plt.Line2D([], [], color=colour) for colour in colours]
     labels = [STAGES[stage] for stage in stages]
     figure.legend(lines, labels, loc="outside lower center", ncols=len(stages))
-    figure.suptitle(
-        f"{config.facts(dataset).title}, {model_label(config, model)}: prior densities{of}"
+    set_title(
+        figure,
+        f"{config.facts(dataset).title}, {model_label(config, model)}: prior densities{of}",
     )
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
 

@@ -1,6 +1,5 @@
 """Figure `samples_<dataset>`: uncurated samples of every model beside real images."""
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -9,7 +8,7 @@ import numpy as np
 from benchmark.config.config import REAL, Config
 from benchmark.config.jobs import job_of
 from paper_figures.base.artefact import Figure, Need
-from paper_figures.base.style import FULL, model_label, save_figure, tiled
+from paper_figures.base.style import FULL, narrow_label, save_figure, tiled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +44,7 @@ def render(config: Config, dataset: str) -> None:
         axis.set_axis_off()
     for axis, (model, grid) in zip(axes.flat, grids.items(), strict=False):
         axis.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="none")
-        axis.set_title(textwrap.fill(model_label(config, model), 24), fontsize="small")
+        axis.set_title(narrow_label(config, model, 25), fontsize="small")
     figure.suptitle(f"{config.facts(dataset).title}: first {SIDE**2} samples, seed {seed}")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 

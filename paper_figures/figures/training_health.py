@@ -8,7 +8,14 @@ from matplotlib.ticker import MaxNLocator
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import histories
-from paper_figures.base.style import FULL, model_colours, model_label, save_figure, seed_line
+from paper_figures.base.style import (
+    FULL,
+    model_colours,
+    model_label,
+    narrow_label,
+    save_figure,
+    seed_line,
+)
 
 FIGURE = Figure(
     "health_{dataset}",
@@ -77,7 +84,7 @@ def _shared(axis, config: Config, history: pd.DataFrame, key: str) -> dict:
     for model in config.inspected_models:
         own = history[history["model"] == model]
         if own[key].notna().any():
-            label = model_label(config, model)
+            label = narrow_label(config, model)
             seed_line(axis, own, key, colours[model], label)
             lines[label] = axis.get_lines()[-1]
     if key == "ess":

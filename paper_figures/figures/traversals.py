@@ -6,7 +6,15 @@ import numpy as np
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import FULL, GAP, model_label, save_figure, show_picture, tiled
+from paper_figures.base.style import (
+    FULL,
+    GAP,
+    model_label,
+    save_figure,
+    set_title,
+    show_picture,
+    tiled,
+)
 
 FIGURE = Figure(
     "traversals_{dataset}_{model}",
@@ -40,8 +48,9 @@ def _draw(config: Config, dataset: str, model: str) -> None:
         [f"{quantile:.0%}" for quantile in arrays["quantiles"][shown]],
     )
     axis.set_xlabel("quantile of the latent's prior")
-    figure.suptitle(
+    set_title(
+        figure,
         f"{config.facts(dataset).title}, {model_label(config, model)}: one latent moves, the "
-        "others stay at a prior draw"
+        "others stay at a prior draw",
     )
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))

@@ -27,6 +27,11 @@ def test_places_are_moved_apart(places, expected):
     np.testing.assert_allclose(apart(np.array(places), 10, 0, 100), expected)
 
 
+def test_larger_names_have_more_room():
+    moved = apart(np.array([50.0, 50.0, 50.0]), np.array([10, 20, 10]), 0, 100)
+    np.testing.assert_allclose(moved, [35, 50, 65])
+
+
 def test_the_moves_are_the_least():
     """No other places that keep the distance need a smaller sum of squared moves."""
     random = np.random.default_rng(0)
@@ -47,6 +52,7 @@ def test_no_name_lies_upon_another(scale):
     left = [(random.uniform(1, 1.05), y) for y in random.uniform(40, 100, 9)]
     points = [*left, (99, 50), (100, 50.5)]
     names = [f"model {index}" for index in range(len(points))]
+    names[3] += "\n(in two lines)"
     limits = axis.get_xlim(), axis.get_ylim()
     name_points(axis, names, points)
     figure.draw_without_rendering()

@@ -110,7 +110,7 @@ def test_langevin_stays_with_the_posterior(kernel, steps, step_size, bias, seede
 def test_a_population_stays_with_every_power_posterior(seeded):
     t = power_schedule(3, 2.0)
     posterior = Posterior(exact_posterior().model, toy_data()[:1].expand(CHAINS, -1, -1, -1))
-    z = torch.stack([exact_draws(temperature, seed=1) for temperature in t[1:].tolist()])
+    z = torch.stack([exact_draws(value, seed) for seed, value in enumerate(t[1:].tolist())])
     for _ in range(20):
         z, _ = sweep(
             posterior,

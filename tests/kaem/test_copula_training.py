@@ -108,7 +108,7 @@ def test_langevin_stays_with_the_posterior(kernel, steps, step_size, bias, seede
 
 
 def test_a_population_stays_with_every_power_posterior(seeded):
-    t = power_schedule(3, 2.0)
+    t, generator = power_schedule(3, 2.0), seeded(2)
     posterior = Posterior(exact_posterior().model, toy_data()[:1].expand(CHAINS, -1, -1, -1))
     z = torch.stack([exact_draws(value, seed) for seed, value in enumerate(t[1:].tolist())])
     for _ in range(20):
@@ -119,7 +119,7 @@ def test_a_population_stays_with_every_power_posterior(seeded):
             steps=2,
             step_size=torch.tensor([0.1, 0.07, 0.05]).double(),
             kernel="mala",
-            generator=seeded(2),
+            generator=generator,
         )
     for draws, temperature in zip(z, t[1:].tolist(), strict=True):
         check_moments(draws, temperature)

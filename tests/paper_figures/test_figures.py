@@ -202,6 +202,16 @@ def test_labels_come_from_the_configuration_first():
     assert labels == ["real images", "KAEM-IS", "A VAE", "v"]
 
 
+def test_a_long_label_breaks_before_its_bracket_and_a_title_after_its_colon():
+    config = shapes_config({"models.vae.label": "A VAE with a copula (ours)"})
+    assert style.narrow_label(config, "vae", 25) == "A VAE with a copula\n(ours)"
+    figure = plt.figure()
+    for name, between in (("VAE", " "), (style.TITLE * "V", "\n")):
+        style.set_title(figure, f"{name}: latents")
+        assert figure.get_suptitle() == f"{name}:{between}latents"
+    plt.close(figure)
+
+
 def test_a_model_has_its_colour_in_every_run():
     variants = {f"models.v{n}": {"model": "vae"} | VAE for n in range(4)}
     configs = [shapes_config(), shapes_config(variants)]

@@ -164,7 +164,7 @@ def test_the_evidence_is_the_quadratures(kind, seeded):
 
 # --- the fit ----------------------------------------------------------------------------------
 
-TRAIN, FITS = 20_000, 20
+TRAIN, FITS = 20_000, 10
 
 
 def test_the_fit_recovers_a_gaussian_copula(seeded):

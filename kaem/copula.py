@@ -78,7 +78,7 @@ class CopulaFit:
 
 
 class Copula:
-    """The dependence between features, with all tables that it needs; it does not change.
+    """The dependence between features, with all tables that it needs, until the next fit.
 
     Args:
         densities: of the features, batch shape (q,).
@@ -245,11 +245,18 @@ class CopulaPrior(nn.Module):
 
         Args:
             latents: number of a feature -> its value, or a value for each draw (n,).
+
+        Raises:
+            ValueError: a feature that is not there, or a value that it cannot have.
         """
         dtype, device = self.nodes.dtype, self.nodes.device
         given = {q: torch.as_tensor(v, dtype=dtype, device=device) for q, v in latents.items()}
         h = self.nodes.new_zeros(n, self.q)
+        low, high = self.feature_density().nodes[[0, -1]].tolist()
         for q, value in given.items():
+            if not (0 <= q < self.q and ((value >= low) & (value <= high)).all()):
+                wanted = f"features are 0 to {self.q - 1}, their values {low:g} to {high:g}"
+                raise ValueError(f"{wanted}, got one outside for feature {q}")
             h[:, q] = value
         scores, noise = self.scores(h), self.noise(n, generator).T
         known: dict[int, Tensor | float] = {q: scores[:, q] for q in given}

@@ -45,7 +45,8 @@ class Moments(NamedTuple):
 def joint_log_prob(normals: Normals, s: Tensor) -> Tensor:
     """Return log w_k + log N_k(s), (n, d) -> (n, k), by one matrix product."""
     whiten, centres, log_scale = whitening(normals)
-    noise = (s @ whiten - centres).unflatten(1, normals.means.shape)
+    with full_precision(s):
+        noise = (s @ whiten - centres).unflatten(1, normals.means.shape)
     log_prob: Tensor = log_scale - 0.5 * noise.square().sum(dim=2)
     return log_prob
 
@@ -55,9 +56,16 @@ def whitening(normals: Normals) -> tuple[Tensor, Tensor, Tensor]:
     side: s @ (d, k d) - (k d,); and the logs of the components' heights, (k,)."""
     d = normals.means.shape[1]
     whiten = _inverse(normals.factors)
-    centres = (whiten @ normals.means.unsqueeze(-1)).flatten()
+    with full_precision(whiten):
+        centres = (whiten @ normals.means.unsqueeze(-1)).flatten()
     log_scale = whiten.diagonal(dim1=1, dim2=2).log().sum(dim=1) - d / 2 * math.log(2 * math.pi)
     return whiten.flatten(0, 1).mT, centres, normals.log_weights + log_scale
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Keep `torch.autocast` out: a difference of products in half precision has no digits left, and
+    tables outlive it."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def fit(start: Normals, scores: Tensor, iterations: int, ridge: float) -> Normals:

@@ -11,7 +11,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kaem.expectation_maximisation import Normals, fit, joint_log_prob, kmeans_start, whitening
+from kaem.expectation_maximisation import (
+    Normals,
+    fit,
+    full_precision,
+    joint_log_prob,
+    kmeans_start,
+    whitening,
+)
 from kaem.random import Generators, rand, randn
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
@@ -158,7 +165,8 @@ class NormalMixture(nn.Module):
         if scores.ndim != 2 or scores.shape[1] != self.dimensions:
             raise ValueError(f"need scores (n, {self.dimensions}), got {tuple(scores.shape)}")
         if len(scores) < self.components:
-            raise ValueError(f"{len(scores)} scores are too few for {self.components} components")
+            few = f"{len(scores)} scores are too few for {self.components} components"
+            raise ValueError(f"{few}: fit fewer of them, or to more scores")
         if not scores.isfinite().all():
             raise ValueError("scores hold NaN or infinity")
         scores = scores.double()
@@ -254,11 +262,12 @@ class MixtureTables:
 
     def log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log density and its gradient, (n, d) -> (n,), (n, d)."""
-        noise = (s @ self._whiten - self._centres).unflatten(1, (-1, s.shape[1]))
-        log_joint = self._log_scale - 0.5 * noise.square().sum(dim=2)
-        value = log_joint.logsumexp(dim=1)
-        shares = (log_joint - value[:, None]).exp()
-        return value, -(shares.unsqueeze(2) * noise).flatten(1) @ self._whiten.mT
+        with full_precision(s):
+            noise = (s @ self._whiten - self._centres).unflatten(1, (-1, s.shape[1]))
+            log_joint = self._log_scale - 0.5 * noise.square().sum(dim=2)
+            value = log_joint.logsumexp(dim=1)
+            shares = (log_joint - value[:, None]).exp()
+            return value, -(shares.unsqueeze(2) * noise).flatten(1) @ self._whiten.mT
 
     def margin_log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return each margin's log density and its derivative, (n, d) -> (n, d), (n, d)."""

@@ -76,7 +76,9 @@ def make_arguments(settings: dict[str, Any], image_shape: ImageShape) -> dict[st
         fit = dict(arguments.pop("copula"))
         own = {"components": fit.pop("components")} if "components" in fit else {}
         prior = CopulaPrior(densities, **own)
-        arguments["copula_fit"] = checked(CopulaFit, fit)
+        options = arguments["copula_fit"] = checked(CopulaFit, fit)
+        if options.draws < prior.mixture.components:
+            raise ValueError(f"a copula needs as many draws as components, got {options}")
     arguments["prior"] = prior
     described = settings["decoder"]
     if described.get("kind") == "kan":

@@ -322,6 +322,15 @@ def test_the_others_follow_their_conditional(kind, known, seeded):
     assert stats.kstest(u, "uniform", method="asymp").pvalue > LEVEL
 
 
+@kinds
+@pytest.mark.parametrize(
+    ("q", "value"), [(2, 0.0), (-1, 0.0), (0, 99.0), (0, math.nan), (1, torch.tensor([0.0, -99.0]))]
+)
+def test_what_cannot_be_given_is_refused(kind, q, value):
+    with pytest.raises(ValueError, match=f"features are 0 to 1, .* outside for feature {q}"):
+        make_copula(kind, q=2).sample_given(2, {q: value})
+
+
 # --- a moved domain ---------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from scipy.stats import kstest, multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from kaem.expectation_maximisation import expectation, kmeans_start, maximisation
-from kaem.normal_mixture import NormalMixture
+from kaem.normal_mixture import MixtureTables, NormalMixture
 
 DOUBLE = torch.float64
 
@@ -295,3 +295,15 @@ def test_a_saved_mixture_comes_back_in_either_precision():
         single.log_prob(s.float()).double(), mixture.log_prob(s), atol=1e-4, rtol=0
     )
     assert single.sample(3, generator()).dtype == torch.float32
+
+
+def test_autocast_takes_no_digits():
+    mixture = make_mixture(dimensions=3).float()
+    s = torch.randn(50, 3, generator=generator())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tables = MixtureTables(mixture)
+        within, joint = tables.log_prob(s), mixture.joint_log_prob(s)
+    expected = MixtureTables(mixture).log_prob(s)
+    for found in (within, tables.log_prob(s)):  # the tables outlive it
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(joint, mixture.joint_log_prob(s), rtol=0, atol=0)

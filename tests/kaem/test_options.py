@@ -47,6 +47,11 @@ def update(model: KAEM, number: int, updates: int = 12, rows=range(6)) -> None:
 # The options themselves --------------------------------------------------------------------------
 
 
+def test_a_copula_of_more_components_than_draws_is_refused():
+    with pytest.raises(ValueError, match=r"as many draws as components, got .*draws=20,"):
+        make(copula={"components": 21, "draws": 20})
+
+
 def test_samplers_by_name():
     assert isinstance(make_sampler("importance", proposals=7), ImportanceSampling)
     assert make_sampler("langevin", steps=7) == Langevin(steps=7)

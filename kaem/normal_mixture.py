@@ -24,7 +24,7 @@ from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
 DEVIATIONS = 8.0  # of a margin, beyond which hardly a draw lies
 NODES = 4096  # of the table of the margins
-ROWS = 2**14  # that are drawn at once, each with a factor of its own
+DRAWN = 2**22  # numbers of factors, one for each row, that are there at once
 
 
 class NormalMixture(nn.Module):
@@ -212,7 +212,8 @@ class NormalMixture(nn.Module):
     def _draw(self, k: Tensor, normal: Tensor) -> Tensor:
         """Return mu_k + L_k eps, row by row; bits of a row depend on no other, unlike those of a
         matrix product."""
-        blocks = zip(k.split(ROWS), normal.split(ROWS), strict=True)
+        rows = max(1, DRAWN // self.dimensions**2)
+        blocks = zip(k.split(rows), normal.split(rows), strict=True)
         noise = [(self.factors[k] * eps.unsqueeze(1)).sum(dim=2) for k, eps in blocks]
         return self.means[k] + torch.cat(noise)
 

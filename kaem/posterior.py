@@ -94,7 +94,8 @@ class Posterior:
 
     def prior_draws(self, n: int, generator: Generators = None) -> Tensor:
         """Draw n times exactly from the prior, (n, *event_shape)."""
-        return self.model.prior.sample(n, generator)
+        prior = self.model.prior
+        return (prior if self.copula else prior.densities).sample(n, generator)
 
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""

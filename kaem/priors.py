@@ -6,7 +6,7 @@ the univariate prior multiplies them, the mixture prior mixes those of a latent.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class ProductPrior(ComponentDensities):
     """What both priors share: the decoder's input has independent features, drawn by inversion."""
 
     @property
-    def densities(self) -> "ProductPrior":
+    def densities(self) -> Self:
         """Return the prior itself: where a copula ties features it is what the copula ties."""
         return self
 

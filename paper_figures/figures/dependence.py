@@ -54,7 +54,7 @@ def _matrix(axis: plt.Axes, arrays: dict) -> None:
     both = np.tril(arrays["rank_posterior"], -1) + np.triu(arrays["rank_copula"], 1)
     limit = np.abs(both).max()
     shown = axis.imshow(both, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    numbers = np.arange(0, len(both), -(-len(both) // 16))
+    numbers = np.arange(0, len(both), -(-len(both) // 12))
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_ticks(numbers, numbers + 1, fontsize="x-small")
     axis.set(xlabel="latent $q$", ylabel="latent $q$")

@@ -1,10 +1,12 @@
 """Tables that are built once from the parameters of a module, and again after any change."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Table = TypeVar("Table")
 
 
 class Tables:
@@ -13,7 +15,7 @@ class Tables:
     def __init__(self) -> None:
         self._built: dict[str, tuple[Tensor, Any]] = {}
 
-    def get(self, name: str, module: nn.Module, build: Callable[[], Any]) -> Any:
+    def get(self, name: str, module: nn.Module, build: Callable[[], Table]) -> Table:
         """Return `build()`, remembered until a tensor of `module` changes; never with a graph."""
         if torch.is_grad_enabled():
             return build()
@@ -22,7 +24,8 @@ class Tables:
         state = torch.cat([tensor.detach().flatten() for tensor in _tensors(module)])
         if name not in self._built or not _same(self._built[name][0], state):
             self._built[name] = (state, build())
-        return self._built[name][1]
+        table: Table = self._built[name][1]
+        return table
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -127,10 +127,7 @@ class ComponentDensities(nn.Module):
         """
         if log_z is not None:
             return self._build_components(log_z)
-        density: PiecewiseLinearDensity = self._tables.get(
-            "components", self, self._build_components
-        )
-        return density
+        return self._tables.get("components", self, self._build_components)
 
     @torch.no_grad()
     def cdf(self, z: Tensor) -> Tensor:

@@ -42,24 +42,34 @@ class Moments(NamedTuple):
     products: Tensor
 
 
+class Whitening(NamedTuple):
+    """What makes the noise of every component of s, eps_k = L_k^{-1} (s - mu_k), side by side:
+    s @ (d, k d) - (k d,); and the logs of the components' heights, (k,)."""
+
+    factors: Tensor
+    centres: Tensor
+    log_heights: Tensor
+
+    def explain(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the noise and log w_k + log N_k(s), (n, d) -> (n, k, d), (n, k)."""
+        with full_precision(s):
+            noise = (s @ self.factors - self.centres).unflatten(1, (-1, s.shape[1]))
+        return noise, self.log_heights - 0.5 * noise.square().sum(dim=2)
+
+
 def joint_log_prob(normals: Normals, s: Tensor) -> Tensor:
     """Return log w_k + log N_k(s), (n, d) -> (n, k), by one matrix product."""
-    whiten, centres, log_scale = whitening(normals)
-    with full_precision(s):
-        noise = (s @ whiten - centres).unflatten(1, normals.means.shape)
-    log_prob: Tensor = log_scale - 0.5 * noise.square().sum(dim=2)
-    return log_prob
+    return whitening(normals).explain(s)[1]
 
 
-def whitening(normals: Normals) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what makes the noise of every component of s, eps_k = L_k^{-1} (s - mu_k), side by
-    side: s @ (d, k d) - (k d,); and the logs of the components' heights, (k,)."""
+def whitening(normals: Normals) -> Whitening:
+    """Return the whitening of every component."""
     d = normals.means.shape[1]
     whiten = _inverse(normals.factors)
     with full_precision(whiten):
         centres = (whiten @ normals.means.unsqueeze(-1)).flatten()
     log_scale = whiten.diagonal(dim1=1, dim2=2).log().sum(dim=1) - d / 2 * math.log(2 * math.pi)
-    return whiten.flatten(0, 1).mT, centres, normals.log_weights + log_scale
+    return Whitening(whiten.flatten(0, 1).mT, centres, normals.log_weights + log_scale)
 
 
 def full_precision(like: Tensor) -> torch.autocast:

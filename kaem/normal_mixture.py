@@ -255,7 +255,7 @@ class MixtureTables:
         log_density -= log_integral(log_density, nodes)[:, None]
         nodes = nodes.to(mixture.means)
         self.margins = PiecewiseLinearDensity(log_density.to(nodes), nodes)
-        self._whiten, self._centres, self._log_scale = whitening(mixture._normals())
+        self._whitening = whitening(mixture._normals())
         self._means, deviations = mixture.means, mixture._deviations()
         self._precisions = deviations.square().reciprocal()
         log_scale = mixture.log_weights[:, None] - deviations.log()
@@ -263,12 +263,11 @@ class MixtureTables:
 
     def log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log density and its gradient, (n, d) -> (n,), (n, d)."""
+        noise, log_joint = self._whitening.explain(s)
+        value = log_joint.logsumexp(dim=1)
+        shares = (log_joint - value[:, None]).exp()
         with full_precision(s):
-            noise = (s @ self._whiten - self._centres).unflatten(1, (-1, s.shape[1]))
-            log_joint = self._log_scale - 0.5 * noise.square().sum(dim=2)
-            value = log_joint.logsumexp(dim=1)
-            shares = (log_joint - value[:, None]).exp()
-            return value, -(shares.unsqueeze(2) * noise).flatten(1) @ self._whiten.mT
+            return value, -(shares.unsqueeze(2) * noise).flatten(1) @ self._whitening.factors.mT
 
     def margin_log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return each margin's log density and its derivative, (n, d) -> (n, d), (n, d)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kaem.components import ComponentDensities
-from kaem.random import Generators
+from kaem.random import Generators, rand
 from kaem.splitting import split_sums
 from kaem.sums import density_of_sum
 from kaem.tabulated import PiecewiseLinearDensity
@@ -44,7 +44,7 @@ class ProductPrior(ComponentDensities):
 
     def noise(self, n: int, generator: Generators = None) -> Tensor:
         """Draw the random numbers that `transport` makes features of, (q, n)."""
-        return self.feature_density().uniforms(n, generator)
+        return rand(n, (self.q,), generator, like=self.nodes).T
 
     def transport(self) -> Callable[[Tensor], Tensor]:
         """Return the function from noise to features, (q, n) -> (q, n), of tables alone."""
@@ -100,10 +100,7 @@ class UnivariatePrior(ProductPrior):
         `kaem.sums`. It carries no gradient.
         """
         with torch.no_grad():
-            density: PiecewiseLinearDensity = self._tables.get(
-                "features", self, lambda: density_of_sum(self.components())
-            )
-            return density
+            return self._tables.get("features", self, lambda: density_of_sum(self.components()))
 
 
 class MixturePrior(ProductPrior):
@@ -170,8 +167,7 @@ class MixturePrior(ProductPrior):
         """
         if log_z is not None:
             return self._build_marginals(log_z)
-        density: PiecewiseLinearDensity = self._tables.get("marginals", self, self._build_marginals)
-        return density
+        return self._tables.get("marginals", self, self._build_marginals)
 
     def _build_marginals(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
         # A convex combination of densities that are linear on the same cells is linear there.

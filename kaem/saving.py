@@ -93,8 +93,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         if differing := _differing(*origin, state):
             raise ValueError(f"{STATE} does not fit {SETTINGS} in {differing}")
         model = KAEM.from_settings(*origin)
-        dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-        (dtype,) = dtypes
+        (dtype,) = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
         model.to(dtype).load_state_dict(state)
         model.updates_done = int(described.get("updates_done", 0))
     except UNREADABLE as error:

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from benchmark.data.pixels import to_uint8
+from benchmark.inspection.decoding import decoded
 from benchmark.inspection.following import follow
 from kaem.copula import CopulaPrior
 from kaem.model import KAEM
@@ -84,8 +84,8 @@ def _components(model: KAEM, random: torch.Generator) -> dict[str, np.ndarray]:
     own = [prior.sample_features(OF_COMPONENT, random, component=k) for k in range(len(weights))]
     return {
         "component_weights": weights.cpu().numpy(),
-        "component_images": _decode(model, prior.features(prior.mixture.means)),
-        "component_draws": _decode(model, torch.stack(own)),
+        "component_images": decoded(model, prior.features(prior.mixture.means)).numpy(),
+        "component_draws": decoded(model, torch.stack(own)).numpy(),
     }
 
 
@@ -160,8 +160,8 @@ def _filled(model: KAEM, h: Tensor, ranking: list[int], random: Random) -> dict[
     drawn = [model.prior.sample_given(len(rows), own, random("filled")) for own in known]
     return {
         "held": np.array(held),
-        "filled": _decode(model, torch.stack(drawn).unflatten(1, (len(h), FILLINGS))),
-        "filled_from": _decode(model, h),
+        "filled": decoded(model, torch.stack(drawn).unflatten(1, (len(h), FILLINGS))).numpy(),
+        "filled_from": decoded(model, h).numpy(),
     }
 
 
@@ -185,10 +185,4 @@ def _followed(
     scores = torch.stack(rows, dim=1)
     h = prior.features(scores.flatten(0, 2)).unflatten(0, scores.shape[:3])
     places = h[..., arrays["moved"]].cpu().numpy()
-    return {"followed": _decode(model, h), "followed_latents": places}
-
-
-def _decode(model: KAEM, h: Tensor, batch: int = 100) -> np.ndarray:
-    """Decode features (..., q) to uint8 (..., C, H, W)."""
-    images = torch.cat([to_uint8(model.decoder(part)) for part in h.flatten(0, -2).split(batch)])
-    return images.unflatten(0, h.shape[:-1]).cpu().numpy()
+    return {"followed": decoded(model, h).numpy(), "followed_latents": places}

@@ -10,9 +10,10 @@ product.
 import torch
 from torch import Tensor
 
-from benchmark.data.pixels import to_float, to_uint8
+from benchmark.data.pixels import to_float
 from benchmark.evaluation.features import Extractor, RealFeatures
 from benchmark.evaluation.frechet import fit_gaussian, frechet_distance
+from benchmark.inspection.decoding import decoded
 from benchmark.inspection.inspect import BATCH_SIZE
 from benchmark.inspection.posterior_draws import draw_posterior
 from kaem.model import KAEM
@@ -52,8 +53,8 @@ def independence(
     draws = {"posterior": torch.cat(parts)}
     draws["shuffled"] = shuffled(draws["posterior"], generator)
     draws["prior"] = model.prior.sample_features(len(images), generator)
-    decoded = {"images": images} | {name: _decode(model, z) for name, z in draws.items()}
-    return {f"fd_{name}": _distance(x, extractor, real) for name, x in decoded.items()}
+    compared = {"images": images} | {name: decoded(model, z) for name, z in draws.items()}
+    return {f"fd_{name}": _distance(x, extractor, real) for name, x in compared.items()}
 
 
 def shuffled(draws: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,11 +62,6 @@ def shuffled(draws: Tensor, generator: torch.Generator) -> Tensor:
     n, q = draws.shape
     orders = [torch.randperm(n, generator=generator, device=generator.device) for _ in range(q)]
     return draws.gather(0, torch.stack(orders, dim=1))
-
-
-@torch.no_grad()
-def _decode(model: KAEM, z: Tensor) -> Tensor:
-    return torch.cat([to_uint8(model.decoder(part)).cpu() for part in z.split(BATCH_SIZE)])
 
 
 def _distance(images: Tensor, extractor: Extractor, real: RealFeatures) -> float:

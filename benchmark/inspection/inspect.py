@@ -17,7 +17,8 @@ from benchmark.base.seeding import generator
 from benchmark.config.job_settings import InspectionSettings
 from benchmark.config.jobs import Job
 from benchmark.data.dataset import Dataset
-from benchmark.data.pixels import to_float, to_uint8
+from benchmark.data.pixels import to_float
+from benchmark.inspection.decoding import decoded
 from benchmark.inspection.dependence import FILLED, inspect_copula
 from benchmark.inspection.formulas import fit_formula
 from benchmark.inspection.posterior_draws import draw_posterior, split_r_hat
@@ -182,13 +183,12 @@ def _traversals(
     rows = bases[:, None, None].repeat(1, len(order), len(u), 1)
     for place, q in enumerate(order.tolist()):
         rows[:, place, :, q] = positions[:, place]
-    images = torch.cat([model.decoder(part) for part in rows.flatten(0, 2).split(BATCH_SIZE)])
     arrays = {
         "moved": order,
         "bases": bases,
-        "base_images": to_uint8(model.decoder(bases)),
+        "base_images": decoded(model, bases),
         "quantiles": u,
         "positions": positions.T,
-        "images": to_uint8(images).unflatten(0, rows.shape[:3]),
+        "images": decoded(model, rows),
     }
     return {name: value.cpu().numpy() for name, value in arrays.items()}

@@ -223,6 +223,8 @@ def time_models(
     def load(model: str) -> torch.nn.Module:
         return load_model(config, dataset, model, seed, place, trained=not untrained)
 
+    for model in models:  # weights at fault are said before the machine is waited for
+        load(model)
     lines = []
     title = f"{dataset} · {device} · timing"
     updates = _updates(config, dataset, models, seed, place)

@@ -216,6 +216,11 @@ def test_refusals_are_one_message_and_write_nothing(folder, capsys, words, messa
     assert files(folder) == {"tiny.yaml"}
 
 
+def test_weights_at_fault_are_said_before_the_machine_is_waited_for(folder, monkeypatch):  # noqa: ARG001
+    monkeypatch.setattr("benchmark.timing.speed.reserved", lambda _: pytest.fail("it waited"))
+    assert run("time", *JOB) == 1
+
+
 def test_a_negative_seed_is_refused_before_anything_is_written(folder, capsys):
     try:
         code = run("train", *JOB, "--seed", "-1", "--progress", "none")

@@ -13,9 +13,8 @@ GMCM): with its density f on scores s and its margins G_q with densities g_q,
 
 Drawing is one pass: s from the mixture, then h_q = F_q^{-1}(G_q(s_q)). It is learned in two stages
 ("inference functions for margins", Joe 2005): the densities by KAEM's own gradient, the mixture by
-EM on the scores of posterior draws. So no parameter has a gradient through the copula.
-
-G_q and its inverse are a table, see `kaem.normal_mixture`; all else is in closed form.
+EM on the scores of posterior draws. So no parameter has a gradient through the copula. G_q and its
+inverse are a table, see `kaem.normal_mixture`; all else is in closed form.
 """
 
 from collections.abc import Callable, Mapping
@@ -134,6 +133,9 @@ class CopulaPrior(nn.Module):
         prior: the densities.
         components: normals of the mixture.
 
+    Raises:
+        ValueError: no component, or fewer than two features to tie.
+
     Attributes:
         densities: `prior`, whose densities the copula leaves as they are.
         mixture: of the scores.
@@ -152,6 +154,8 @@ class CopulaPrior(nn.Module):
 
     def __init__(self, prior: UnivariatePrior | MixturePrior, components: int):
         super().__init__()
+        if prior.q < 2:
+            raise ValueError(f"a copula ties two features or more together, got q = {prior.q}")
         self.densities = prior
         self.mixture = NormalMixture(components, prior.q)
         self.q = prior.q
@@ -187,8 +191,7 @@ class CopulaPrior(nn.Module):
     def log_prob(self, z: Tensor, log_z: Tensor | None = None) -> Tensor:
         """Return log p(z), (n, *event_shape) -> (n,); -inf outside the domain.
 
-        Differentiable in z, and in the densities' parameters through the densities alone.
-        log_z: see `kaem.components`.
+        Differentiable in z, and in the densities' parameters through these. log_z: see there.
         """
         return self.densities.log_prob(z, log_z) + self.log_copula(self.decoder_input(z))
 
@@ -224,9 +227,8 @@ class CopulaPrior(nn.Module):
         """Draw n times, (n, *event_shape), or from one component of the mixture alone."""
         if component is None and not self.dependent:
             return self.densities.sample(n, generator)
-        return self.densities.latents_given(
-            self.sample_features(n, generator, component), generator
-        )
+        features = self.sample_features(n, generator, component)
+        return self.densities.latents_given(features, generator)
 
     @torch.no_grad()
     def sample_features(
@@ -267,9 +269,8 @@ class CopulaPrior(nn.Module):
 
     def noise(self, n: int, generator: Generators = None) -> Tensor:
         """Draw the random numbers that `transport` makes features of, (1 + q, n)."""
-        component = rand(n, (1,), generator, like=self.nodes)
-        normal = randn(n, (self.q,), generator, like=self.nodes)
-        return torch.cat([component, normal], dim=1).T
+        uniform = rand(n, (1,), generator, like=self.nodes)
+        return torch.cat([uniform, randn(n, (self.q,), generator, like=self.nodes)], dim=1).T
 
     def transport(self) -> Callable[[Tensor], Tensor]:
         """Return the function from noise to features, (1 + q, n) -> (q, n), of tables alone."""

@@ -331,6 +331,12 @@ def test_what_cannot_be_given_is_refused(kind, q, value):
         make_copula(kind, q=2).sample_given(2, {q: value})
 
 
+@kinds
+def test_a_single_feature_is_refused(kind):
+    with pytest.raises(ValueError, match="ties two features or more together, got q = 1"):
+        make_copula(kind, q=1)
+
+
 # --- a moved domain ---------------------------------------------------------------------------
 
 

@@ -27,7 +27,10 @@ from benchmark.data.pixels import to_uint8
 from benchmark.data.sources import Part, Parts
 
 SEED = derive_seed("darcy_flow")
-CELLS = 4  # per pixel and side; even, so that a pixel's centre is a corner of cells
+# Per pixel and side; even, so that a pixel's centre is a corner of cells. At 32 x 32 pixels, images
+# differ by 0.3% (relative L2, over eight) from those of 16 cells with all the modes of these: about
+# as much as by rounding to grey levels. With 2 cells it is 0.5%.
+CELLS = 4
 # Of the residual. So small that rounding to 256 grey levels hides what machines do differently.
 TOLERANCE = 1e-12
 

@@ -24,6 +24,7 @@ Layout = Literal[
     "torchvision.CIFAR10",
     "torchvision.SVHN",
     "celeba",
+    "computed.darcy_flow",
 ]
 
 

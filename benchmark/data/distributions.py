@@ -70,6 +70,22 @@ def _digits(_facts: Facts, _root: Path, _download: bool) -> Source:
     return Source("scikit-learn", read, version=version("scikit-learn"))
 
 
+def _darcy_flow(facts: Facts, _root: Path, _download: bool) -> Source:
+    channels, height, width = facts.image_shape
+    if channels != 1 or height != width:
+        raise DataError(
+            f"{facts.name}: image_shape is {list(facts.image_shape)}, but solutions of Darcy flow "
+            "are grey and square, such as [1, 32, 32]"
+        )
+
+    def read() -> Parts:
+        from benchmark.data.darcy import darcy_parts
+
+        return darcy_parts(facts)
+
+    return Source("Darcy flow as computed here", read)
+
+
 def _idx(facts: Facts, root: Path, download: bool) -> Source:
     kind = facts.layout.removeprefix("torchvision.")
     folder = root / kind / "raw"
@@ -150,4 +166,5 @@ READERS = {
     "torchvision.CIFAR10": _cifar10,
     "torchvision.SVHN": _svhn,
     "celeba": celeba_source,
+    "computed.darcy_flow": _darcy_flow,
 }

@@ -54,11 +54,13 @@ def prepare(facts: Facts, source: Source, folder: Path) -> None:
     for part, digest in contents.items():
         expected = facts.digests.get(part, digest)
         if digest != expected:
+            mend = "Install the versions of requirements.lock."
+            if source.files:
+                command = preflight_command(facts.name)
+                mend = f"Delete those files and run `{command}` to fetch them again."
             raise DataError(
                 f"{facts.name}: the {part} images in {source.place} are not the expected ones\n"
-                f"  expected digest {expected}\n  found           {digest}\n"
-                f"  Delete those files and run `{preflight_command(facts.name)}` to fetch them "
-                "again."
+                f"  expected digest {expected}\n  found           {digest}\n  {mend}"
             )
     for split, (part, rows) in split_rows(facts, digests).items():
         shape = (len(digests[part]), *facts.image_shape)

@@ -59,7 +59,7 @@ def test_a_committed_entry_can_be_read(name):
     entry = known_datasets()[name]
     facts = Facts.parse(name, entry)
     assert facts.layout in READERS
-    assert facts.layout in DOWNLOADS or facts.layout == "scikit-learn"
+    assert facts.layout in DOWNLOADS or facts.layout in ("scikit-learn", "computed.darcy_flow")
     assert set(facts.digests) <= set(facts.needed)
     assert list(facts.splits) == ["train", "validation", "test"]
 
@@ -75,6 +75,7 @@ def test_whole_parts_are_used():
     assert parts["cifar10"] == {"train": 50_000, "test": 10_000}
     assert parts["svhn"] == {"train": 73_257, "test": 26_032}
     assert parts["digits"] == {"all": 1_797}
+    assert parts["darcy_flow"] == {"train": 8_000, "test": 2_000}
     assert sum(parts["celeba64"].values()) == 202_599
 
 

@@ -170,7 +170,7 @@ def _decoder_problems(values: dict, overrides: dict) -> Iterator[str]:
 
 def _spec(name: str, entry: Any) -> ModelSpec | None:
     """Return the registry's entry behind an entry that is trained; None where there is none."""
-    if not isinstance(entry, dict) or "weights_of" in entry:
+    if not isinstance(entry, dict) or "weights_of" in entry or name in (REAL, CLASSIFIER):
         return None
     architecture = entry.get("model", name)
     return MODELS.get(architecture) if isinstance(architecture, str) else None

@@ -187,8 +187,9 @@ def test_a_grid_that_moves_leaves_the_images_where_inputs_were(seeded):
             assert torch.equal(value, state[key]), key
 
 
-# Pang et al. 2020 (arXiv 2006.08205), with its parameters in millions; PritRaj1/julia-kaem@b2b039f
-# with the generator of KAEM@4b0a75c, which doubles once with the first channels; thermo-ebms@8c8ff16.
+# Pang et al. 2020 (arXiv 2006.08205), with its parameters in millions; the settings of
+# PritRaj1/julia-kaem@b2b039f in the generator of KAEM@4b0a75c, which doubles the sides once before
+# it changes the channels; thermo-ebms@8c8ff16, whose stack for SVHN is Pang's.
 AUTHOR = {"start": 2, "first": "projection", "end": "sigmoid"}
 PANG = {"start": 4, "first": "transposed", "end": "tanh"}
 STACKS = {

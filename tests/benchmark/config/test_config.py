@@ -31,6 +31,7 @@ from benchmark.config.validation import schema as find_schema
 from kaem.components import ComponentDensities
 
 UNIVARIATE, VAE = MODEL_SETTINGS["kaem_is_univariate"], MODEL_SETTINGS["vae"]
+WITHOUT_WIDTH = changed(VAE, {"encoder_width": MISSING})
 STACK = {"kind": "conv_stack", "channels": [6, 4], "start": 4}
 
 # What is wrong, and the one line that says so. No two touch the same setting, so that all of
@@ -133,7 +134,7 @@ MISTAKES = [
         "leave this out (the decoder for digits is a conv_stack)",
     ),
     (
-        {"models.narrow": changed(VAE, {"encoder_width": MISSING}) | {"model": "vae"}},
+        {"models.narrow": WITHOUT_WIDTH | {"model": "vae", "decoder": {"kind": "conv"}}},
         "models.narrow.encoder_width: ",
         "missing (the decoder for digits is a conv)",
     ),

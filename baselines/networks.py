@@ -1,29 +1,41 @@
 """Networks shared by the baselines."""
 
+import math
 from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kaem.decoders import ImageShape
+from kaem.decoders import ImageShape, last_layer
 
 
 class ConvEncoder(nn.Module):
-    """The mirror image of `kaem.decoders.ConvDecoder`: images to `features` numbers.
+    """The mirror image of `kaem.decoders.ConvStack`: images to `features` numbers.
 
-    Two convolutions of stride 2 with LeakyReLU(0.2), then a linear layer.
-    (n, C, H, W) -> (n, features); H and W must be multiples of 4.
+    Convolutions with LeakyReLU(0.2) to (channels[0], s, s), then a linear layer.
+    (n, C, H, W) -> (n, features).
+
+    Args:
+        channels, start: as the decoder has them, from its first layer to its last.
     """
 
-    def __init__(self, image_shape: ImageShape, features: int, *, width: int = 64):
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        features: int,
+        *,
+        channels: list[int],
+        start: int | tuple[int, int],
+    ):
         super().__init__()
-        channels, height, width_px = image_shape
+        first = last_layer(image_shape, channels, start)
+        layers = [nn.Conv2d(image_shape[0], channels[-1], **first), nn.LeakyReLU(0.2, inplace=True)]
+        for outputs, inputs in reversed(list(pairwise(channels))):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)]
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
+        smaller = first["stride"] * 2 ** (len(channels) - 1)
+        places = math.prod(image_shape[1:]) // smaller**2
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, width // 2, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(width // 2, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Flatten(),
-            nn.Linear(width * (height // 4) * (width_px // 4), features),
+            *layers, nn.Flatten(), nn.Linear(channels[0] * places, features)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.networks import ConvEncoder, mlp
-from kaem.decoders import ImageShape, make_decoder
+from kaem.decoders import ImageShape, make_decoder, small_stack
 from kaem.images import checked_images
 from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
 from kaem.random import Generators, randn
@@ -109,11 +109,15 @@ class VAE(GaussianPair):
     @classmethod
     def from_settings(cls, settings: dict, image_shape: ImageShape) -> "VAE":
         """Build from {"latents", "encoder_width", "decoder": {"kind", ...}} and the arguments
-        that the class adds."""
+        that the class adds. The encoder mirrors a "conv_stack", and then has no width."""
         settings = dict(settings)
-        latents = settings.pop("latents")
-        encoder = ConvEncoder(image_shape, 2 * latents, width=settings.pop("encoder_width"))
-        decoder = make_decoder(q=latents, image_shape=image_shape, **settings.pop("decoder"))
+        latents, described = settings.pop("latents"), settings.pop("decoder")
+        if described["kind"] == "conv_stack":
+            mirrored = {key: described[key] for key in ("channels", "start")}
+        else:
+            mirrored = small_stack(image_shape, settings.pop("encoder_width"))
+        encoder = ConvEncoder(image_shape, 2 * latents, **mirrored)
+        decoder = make_decoder(q=latents, image_shape=image_shape, **described)
         return cls(latents, encoder, decoder, **settings)
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict]:

@@ -1,7 +1,8 @@
 """Decoders g: latent features h (n, q) to the mean image, (n, C, H, W) in [0, 1]."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,15 +27,15 @@ class TransposedConvolutionToFewChannels(nn.ConvTranspose2d):
     """ConvTranspose2d, on a CPU as one matrix product and an overlap-add.
 
     With one to three output channels the library's CPU kernel runs at a tenth of the machine's
-    speed; without it a pass of `ConvDecoder` takes a third less time with its gradient and less
+    speed; without it a pass of `ConvStack.small` takes a third less time with its gradient and less
     than half without.
     """
 
     bias: Tensor
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, padding: int):
-        super().__init__(inputs, outputs, kernel, stride=stride, padding=padding)
-        self.sides = kernel, stride, padding
+    def __init__(self, inputs: int, outputs: int, kernel_size: int, *, stride: int, padding: int):
+        super().__init__(inputs, outputs, kernel_size, stride=stride, padding=padding)
+        self.sides = kernel_size, stride, padding
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":
@@ -50,39 +51,70 @@ class TransposedConvolutionToFewChannels(nn.ConvTranspose2d):
         return image + self.bias[:, None, None]
 
 
-class ConvDecoder(nn.Module):
-    """A linear layer to (width, H/4, W/4), then two transposed convolutions of stride 2.
+class ConvStack(nn.Module):
+    """A first layer to (channels[0], s, s), then transposed convolutions that double the sides.
 
-    LeakyReLU(0.2) between layers and no batch normalisation, as in Pang et al. 2020; a sigmoid
-    at the end because images lie in [0, 1]. Small on purpose: it is the grey-image decoder.
-    Activations are channels-last, which halves the time of a pass on a CPU.
+    They have a kernel of 4; LeakyReLU(0.2) is between layers and no batch normalisation, as in
+    Pang et al. 2020 (arXiv 2006.08205). Activations are channels-last, which halves the time of a
+    pass on a CPU.
+
+    Args:
+        q: latent features of an image.
+        channels: of the feature maps; the last layer makes those of the image.
+        start: s, or (height, width), of the first feature map.
+        first: "projection", a linear layer; or "transposed", a transposed convolution of the
+            features as one place, whose bias is one for all places.
+        end: "sigmoid"; or "tanh", mapped to [0, 1].
 
     Raises:
-        ValueError: sides of the images that are not multiples of 4.
+        ValueError: unknown words, no channels, or images of other sides than `last_layer` has.
 
     >>> import torch
-    >>> from kaem.decoders import ConvDecoder
-    >>> ConvDecoder(q=16, image_shape=(1, 28, 28))(torch.randn(5, 16)).shape
-    torch.Size([5, 1, 28, 28])
+    >>> from kaem.decoders import ConvStack
+    >>> decoder = ConvStack(16, (3, 32, 32), channels=[64, 32, 16], start=4, first="transposed")
+    >>> decoder(torch.randn(5, 16)).shape
+    torch.Size([5, 3, 32, 32])
     """
 
-    def __init__(self, q: int, image_shape: ImageShape, *, width: int = 64):
+    def __init__(
+        self,
+        q: int,
+        image_shape: ImageShape,
+        *,
+        channels: Sequence[int],
+        start: int | tuple[int, int],
+        first: str = "projection",
+        end: str = "sigmoid",
+    ):
         super().__init__()
         self.image_shape = tuple(image_shape)
-        channels, height, width_px = image_shape
-        if height % 4 or width_px % 4 or min(image_shape) < 1:
-            raise ValueError(f"image sides must be multiples of 4, got {image_shape}")
-        if width < 2:
-            raise ValueError(f"width must be at least 2, got {width}")
-        self.start = (height // 4, width_px // 4, width)
-        self.linear = nn.Linear(q, math.prod(self.start))
+        if first not in ("projection", "transposed") or end not in ("sigmoid", "tanh"):
+            raise ValueError(
+                "first is projection or transposed and end is sigmoid or tanh, got "
+                f"{first!r} and {end!r}"
+            )
+        last = last_layer(image_shape, channels, start)
+        self.start = (*_pair(start), channels[0])
+        self.linear: nn.Linear | nn.ConvTranspose2d
+        if first == "projection":
+            self.linear = nn.Linear(q, math.prod(self.start))
+        else:
+            self.linear = nn.ConvTranspose2d(q, channels[0], _pair(start))
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(channels):
+            convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+            layers += [nn.LeakyReLU(0.2, inplace=True), convolution]
         self.up = nn.Sequential(
+            *layers,
             nn.LeakyReLU(0.2, inplace=True),
-            nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-            TransposedConvolutionToFewChannels(width // 2, channels, 4, stride=2, padding=1),
-            nn.Sigmoid(),
+            TransposedConvolutionToFewChannels(channels[-1], image_shape[0], **last),
+            nn.Sigmoid() if end == "sigmoid" else nn.Tanh(),
         ).to(memory_format=torch.channels_last)
+
+    @classmethod
+    def small(cls, q: int, image_shape: ImageShape, *, width: int = 64) -> "ConvStack":
+        """Build the small one for grey images, see `small_stack`."""
+        return cls(q, image_shape, **small_stack(image_shape, width))
 
     def forward(self, h: Tensor) -> Tensor:
         if len(h) > CPU_IMAGES and h.device.type == "cpu" and not torch.is_grad_enabled():
@@ -90,9 +122,55 @@ class ConvDecoder(nn.Module):
         return self._images(h)
 
     def _images(self, h: Tensor) -> Tensor:
-        start = self.linear(h).unflatten(1, self.start).permute(0, 3, 1, 2)
+        if isinstance(self.linear, nn.Linear):
+            start = self.linear(h).unflatten(1, self.start).permute(0, 3, 1, 2)
+        else:
+            start = self.linear(h[:, :, None, None])
         images: Tensor = self.up(start)
-        return images
+        return 0.5 * images + 0.5 if isinstance(self.up[-1], nn.Tanh) else images
+
+
+def small_stack(image_shape: ImageShape, width: int) -> dict[str, Any]:
+    """Return the channels and the start of a stack (width, H/4, W/4), (width/2, H/2, W/2), images.
+
+    Raises:
+        ValueError: sides of the images that are not multiples of 4, or a width below 2.
+    """
+    _, height, width_px = image_shape
+    if height % 4 or width_px % 4 or min(image_shape) < 1:
+        raise ValueError(f"image sides must be multiples of 4, got {image_shape}")
+    if width < 2:
+        raise ValueError(f"width must be at least 2, got {width}")
+    return {"channels": [width, width // 2], "start": (height // 4, width_px // 4)}
+
+
+def _pair(start: int | tuple[int, int]) -> tuple[int, int]:
+    return (start, start) if isinstance(start, int) else start
+
+
+def last_layer(
+    image_shape: ImageShape, channels: Sequence[int], start: int | tuple[int, int]
+) -> dict[str, int]:
+    """Return kernel, stride and padding of the layer of a stack that makes the image.
+
+    It doubles the sides like those before it, or keeps them with a kernel of 3 where they are the
+    image's already, as on CIFAR-10 in Pang et al. 2020.
+
+    Raises:
+        ValueError: the sides of the image are neither, or there are no channels.
+    """
+    if not channels or min(*channels, *_pair(start)) < 1:
+        raise ValueError(f"a stack has channels and a start, got {channels} and {start}")
+    kept = tuple(side * 2 ** (len(channels) - 1) for side in _pair(start))
+    doubled = tuple(2 * side for side in kept)
+    if tuple(image_shape[1:]) == doubled:
+        return {"kernel_size": 4, "stride": 2, "padding": 1}
+    if tuple(image_shape[1:]) == kept:
+        return {"kernel_size": 3, "stride": 1, "padding": 1}
+    raise ValueError(
+        f"{len(channels)} channels that start at {start} make images of sides {doubled} or {kept}, "
+        f"got {tuple(image_shape)}"
+    )
 
 
 class KANDecoder(nn.Module):
@@ -174,7 +252,11 @@ class KANDecoder(nn.Module):
                 layer.place((low - room, high + room), before)
 
 
-DECODERS: dict[str, Callable[..., nn.Module]] = {"conv": ConvDecoder, "kan": KANDecoder}
+DECODERS: dict[str, Callable[..., nn.Module]] = {
+    "conv": ConvStack.small,
+    "conv_stack": ConvStack,
+    "kan": KANDecoder,
+}
 
 
 def make_decoder(kind: str, q: int, image_shape: ImageShape, **options: Any) -> nn.Module:

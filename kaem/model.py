@@ -53,8 +53,8 @@ class KAEM(nn.Module):
 
     >>> import torch
     >>> from kaem import KAEM, Langevin, MixturePrior
-    >>> from kaem.decoders import ConvDecoder
-    >>> prior, decoder = MixturePrior(q=8, p=4), ConvDecoder(q=8, image_shape=(1, 28, 28))
+    >>> from kaem.decoders import ConvStack
+    >>> prior, decoder = MixturePrior(q=8, p=4), ConvStack.small(q=8, image_shape=(1, 28, 28))
     >>> model = KAEM(prior, decoder, sigma=0.3, sampler=Langevin(steps=5, step_size=0.01))
     >>> loss, info = model.loss(torch.rand(10, 1, 28, 28), index=torch.arange(10))
     >>> loss.backward()

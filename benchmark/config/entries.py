@@ -58,10 +58,26 @@ class Training(TrainingOverride):
 
 
 class ConvDecoder(Strict):
-    """A stack of transposed convolutions."""
+    """The small stack of transposed convolutions, for grey images."""
 
     kind: Literal["conv"]
     width: Count = None
+
+
+class ConvStackDecoder(Strict):
+    """A stack of transposed convolutions with these channels, as `kaem.decoders.ConvStack`."""
+
+    kind: Literal["conv_stack"]
+    channels: Annotated[list[Count], Field(min_length=1)]
+    start: Count
+    first: Literal["projection", "transposed"] = None
+    end: Literal["sigmoid", "tanh"] = None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Of the images that it can make: its last layer keeps the side or doubles it."""
+        kept = self.start * 2 ** (len(self.channels) - 1)
+        return kept, 2 * kept
 
 
 class KANDecoder(Strict):
@@ -78,7 +94,7 @@ class KANDecoder(Strict):
     domain: Domain = None
 
 
-Decoder = Annotated[ConvDecoder | KANDecoder, Field(discriminator="kind")]
+Decoder = Annotated[ConvDecoder | ConvStackDecoder | KANDecoder, Field(discriminator="kind")]
 
 
 class Entry(Strict):
@@ -119,10 +135,14 @@ class VariantEntry(Entry):
 
 
 class SigmaVAEEntry(LatentEntry):
-    """A VAE that learns its sigma."""
+    """A VAE that learns its sigma.
+
+    Attributes:
+        encoder_width: left out where the decoder is a conv_stack, which the encoder mirrors.
+    """
 
     latents: Count
-    encoder_width: Count
+    encoder_width: Count = None
 
 
 class VAEEntry(SigmaVAEEntry):
@@ -193,6 +213,7 @@ class DiffusionEntry(TrainedEntry):
     channels: Annotated[list[Count], Field(min_length=1)]
     layers: Count
     attention: bool
+    dropout: BelowOne = None
     ema_decay: BelowOne
     sampler: DiffusionSampler
 

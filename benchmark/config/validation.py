@@ -8,17 +8,20 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from benchmark.base.typed import Strict, nearest, problems
-from benchmark.config.facts import known_datasets
-from benchmark.config.registry import MODELS
+from benchmark.config.entries import ConvStackDecoder, Decoder
+from benchmark.config.facts import DatasetEntry, known_datasets
+from benchmark.config.registry import MODELS, ModelSpec
 from benchmark.config.settings import DatasetOverride, Run
 
 # Entry names with a meaning of their own: real images, and the classifier behind FD-classifier.
 REAL = "real"
 CLASSIFIER = "classifier"
+
+_DECODER = TypeAdapter(Decoder)
 
 
 def find_problems(values: dict) -> list[str]:
@@ -28,6 +31,7 @@ def find_problems(values: dict) -> list[str]:
     if not isinstance(overrides, dict):
         return wrong
     wrong += _split_problems(values, overrides)
+    wrong += dict.fromkeys(_decoder_problems(values, overrides))
     for dataset, override in overrides.items():
         prefix = f"per_dataset.{dataset}"
         if dataset not in _datasets(values):
@@ -131,6 +135,53 @@ def _split_problems(values: dict, overrides: dict) -> Iterator[str]:
             if split in ("train", "validation", "test") and split not in splits:
                 known = ", ".join(splits)
                 yield f"evaluation.{path}: {name} has no {split} split; known: {known}"
+
+
+def _decoder_problems(values: dict, overrides: dict) -> Iterator[str]:
+    """Name decoders that cannot make a dataset's images, and encoders that do not suit theirs."""
+    names = values.get("datasets")
+    for name in names if isinstance(names, list) else ():
+        facts = _datasets(values).get(name) if isinstance(name, str) else None
+        override = _mapping(overrides.get(name)) if facts else {}
+        resolved = apply_override(values, override)
+        for model, entry in _mapping(resolved.get("models")).items():
+            spec = _spec(model, entry)
+            if not spec or not spec.decoder:
+                continue
+            own = "decoder" in entry
+            try:
+                decoder = _DECODER.validate_python(entry["decoder"] if own else resolved["decoder"])
+                sides = DatasetEntry.model_validate(facts).image_shape[1:]
+            except (ValidationError, KeyError):
+                continue  # said elsewhere
+            stack = isinstance(decoder, ConvStackDecoder)
+            if stack and sides not in [(side, side) for side in decoder.sides]:
+                path = _place(f"models.{model}.decoder" if own else "decoder", name, override)
+                yield (
+                    f"{path}.channels: {len(decoder.channels)} that start at {decoder.start} make "
+                    f"images with a side of {decoder.sides[1]}, or {decoder.sides[0]} where the "
+                    f"last layer keeps it; {name} has {sides[0]}x{sides[1]}"
+                )
+            if "encoder_width" in spec.entry.model_fields and stack == ("encoder_width" in entry):
+                path = _place(f"models.{model}.encoder_width", name, override)
+                what = "the encoder mirrors it: leave this out" if stack else "missing"
+                yield f"{path}: {what} (the decoder for {name} is a {decoder.kind})"
+
+
+def _spec(name: str, entry: Any) -> ModelSpec | None:
+    """Return the registry's entry behind an entry that is trained; None where there is none."""
+    if not isinstance(entry, dict) or "weights_of" in entry or name in (REAL, CLASSIFIER):
+        return None
+    architecture = entry.get("model", name)
+    return MODELS.get(architecture) if isinstance(architecture, str) else None
+
+
+def _place(path: str, dataset: str, override: dict) -> str:
+    """Return where a setting stands: under `per_dataset` if the dataset's override has it."""
+    inner: Any = override
+    for part in path.split("."):
+        inner = _mapping(inner).get(part)
+    return path if inner is None else f"per_dataset.{dataset}.{path}"
 
 
 def _mapping(value: Any) -> dict:

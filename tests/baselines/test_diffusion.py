@@ -318,11 +318,20 @@ def attended_sides(image_shape: tuple[int, int, int], channels: list[int]) -> li
     return sorted(set(sides), reverse=True)
 
 
-def test_the_network_of_ho_et_al():
-    # google/ddpm-cifar10-32 has 35,746,307 parameters.
-    channels = [128, 256, 256, 256]
-    assert parameters_of((3, 32, 32), channels=channels, layers=2, attention=True) == 35_746_307
-    assert attended_sides((3, 32, 32), channels) == [16, 4]
+@pytest.mark.parametrize(
+    ("side", "channels", "count"),
+    [
+        (32, [128, 256, 256, 256], 35_746_307),  # as google/ddpm-cifar10-32 has
+        (64, [128, 256, 256, 256, 512], 78_700_803),  # Song et al. 2021 on CelebA: 78.7 M
+    ],
+)
+def test_the_networks_of_ho_et_al_and_song_et_al(side, channels, count):
+    shape = (3, side, side)
+    assert parameters_of(shape, channels=channels, layers=2, attention=True) == count
+    assert attended_sides(shape, channels) == [16, 4]
+
+
+def test_a_small_network():
     small = parameters_of((1, 28, 28), channels=[64, 128, 128], layers=2, attention=True)
     assert 1.7e6 < small < 7e6
 
@@ -344,6 +353,22 @@ def test_attention_is_at_sixteen_places_a_side_and_in_the_middle(side, channels,
 def test_without_attention_there_is_none():
     network = unet((1, 8, 8), channels=[8, 16], layers=1, attention=False)
     assert not any(type(module).__name__ == "Attention" for module in network.modules())
+
+
+def test_dropout_is_for_training_alone(seeded):
+    model = Diffusion.from_settings(SETTINGS | {"dropout": 0.5}, IMAGE_SHAPE)
+    x = torch.rand(4, *IMAGE_SHAPE)
+
+    def losses(model):
+        return [model.loss(x, seeded())[0] for _ in range(2)]
+
+    trained, looked_at = losses(model.train()), losses(model.eval())
+    assert not torch.equal(*trained)
+    assert torch.equal(*looked_at)
+    model.train()  # in which the averaged network samples as it is
+    assert torch.equal(model.sample(2, seeded()), model.sample(2, seeded()))
+    without = Diffusion.from_settings(SETTINGS, IMAGE_SHAPE).train()
+    assert torch.equal(*losses(without))
 
 
 @pytest.mark.parametrize("channels", [[8, 16], [12, 40], [5, 7]])

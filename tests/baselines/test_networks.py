@@ -5,14 +5,28 @@ import torch
 from torch import nn
 
 from baselines.networks import ConvEncoder, mlp
+from kaem.decoders import ConvStack, small_stack
+
+STACKS = {
+    (3, 8, 12): small_stack((3, 8, 12), 16),
+    (3, 16, 16): {"channels": [12, 8, 6], "start": 2},
+    (1, 32, 32): {"channels": [12, 8, 6], "start": 8},  # whose last layer keeps the side
+}
 
 
-def test_the_encoder_mirrors_the_decoder():
-    encoder = ConvEncoder((3, 8, 12), 5, width=16)
-    assert encoder(torch.rand(4, 3, 8, 12)).shape == (4, 5)
-    # 3 -> 8 -> 16 channels with kernels of 4 x 4, then 16 x 2 x 3 -> 5.
-    expected = (3 * 8 * 16 + 8) + (8 * 16 * 16 + 16) + (16 * 2 * 3 + 1) * 5
-    assert sum(p.numel() for p in encoder.parameters()) == expected
+@pytest.mark.parametrize("image_shape", STACKS)
+def test_the_encoder_mirrors_the_decoder(image_shape):
+    stack = STACKS[image_shape]
+    encoder = ConvEncoder(image_shape, 5, **stack)
+    decoder = ConvStack(5, image_shape, **stack)
+    assert encoder(torch.rand(4, *image_shape)).shape == (4, 5)
+
+    def weights(network):  # a layer's, and those of the transposed one that undoes it
+        return [tuple(p.shape) for p in network.parameters() if p.ndim > 1]
+
+    *inner, (features, size) = weights(encoder)
+    assert inner[::-1] == weights(decoder)[1:]
+    assert weights(decoder)[0] == (size, features)
 
 
 @pytest.mark.parametrize("last_bias", [True, False])

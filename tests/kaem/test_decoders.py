@@ -1,5 +1,7 @@
 """The decoders: shapes, range, gradients, and the KAN against a double loop."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from reference.densities import edge_functions
@@ -8,21 +10,28 @@ from kaem import KAEM, decoders
 from kaem.decoders import (
     DECODERS,
     GRID,
-    ConvDecoder,
+    ConvStack,
     KANDecoder,
     TransposedConvolutionToFewChannels,
     make_decoder,
 )
 from kaem.domain import PLACE_EVERY
 
-OPTIONS = {"conv": {"width": 8}, "kan": {"grid_size": 5}}
+OPTIONS = {
+    "conv": {"width": 8},
+    "conv_stack": {"channels": [8, 6], "first": "transposed", "end": "tanh"},
+    "kan": {"grid_size": 5},
+}
 
 kinds = pytest.mark.parametrize("kind", DECODERS)
 image_shapes = pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 4, 12)])
 
 
 def make(kind: str, image_shape=(1, 8, 8), q: int = 3):
-    return make_decoder(kind, q=q, image_shape=image_shape, **OPTIONS[kind])
+    options = dict(OPTIONS[kind])
+    if kind == "conv_stack":
+        options["start"] = tuple(side // 4 for side in image_shape[1:])
+    return make_decoder(kind, q=q, image_shape=image_shape, **options)
 
 
 @kinds
@@ -178,17 +187,99 @@ def test_a_grid_that_moves_leaves_the_images_where_inputs_were(seeded):
             assert torch.equal(value, state[key]), key
 
 
-def test_conv_decoder_is_pang_et_al_s_stack():
-    decoder = ConvDecoder(5, (3, 16, 8), width=16)
+# Pang et al. 2020 (arXiv 2006.08205), with its parameters in millions; the settings of
+# PritRaj1/julia-kaem@b2b039f in the generator of KAEM@4b0a75c, which doubles the sides once before
+# it changes the channels; thermo-ebms@8c8ff16, whose stack for SVHN is Pang's.
+AUTHOR = {"start": 2, "first": "projection", "end": "sigmoid"}
+PANG = {"start": 4, "first": "transposed", "end": "tanh"}
+STACKS = {
+    "Pang, SVHN": (100, 32, {"channels": [512, 256, 128], **PANG}, "3.45"),
+    "Pang, CIFAR-10": (128, 32, {"channels": [1024, 512, 256], **PANG, "start": 8}, "18.9"),
+    "Pang, CelebA": (100, 64, {"channels": [1024, 512, 256, 128], **PANG}, "12.7"),
+    "author, SVHN": (81, 32, {"channels": [128, 128, 64, 32], **AUTHOR}, None),
+    "author, CIFAR-10": (81, 32, {"channels": [256, 256, 128, 64], **AUTHOR}, None),
+    "author, CelebA": (81, 64, {"channels": [256, 256, 128, 64, 32], **AUTHOR}, None),
+    "thermo-ebms, CIFAR-10": (81, 32, {"channels": [1024, 512, 256], **PANG}, None),
+    "thermo-ebms, CelebA": (81, 64, {"channels": [512, 256, 128, 64], **PANG}, None),
+    "grey": (81, 28, {"channels": [64, 32], **AUTHOR, "start": 7}, None),
+}
+
+
+def plain_stack(q: int, colours: int, channels, start, first, end) -> torch.nn.Sequential:
+    """The same of torch's own layers alone, its first layer's features in torch's order."""
+    nn, layers = torch.nn, []
+    if first == "projection":
+        places = (channels[0], start, start)
+        layers += [nn.Linear(q, channels[0] * start**2), nn.Unflatten(1, places)]
+    else:
+        layers += [nn.Unflatten(1, (q, 1, 1)), nn.ConvTranspose2d(q, channels[0], start)]
+    for inputs, outputs in pairwise(channels):
+        layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
+    last = (3, 1, 1) if start == 8 else (4, 2, 1)
+    layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(channels[-1], colours, *last)]
+    return nn.Sequential(*layers, nn.Sigmoid() if end == "sigmoid" else nn.Tanh())
+
+
+@pytest.mark.parametrize("source", STACKS)
+def test_a_stack_is_its_sources(source):
+    q, side, options, count = STACKS[source]
+    with torch.device("meta"):
+        decoder, plain = ConvStack(q, (3, side, side), **options), plain_stack(q, 3, **options)
+        assert (
+            plain(torch.zeros(2, q)).shape == decoder(torch.zeros(2, q)).shape == (2, 3, side, side)
+        )
+    shapes = [tuple(p.shape) for p in decoder.parameters()]
+    assert shapes == [tuple(p.shape) for p in plain.parameters()]
+    if count:
+        assert f"{sum(p.numel() for p in decoder.parameters()) / 1e6:.3g}" == count
+
+
+@pytest.mark.parametrize("end", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("first", ["projection", "transposed"])
+@pytest.mark.parametrize("start", [4, 8])
+def test_a_stack_is_torchs_layers(first, end, start, seeded):
+    options = {"channels": [6, 5, 4], "start": start, "first": first, "end": end}
+    decoder, plain = ConvStack(3, (3, 32, 32), **options), plain_stack(3, 3, **options)
+    state = dict(zip(plain.state_dict(), decoder.state_dict().values(), strict=True))
+    if first == "projection":  # whose features are channels-last in ours
+        for key in ("0.weight", "0.bias"):
+            state[key] = state[key].unflatten(0, (start, start, 6)).movedim(2, 0).flatten(0, 2)
+    plain.load_state_dict(state)
+    h = torch.randn(5, 3, generator=seeded())
+    images = plain(h) if end == "sigmoid" else (plain(h) + 1) / 2
+    torch.testing.assert_close(decoder(h), images)
+
+
+def test_the_small_stack_of_grey_images():
+    decoder = ConvStack.small(5, (3, 16, 8), width=16)
     # Linear 5 -> 16 x 4 x 2, then 16 -> 8 -> 3 channels with kernels of 4 x 4.
     expected = (5 + 1) * 16 * 4 * 2 + (16 * 8 * 16 + 8) + (8 * 3 * 16 + 3)
     assert sum(p.numel() for p in decoder.parameters()) == expected
-    assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in decoder.modules())
+    names = [
+        f"{layer}.{kind}" for layer in ("linear", "up.1", "up.3") for kind in ("weight", "bias")
+    ]
+    assert list(decoder.state_dict()) == names  # those of published weights
 
 
-def test_conv_decoder_refuses_sides_it_cannot_make():
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": 5}, r"3 channels that start at 5 make images of sides \(40, 40\) or \(20, 20\)"),
+        ({"channels": [8]}, "1 channels that start at 4"),
+        ({"channels": []}, "has channels and a start"),
+        ({"channels": [8, 0, 4]}, "has channels and a start"),
+        ({"first": "linear"}, "'linear' and 'sigmoid'"),
+        ({"end": "relu"}, "'projection' and 'relu'"),
+    ],
+)
+def test_a_stack_that_makes_no_such_images_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        ConvStack(2, (3, 32, 32), **({"channels": [8, 6, 4], "start": 4} | change))
+
+
+def test_the_small_stack_refuses_sides_it_cannot_make():
     with pytest.raises(ValueError, match="multiples of 4"):
-        ConvDecoder(2, (1, 10, 8))
+        ConvStack.small(2, (1, 10, 8))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -208,7 +299,7 @@ def test_the_last_layer_is_torchs_transposed_convolution(channels, seeded):
 
 def test_many_images_are_made_in_pieces_and_are_the_same():
     torch.manual_seed(0)
-    model = ConvDecoder(3, (1, 8, 8), width=4)
+    model = ConvStack.small(3, (1, 8, 8), width=4)
     h = torch.randn(2 * decoders.CPU_IMAGES + 5, 3)
     whole = model(h)  # with a gradient: all at once
     with torch.no_grad():

@@ -8,7 +8,7 @@ from reference.linear_gaussian import draw_data, linear_gaussian_model
 from torch import nn
 
 from kaem import KAEM, ImportanceSampling, Langevin, MixturePrior, Thermodynamic
-from kaem.decoders import ConvDecoder, KANDecoder
+from kaem.decoders import ConvStack, KANDecoder
 from kaem.errors import NonFiniteError
 from kaem.images import FARTHEST, checked_images
 
@@ -52,7 +52,7 @@ def images(n: int = 5) -> torch.Tensor:
 
 @others
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("decoder", [lambda: ConvDecoder(4, SHAPE, width=4), Unnamed])
+@pytest.mark.parametrize("decoder", [lambda: ConvStack.small(4, SHAPE, width=4), Unnamed])
 def test_images_of_another_shape_are_refused_with_both_shapes(other, sampler, decoder):
     made, x = model(decoder(), sampler), images()
     wrong = OTHERS[other](x)
@@ -67,7 +67,7 @@ def test_images_of_another_shape_are_refused_with_both_shapes(other, sampler, de
         assert ", ".join(map(str, wrong.shape[1:])) + ")" in str(error.value).replace(",)", ")")
 
 
-@pytest.mark.parametrize("decoder", [ConvDecoder, KANDecoder])
+@pytest.mark.parametrize("decoder", [ConvStack.small, KANDecoder])
 def test_our_decoders_say_the_shape_of_their_images(decoder):
     made = decoder(4, list(SHAPE))
     assert made.image_shape == SHAPE

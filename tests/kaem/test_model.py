@@ -9,7 +9,7 @@ from support.images import adam_losses, bars
 
 from kaem import KAEM, ImportanceSampling, Langevin, MixturePrior, Thermodynamic
 from kaem.bases import BASES
-from kaem.decoders import DECODERS, ConvDecoder
+from kaem.decoders import DECODERS, ConvStack
 from kaem.errors import ChainLeftDomainError, KAEMError, NonFiniteError
 from kaem.laplace import laplace_importance
 from kaem.likelihood import log_mean_exp, pairwise_log_likelihood
@@ -24,7 +24,11 @@ SAMPLERS = {
     "restarted": {"kind": "langevin", "steps": 3, "persistent": False},
     "thermodynamic": {"kind": "thermodynamic", "temperatures": 3, "steps": 2},
 }
-DECODER_SETTINGS = {"conv": {"kind": "conv", "width": 8}, "kan": {"kind": "kan", "grid_size": 5}}
+DECODER_SETTINGS = {
+    "conv": {"kind": "conv", "width": 8},
+    "conv_stack": {"kind": "conv_stack", "channels": [6, 4], "start": 2},
+    "kan": {"kind": "kan", "grid_size": 5},
+}
 
 
 def settings(prior: str = "mixture", decoder: str = "conv", **changes) -> dict:
@@ -135,7 +139,7 @@ REFUSED = {
         ({"prior": {"kind": "nope", "q": 1, "p": 1}}, "'nope'.*mixture.*univariate"),
         ({"prior": {"kind": "mixture", "q": 1, "p": 1, "basis": "nope"}}, "'nope'; known: .*rbf"),
         ({"prior": {"kind": "mixture", "q": 1, "p": 1, "reference": "nope"}}, "known: .*gaussian"),
-        ({"decoder": {"kind": "nope"}}, "'nope'; known: conv, kan"),
+        ({"decoder": {"kind": "nope"}}, "'nope'; known: conv, conv_stack, kan"),
         ({"sampler": {"kind": "nope"}}, "'nope'; known: importance, langevin, thermodynamic"),
         ({"sampler": {"kind": "importance", "resampler": "nope"}}, "'nope'; known: residual"),
         ({"sampler": {"kind": "langevin", "kernel": "nope"}}, "'nope'; known: ula, mala"),
@@ -177,7 +181,7 @@ def test_the_prior_has_a_learning_rate_of_its_own(given, rate):
 
 
 def test_the_default_sampler():
-    model = KAEM(MixturePrior(2, 1), ConvDecoder(2, IMAGE_SHAPE, width=4), sigma=0.3)
+    model = KAEM(MixturePrior(2, 1), ConvStack.small(2, IMAGE_SHAPE, width=4), sigma=0.3)
     assert model.sampler.proposals == 1000
 
 

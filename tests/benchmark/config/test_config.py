@@ -30,7 +30,9 @@ from benchmark.config.validation import find_problems, merge
 from benchmark.config.validation import schema as find_schema
 from kaem.components import ComponentDensities
 
-UNIVARIATE = MODEL_SETTINGS["kaem_is_univariate"]
+UNIVARIATE, VAE = MODEL_SETTINGS["kaem_is_univariate"], MODEL_SETTINGS["vae"]
+WITHOUT_WIDTH = changed(VAE, {"encoder_width": MISSING})
+STACK = {"kind": "conv_stack", "channels": [6, 4], "start": 4}
 
 # What is wrong, and the one line that says so. No two touch the same setting, so that all of
 # them also fit into one configuration.
@@ -117,6 +119,32 @@ MISTAKES = [
         },
         "models.dependent.copula.frist: ",
         "mean 'first'?",
+    ),
+    (
+        {
+            "models.stack_1": UNIVARIATE
+            | {"model": "kaem_is_univariate", "decoder": STACK | {"start": 3}}
+        },
+        "models.stack_1.decoder.channels: ",
+        "a side of 12, or 6 where the last layer keeps it; digits has 16x16",
+    ),
+    (
+        {"models.stack_2": VAE | {"model": "vae", "decoder": STACK}},
+        "models.stack_2.encoder_width: ",
+        "leave this out (the decoder for digits is a conv_stack)",
+    ),
+    (
+        {"models.narrow": WITHOUT_WIDTH | {"model": "vae", "decoder": {"kind": "conv"}}},
+        "models.narrow.encoder_width: ",
+        "missing (the decoder for digits is a conv)",
+    ),
+    (
+        {
+            "models.stack_3": UNIVARIATE
+            | {"model": "kaem_is_univariate", "decoder": STACK | {"first": "linear"}}
+        },
+        "models.stack_3.decoder.first: ",
+        "is not one of projection, transposed",
     ),
     ({"per_dataset.mnits.training.updates": 3}, "per_dataset.mnits: ", "did you mean 'mnist'?"),
     ({"per_dataset.mnist.trainin.updates": 3}, "per_dataset.mnist.trainin: ", "mean 'training'?"),
@@ -665,3 +693,27 @@ def test_checking_a_configuration_imports_neither_torch_nor_snakemake():
 def test_the_defaults_of_a_prior_are_those_of_the_code():
     parameters = inspect.signature(ComponentDensities).parameters
     assert {name: parameters[name].default for name in PRIOR_DEFAULTS} == PRIOR_DEFAULTS
+
+
+def test_a_stack_for_one_dataset_alone():
+    """The encoder's width stands where the decoder is another; what is wrong, with its dataset."""
+    values = changed(
+        tiny_values(),
+        {
+            "datasets": ["digits", "mnist"],
+            "models.vae.encoder_width": MISSING,
+            "per_dataset.digits.decoder": STACK,
+            "per_dataset.mnist.models.vae.encoder_width": 8,
+        },
+    )
+    config = Config(values, "tiny.yaml")
+    assert config.model_settings("digits", "vae")["decoder"] == STACK
+    assert "encoder_width" not in config.model_settings("digits", "vae")
+    assert config.model_settings("mnist", "vae")["encoder_width"] == 8
+    wrong = {"per_dataset.mnist.decoder": STACK, "per_dataset.mnist.models.vae.sigma": 0.5}
+    assert find_problems(changed(values, wrong)) == [
+        "per_dataset.mnist.decoder.channels: 2 that start at 4 make images with a side of 16, or 8 "
+        "where the last layer keeps it; mnist has 28x28",
+        "per_dataset.mnist.models.vae.encoder_width: the encoder mirrors it: leave this out (the "
+        "decoder for mnist is a conv_stack)",
+    ]

@@ -1,8 +1,8 @@
 """Sample quality: distances between drawn and real images by their features.
 
 The features are the dataset's own classifier's, EfficientNet's, or Inception's. torch-fidelity
-computes the Frechet distance, KID, precision and recall. Only Inception's Frechet distance, with the
-standard weights, is called FID.
+computes the Frechet distance, KID, precision and recall. Only the Frechet distance of Inception's
+features, with the standard weights, is called FID.
 """
 
 import torch

@@ -36,7 +36,7 @@ JUDGED = ("metric", "model", "against", "effect", "comparison", "margin", "evide
 Metric = Literal[
     "", "latency", "update", "all_updates", "nfe", "ess", "swap_1", "fid", "kid", "precision",
     "recall", "fd_classifier", "kid_classifier", "precision_classifier", "recall_classifier",
-    "class_coverage",
+    "class_coverage", "fd_efficientnet",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ GATES_FILE = ROOT / "config" / "gates.yaml"
 EVERY_MODEL = "every_model"
 
 FEWEST_IMAGES = 2048  # below, a Frechet distance says little beyond its own table
-DISTANCES = ("fid", "fid_infinity", "kid", "fd_classifier")
+DISTANCES = ("fid", "fid_infinity", "kid", "fd_classifier", "fd_efficientnet")
 
 Means = dict[tuple[str, str], dict[str, float]]
 """Mean over the seeds of each metric, by (dataset, entry); metrics by their plain names, such as
@@ -41,6 +41,7 @@ class Gate(Strict):
 
     metric: Literal[
         "fd_classifier",
+        "fd_efficientnet",
         "precision_classifier",
         "recall_classifier",
         "class_coverage",

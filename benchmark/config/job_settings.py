@@ -187,6 +187,8 @@ def sampling_settings(config: Config, dataset: str, model: str) -> SamplingSetti
 
 def metrics_settings(config: Config, dataset: str, model: str) -> MetricsSettings:
     evaluation = {"inception": False} | config.evaluation(dataset).plain()
+    if not config.evaluation(dataset).efficientnet:  # asked for or not, it is the same job
+        evaluation.pop("efficientnet", None)
     return MetricsSettings(
         sampling=sampling_settings(config, dataset, model),
         evaluation=Evaluation.model_validate(evaluation),

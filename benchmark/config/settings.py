@@ -54,12 +54,14 @@ class Evaluation(Strict):
         references: split of real images -> as many samples are compared with it.
         inception: whether FID and KID are wanted.
         inception_sha256: of the weights; the official ones by default.
+        efficientnet: whether FD-EfficientNet is wanted.
     """
 
     references: Annotated[dict[Split, AtLeastTwo], Some]
     batch_size: Count
     inception: bool = False
     inception_sha256: Sha256 | None = None
+    efficientnet: bool = False
     likelihood: Likelihood | None = None
 
 

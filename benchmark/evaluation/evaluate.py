@@ -13,6 +13,7 @@ from benchmark.config.config import REAL, Config
 from benchmark.config.facts import reference_splits
 from benchmark.config.jobs import job_of
 from benchmark.data.dataset import Dataset, load_data
+from benchmark.evaluation.efficientnet import EfficientNetFeatures
 from benchmark.evaluation.features import (
     ClassifierFeatures,
     Extractor,
@@ -25,6 +26,7 @@ from benchmark.evaluation.likelihood import likelihood_metrics
 from benchmark.evaluation.metrics import (
     class_coverage,
     classifier_names,
+    efficientnet_names,
     feature_metrics,
     inception_names,
 )
@@ -57,13 +59,16 @@ def _extractors(
 ) -> tuple[list[Extractor], dict[str, str]]:
     """Return what extracts the features, and what a record tells about it.
 
-    That is which classifier it was, and that Inception is missing.
+    That is which classifier and EfficientNet it was, and that Inception is missing.
     """
     extractors: list[Extractor] = []
     origin = {}
     if config.has_classifier(dataset):
         extractors.append(classifier_features(config, dataset, device))
         origin["classifier_sha256"] = extractors[0].digest
+    if config.evaluation(dataset).efficientnet:
+        extractors.append(EfficientNetFeatures(device))
+        origin["efficientnet_sha256"] = extractors[-1].digest
     sha256 = config.inception_sha256(dataset)
     if sha256 is not None:
         weights = find_weights(paths.data_root(config.data_root), sha256)
@@ -108,6 +113,8 @@ def _compare(
 
 def _named_metrics(drawn: Tensor, real: RealFeatures, extractor: Extractor) -> dict[str, float]:
     metrics = feature_metrics(drawn, real)
+    if isinstance(extractor, EfficientNetFeatures):
+        return efficientnet_names(metrics)
     if not isinstance(extractor, ClassifierFeatures):
         return inception_names(metrics, extractor.digest)
     classes = [extractor.classes(features) for features in (drawn, real.features)]

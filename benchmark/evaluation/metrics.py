@@ -1,8 +1,8 @@
 """Sample quality: distances between drawn and real images by their features.
 
-The features are the dataset's own classifier's, or Inception's. torch-fidelity computes the Frechet
-distance, KID, precision and recall. Only Inception's Frechet distance, with the standard weights,
-is called FID.
+The features are the dataset's own classifier's, EfficientNet's, or Inception's. torch-fidelity
+computes the Frechet distance, KID, precision and recall. Only the Frechet distance of Inception's
+features, with the standard weights, is called FID.
 """
 
 import torch
@@ -86,6 +86,11 @@ def class_coverage(drawn: Tensor, real: Tensor, classes: int) -> float:
 def classifier_names(metrics: dict[str, float]) -> dict[str, float]:
     """Name the metrics of the classifier's features: fd_classifier, ..."""
     return _named(metrics, "fd_classifier", "_classifier")
+
+
+def efficientnet_names(metrics: dict[str, float]) -> dict[str, float]:
+    """Name the metrics of EfficientNet's features: fd_efficientnet, ..."""
+    return _named(metrics, "fd_efficientnet", "_efficientnet")
 
 
 def inception_names(metrics: dict[str, float], sha256: str) -> dict[str, float]:

@@ -53,8 +53,8 @@ _TAIL = "_(train|validation|test)_[0-9]+k?"
 NAMES = re.compile(
     "(" + "|".join(
         (
-            r"(fid|fd_classifier|frechet_[0-9a-f]{8})(_infinity(_se)?)?",
-            r"(kid|precision|recall)(_classifier|_[0-9a-f]{8})?",
+            r"(fid|fd_classifier|fd_efficientnet|frechet_[0-9a-f]{8})(_infinity(_se)?)?",
+            r"(kid|precision|recall)(_classifier|_efficientnet|_[0-9a-f]{8})?",
             r"class_coverage",
             r"nats_low_ess_share(_fitted|_constant)?",
             r"(nats|bits_per_dimension)(_error)?(_fitted|_constant)?",
@@ -74,6 +74,7 @@ class QualityMetrics(Strict):
 
     Attributes:
         classifier_sha256: of the weights of the classifier whose features were compared.
+        efficientnet_sha256: of the weights of EfficientNet, where it was measured with.
         inception_missing: why there is no FID and no KID, where they were to be measured.
         reference_count_train, reference_count_validation, reference_count_test: how many real
             images of the split were compared with.
@@ -83,6 +84,7 @@ class QualityMetrics(Strict):
     __pydantic_extra__: dict[str, Number]
 
     classifier_sha256: Sha256 | None = None
+    efficientnet_sha256: Sha256 | None = None
     inception_missing: str | None = None
     reference_count_train: Annotated[int, Field(ge=2)] | None = None
     reference_count_validation: Annotated[int, Field(ge=2)] | None = None

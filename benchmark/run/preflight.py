@@ -20,6 +20,7 @@ from benchmark.data.dataset import Dataset, load_dataset, mend_cache, note_image
 from benchmark.data.distributions import find_source
 from benchmark.data.prepared import prepared_name
 from benchmark.data.sources import Source
+from benchmark.evaluation import efficientnet
 from benchmark.evaluation.inception import fetch_weights, find_weights
 from benchmark.training.memory import training_bytes
 
@@ -59,7 +60,7 @@ def check_all(config: Config) -> list[str]:
         DataError: all that is wrong or missing, in one message.
     """
     problems = _data_problems(config) + _model_problems(config)
-    problems += _disk_problems(config) + _gpu_problems(config)
+    problems += _disk_problems(config) + _gpu_problems(config) + _efficientnet_problems(config)
     notices, wrong = _inception(config)
     problems += wrong
     ready = []
@@ -119,6 +120,16 @@ def _inception(config: Config) -> tuple[list[str], list[str]]:
             except DataError as error:
                 notices.append(str(error))
     return notices, []
+
+
+def _efficientnet_problems(config: Config) -> list[str]:
+    """Name what EfficientNet lacks, where the run asks for it."""
+    if any(config.evaluation(dataset).efficientnet for dataset in config.datasets):
+        try:
+            efficientnet.find_weights()
+        except DataError as error:
+            return [str(error)]
+    return []
 
 
 def _disk_problems(config: Config) -> list[str]:

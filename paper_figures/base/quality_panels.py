@@ -14,7 +14,8 @@ from paper_figures.base.frames import quality_records, values_of
 from paper_figures.base.point_labels import name_points
 from paper_figures.base.style import FULL, fix_layout, model_colours, narrow_label
 
-DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier"}  # the first that was measured
+# The first that was measured.
+DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier", "fd_efficientnet": "FD-EfficientNet"}
 MOST_COLUMNS = 2
 # Of the range of costs, on either side beyond matplotlib's; the second with names in it.
 MARGIN, WIDE_MARGIN = 0.03, 0.45

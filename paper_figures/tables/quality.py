@@ -29,6 +29,7 @@ COLUMNS = {
     "fid_infinity": ("FID-infinity ({split} {count})", ".2f"),
     "kid": ("KID ({split} {count})", ".4f"),
     "fd_classifier": ("FD-classifier ({split} {count})", ".1f"),
+    "fd_efficientnet": ("FD-EfficientNet ({split} {count})", ".2f"),
     "precision_classifier": ("Precision ({split} {count})", ".2f"),
     "recall_classifier": ("Recall ({split} {count})", ".2f"),
     "bits_per_dimension": ("Bits per dimension ({split} {count})", ".3f"),
@@ -224,6 +225,12 @@ def _notes(
         "and recall are the shares of samples near real images and of real images near samples, "
         "in the same features. The real images are drawn from the training split: the floor."
     )
+    names = {METRIC.fullmatch(metric)["name"] for metric in quality.get("metric", [])}
+    if "fd_efficientnet" in names:
+        notes.append(
+            "FD-EfficientNet, lower is better, is a Frechet distance over the features of an "
+            "ImageNet network, EfficientNet-Lite0; it is not FID either."
+        )
     if any("train" in config.evaluation(name).references for name in config.datasets):
         notes.append("Beside train the real images are no floor: it holds the same images.")
     if _lacks_fid(config, quality):
@@ -231,7 +238,6 @@ def _notes(
             "FID and KID are empty where Inception's weights were not there when the images were "
             "measured."
         )
-    names = {METRIC.fullmatch(metric)["name"] for metric in quality.get("metric", [])}
     if "bits_per_dimension" in names:
         notes.append(
             "Bits per dimension: of the 8-bit values of so many images, lower is better. The "

@@ -60,6 +60,7 @@ def test_seeds_are_those_that_were_measured():
         ("kid", "KID"),
         ("frechet_1234abcd", "Frechet distance, weights 1234abcd"),
         ("fd_classifier", "FD-classifier"),
+        ("fd_efficientnet", "FD-EfficientNet"),
         ("precision_classifier", None),
     ],
 )

@@ -410,6 +410,8 @@ HASH_CASES = [
     ({"evaluation.references": {"train": 64}}, ["metrics"]),
     ({"evaluation.inception": True}, ["metrics"]),
     ({"evaluation.inception": False}, []),
+    ({"evaluation.efficientnet": True}, ["metrics"]),
+    ({"evaluation.efficientnet": False}, []),
     ({"evaluation.likelihood": LIKELIHOOD}, ["metrics"]),
     ({"evaluation.batch_size": 32}, ["metrics"]),
     ({"timing.repetitions": 20}, ["timing"]),

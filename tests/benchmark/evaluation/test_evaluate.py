@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from reference.efficientnet import efficientnet_features
 from reference.faulty_metrics import always_the_test_split, training_split_alone
-from reference.frechet import classifier_features, frechet
+from reference.frechet import classifier_features, frechet, frechet_by_sqrtm
 from reference.inception import write_random_weights
 from reference.precision_recall import covered
 from support.configs import tiny_config
@@ -21,6 +22,7 @@ from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.data.dataset import load_data
 from benchmark.data.pixels import to_rgb
+from benchmark.evaluation.efficientnet import SHA256, EfficientNetFeatures
 from benchmark.evaluation.evaluate import evaluate_samples
 from benchmark.evaluation.inception import OFFICIAL_SHA256
 from benchmark.evaluation.samples import open_samples, save_samples
@@ -209,6 +211,33 @@ def test_nothing_is_left_beside_the_samples(monkeypatch):
     with pytest.raises(RuntimeError):
         measured(config, drawn())
     assert [path.name for path in folder.iterdir()] == ["seed0.npz"]
+
+
+# --- EfficientNet -------------------------------------------------------------------------------
+
+
+LIVE = [2, 9, 17, 29]  # features that differ between the pictures
+
+
+class LiveFeatures(EfficientNetFeatures):
+    """So few that the covariances of a few images have full rank."""
+
+    dimension = len(LIVE)
+
+    def __call__(self, images):
+        return super().__call__(images)[:, LIVE]
+
+
+def test_images_without_labels_have_a_distance_that_is_not_called_fid(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark.evaluation.evaluate, "EfficientNetFeatures", LiveFeatures)
+    config = pictures(tmp_path, efficientnet=True)
+    found = measured(config, dark_pictures(), "pictures")
+    sides = dark_pictures(), load_data(config, "pictures").images["test"]
+    expected = frechet_by_sqrtm(*(efficientnet_features(x.numpy())[:, LIVE] for x in sides))
+    assert found.pop("fd_efficientnet_test_8") == pytest.approx(expected, rel=1e-3)
+    assert found.pop("efficientnet_sha256") == SHA256
+    names = {"precision_efficientnet_test_8", "recall_efficientnet_test_8"}
+    assert found.keys() == names | {"reference_count_test"}
 
 
 # --- Inception -----------------------------------------------------------------------------------

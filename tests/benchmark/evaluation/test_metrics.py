@@ -14,6 +14,7 @@ from benchmark.evaluation.metrics import (
     KID_SUBSET_SIZE,
     class_coverage,
     classifier_names,
+    efficientnet_names,
     feature_metrics,
     inception_names,
 )
@@ -137,6 +138,7 @@ EVERY = ("frechet", "frechet_infinity", "frechet_infinity_se", "kid", "precision
 VALUES = {key: float(i) for i, key in enumerate(EVERY)}
 SPACES = {
     "classifier": classifier_names(VALUES),
+    "efficientnet": efficientnet_names(VALUES),
     "inception": inception_names(VALUES, OFFICIAL_SHA256),
     "other weights": inception_names(VALUES, "0123abcd" * 8),
 }
@@ -148,6 +150,14 @@ EXPECTED = {
         "kid_classifier",
         "precision_classifier",
         "recall_classifier",
+    ],
+    "efficientnet": [
+        "fd_efficientnet",
+        "fd_efficientnet_infinity",
+        "fd_efficientnet_infinity_se",
+        "kid_efficientnet",
+        "precision_efficientnet",
+        "recall_efficientnet",
     ],
     "inception": ["fid", "fid_infinity", "fid_infinity_se", "kid", "precision", "recall"],
     "other weights": [

@@ -50,6 +50,7 @@ def test_times_are_found_by_what_was_timed(tmp_path):
     [
         *("fid_train_50k", "fid_infinity_train_50k", "fid_infinity_se_train_50k", "kid_train_50k"),
         *("precision_test_10k", "recall_test_10k", "fd_classifier_validation_360"),
+        *("fd_efficientnet_test_2048", "kid_efficientnet_test_2048"),
         *("kid_classifier_test_2048", "class_coverage_test_64", "bits_per_dimension_test_100"),
         *("frechet_1234abcd_test_50k", "frechet_1234abcd_infinity_test_50k"),
         *("kid_1234abcd_test_2k", "bits_per_dimension_error_fitted_test_100"),

@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed.stamp
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/faces.yaml config/bias.yaml config/tuning.yaml config/copula.yaml config/copula_tuning.yaml \
-	config/timing.yaml config/paper.yaml
+	config/annealing.yaml config/timing.yaml config/paper.yaml
 
 .PHONY: demo test lint bench scaling faults gradient_bias kills fuzz audit lock
 

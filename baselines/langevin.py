@@ -19,14 +19,14 @@ def short_run(
     log_density: Callable[[Tensor], Tensor],
     *,
     steps: int,
-    step_size: float,
+    step_size: float | Tensor,
     generator: Generators = None,
 ) -> Tensor:
     """Follow the unnormalised log density (n, ...) -> (n,) for some steps.
 
     Args:
         z: (n, ...), where the chains begin.
-        step_size: s.
+        step_size: s, a float or (n, 1).
     """
     for _ in range(steps):
         noise = randn(len(z), z.shape[1:], generator, like=z)

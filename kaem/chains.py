@@ -7,15 +7,8 @@ from torch import Tensor, nn
 
 from kaem.langevin import Langevin, StepInfo, mean_info, near_walls, run_chains, stiffness
 from kaem.posterior import Posterior
-from kaem.thermodynamic import (
-    SweepInfo,
-    Thermodynamic,
-    annealed_power,
-    power_schedule,
-    respaced,
-    step_sizes,
-    sweep,
-)
+from kaem.tempering import Ladder
+from kaem.thermodynamic import SweepInfo, Thermodynamic, sweep
 
 STIFFNESS_EVERY = 50  # updates between two measurements: less than 1% of their time
 
@@ -105,7 +98,7 @@ class LangevinChains(nn.Module):
         generator: torch.Generator | None = None,
         index: Index | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Draw once per datum from its posterior.
+        """Draw once per datum from its posterior, with a population at lower temperatures too.
 
         Args:
             update: number of the update that this is for.
@@ -113,9 +106,9 @@ class LangevinChains(nn.Module):
                 place that is there twice keeps one of the two ends.
 
         Returns:
-            z (b, *event_shape), and {"outside", "walls"} with MALA's {"acceptance"} or ULA's
-            {"stiffness"}: see `StepInfo`, `near_walls` and `stiffness` in `kaem.langevin`; the
-            population adds {"swap_1", ...}.
+            z (chains_per_datum, b, *event_shape), the last at t = 1, and {"outside", "walls"} of
+            those with MALA's {"acceptance"} or ULA's {"stiffness"}: see `StepInfo`, `near_walls`
+            and `stiffness` in `kaem.langevin`; the population adds {"swap_1", ...}.
 
         Raises:
             NonFiniteError, ChainLeftDomainError; ValueError: persistent without an index, or with
@@ -124,7 +117,7 @@ class LangevinChains(nn.Module):
         rows = places(index, len(posterior.x)) if self.options.persistent else None
         z = self._start(posterior, generator, rows).transpose(0, 1)
         posterior.check(z.flatten(0, 1))
-        z, info = self._run(posterior, z, generator)
+        z, info = self._run(posterior, z, update, generator)
         posterior.check(z.flatten(0, 1))
         info["walls"] = near_walls(z[-1], posterior.domain)
         if self.options.kernel == "ula":
@@ -133,7 +126,7 @@ class LangevinChains(nn.Module):
             info["stiffness"] = self.stiffness
         if rows is not None:
             self.store.write(rows, z.transpose(0, 1))
-        return z[-1], info
+        return z, info
 
     def _start(
         self, posterior: Posterior, generator: torch.Generator | None, rows: Tensor | None
@@ -147,7 +140,7 @@ class LangevinChains(nn.Module):
         return fresh(len(posterior.x)) if rows is None else self.store.read(rows, fresh)
 
     def _run(
-        self, posterior: Posterior, z: Tensor, generator: torch.Generator | None
+        self, posterior: Posterior, z: Tensor, _update: int, generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, float]]:
         """Move z (chains_per_datum, b, *event_shape) by an update's steps; return it and info."""
         moved, info = run_chains(
@@ -186,39 +179,29 @@ class LangevinChains(nn.Module):
         self.stiffness = state["stiffness"].item() if "stiffness" in state else None
 
 
-class Population(LangevinChains):
-    """Chains at the temperatures t_1..t_N of every datum, the last at t = 1.
-
-    Attributes:
-        temperatures: (N + 1,), from 0 to 1.
-    """
+class Population(Ladder, LangevinChains):
+    """Chains at the temperatures t_1..t_N of every datum, the last at t = 1."""
 
     options: Thermodynamic
-    temperatures: Tensor
-    level_sum: Tensor
 
     def __init__(self, options: Thermodynamic):
-        super().__init__(options)
+        LangevinChains.__init__(self, options)
         self.chains_per_datum = options.temperatures
-        start = power_schedule(options.temperatures, options.power_start)
-        self.register_buffer("temperatures", start.to(torch.get_default_dtype()))
-        # Mean log-likelihood at each temperature, summed since the last re-spacing.
-        self.register_buffer("level_sum", torch.zeros_like(self.temperatures), persistent=False)
+        self.set_up(options)
 
     def _run(
-        self, posterior: Posterior, z: Tensor, generator: torch.Generator | None
+        self, posterior: Posterior, z: Tensor, update: int, generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, float]]:
-        options, t = self.options, self.temperatures
-        sizes = step_sizes(t[1:], options.step_size, options.prior_step_size)
-        infos = []
-        for _ in range(options.sweeps):
+        options, infos = self.options, []
+        for number in range(options.sweeps):
             z, info = sweep(
                 posterior,
                 z,
-                t,
+                self.temperatures,
                 steps=options.steps,
-                step_size=sizes,
+                step_size=self.step_sizes(),
                 kernel=options.kernel,
+                parities=self.parities(update, number),
                 generator=generator,
             )
             infos.append(info)
@@ -226,16 +209,6 @@ class Population(LangevinChains):
         self.level_sum += mean.log_likelihood.mean(dim=1)
         rates = {f"swap_{k}": rate for k, rate in enumerate(mean.swap_acceptance.tolist(), 1)}
         return z, self._describe(mean) | rates
-
-    def after_update(self, update: int, updates: int) -> None:
-        """Anneal or re-space the temperatures."""
-        options = self.options
-        if not options.respace_every:
-            power = annealed_power(options.power_start, options.power_end, update / updates)
-            self.temperatures.copy_(power_schedule(options.temperatures, power))
-        elif update % options.respace_every == 0 and self.level_sum.any():
-            self.temperatures.copy_(respaced(self.temperatures, self.level_sum))
-            self.level_sum.zero_()
 
     def training_state(self) -> dict[str, Tensor]:
         """Return also {"level_sum": (N + 1,)}."""

@@ -30,7 +30,7 @@ from kaem.langevin import adapted, mala_step
 from kaem.likelihood import Evidence, evidence_from_weights, log_mean_exp
 from kaem.posterior import Posterior, PosteriorState, per_row
 from kaem.random import rand, randn
-from kaem.thermodynamic import power_schedule
+from kaem.tempering import power_schedule
 
 STARTS = 5  # per datum
 ROUNDS, FIT = 3, 0.35  # of Gauss and Newton, and the share of a start's passes that they may take

@@ -1,7 +1,8 @@
 """The two losses of KAEM: by importance sampling, and at the ends of Markov chains.
 
 The gradient of each estimates that of -log p(x) (paper, arXiv 2506.14167, section 4), averaged over
-the batch, in nats; every constant is there.
+the batch, in nats; every constant is there. With a population's integral objective the decoder's
+gradient is another, see `kaem.tempering.Tempering`.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kaem.chains import Index, LangevinChains
+from kaem.chains import Index, LangevinChains, Population
 from kaem.importance import ImportanceSampling, select_particles
 from kaem.likelihood import (
     log_constant,
@@ -77,10 +78,18 @@ def chains_loss(
     felt = model.copula_fit is None or model.copula_fit.in_chains
     posterior = Posterior(model, x, with_copula=felt)
     z, info = chains.draw(posterior, model.updates_done + 1, generator, index)
-    likelihood = log_likelihood(x, model.decode(z), model.sigma).mean()
-    log_prior = _log_prior(model, z, len(x), generator).mean()
+    if isinstance(chains, Population) and chains.options.objective == "integral":
+        with torch.no_grad():
+            start = posterior.prior_draws(len(x), generator)
+        levels = posterior.log_likelihood(torch.cat([start, z.flatten(0, 1)]))
+        levels = levels.unflatten(0, (-1, len(x))).mean(1)
+        likelihood, learnt = levels[-1].detach(), (chains.weights() * levels).sum()
+    else:
+        likelihood = learnt = log_likelihood(x, model.decode(z[-1]), model.sigma).mean()
+    log_prior = _log_prior(model, z[-1], len(x), generator).mean()
     info = {"log_likelihood": likelihood.item(), "log_prior": log_prior.item(), **info}
-    return -(likelihood + log_prior), info, z
+    # The value is that at t = 1, whatever is learnt from.
+    return -(learnt + log_prior) + (learnt - likelihood).detach(), info, z[-1]
 
 
 def _log_prior(model: "KAEM", z: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:

@@ -173,10 +173,10 @@ class KAEM(nn.Module):
     ) -> tuple[Tensor, dict[str, float]]:
         """Estimate -log p(x), averaged over the batch, in nats, and above all its gradient.
 
-        The gradient is that of -E[log p(x|z) + log p(z)] over draws from the posterior. The value
-        is -log((1/s) sum_s p(x|z_s)) with importance sampling; Langevin draws give no estimate of
-        the evidence, so with them the value is -E[log p(x|z) + log p(z)] itself. Every constant
-        is there. The regulariser's penalty is added to both.
+        The gradient is that of -E[log p(x|z) + log p(z)] over draws from the posterior, the
+        decoder's another if a population's `objective` says so. The value is -log((1/s) sum_s
+        p(x|z_s)) with importance sampling, and with chains, which give no estimate of the evidence,
+        -E[log p(x|z) + log p(z)]. Every constant and the regulariser's penalty are there.
 
         Outside training (in eval mode or without gradients) a copy of the chains moves, and nothing
         of it is kept.

@@ -22,7 +22,7 @@ from scipy import stats
 from benchmark.data.pixels import to_uint8
 from benchmark.evaluation.frechet import SHARES, Gaussian, frechet_infinity
 from kaem import ImportanceSampling, MixturePrior
-from kaem.thermodynamic import exchange
+from kaem.tempering import exchange
 from studies.gradient_bias import Case, measure, shown_bias, toy
 from studies.pages import write_page
 

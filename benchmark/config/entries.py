@@ -97,6 +97,19 @@ class KANDecoder(Strict):
 Decoder = Annotated[ConvDecoder | ConvStackDecoder | KANDecoder, Field(discriminator="kind")]
 
 
+class Population(Strict):
+    """What chains at several temperatures have, of KAEM and of the latent EBM, as
+    `kaem.tempering.Tempering` says it."""
+
+    temperatures: Count
+    sweeps: Count = None
+    power_start: Positive = None
+    power_end: Positive = None
+    respace_every: Natural = None
+    objective: Literal["posterior", "integral"] = None
+    exchange: Literal["both", "alternating"] = None
+
+
 class Entry(Strict):
     """What every entry under `models` may say, whatever its model."""
 
@@ -172,6 +185,17 @@ class LatentEBMEntry(LatentEntry):
     def passes(self) -> int | None:
         """As of `KAEMEntry`; the prior's chains do without the decoder."""
         return self.posterior_steps
+
+
+class ThermodynamicLatentEBMEntry(LatentEBMEntry, Population):
+    """A latent-space EBM whose posterior is sampled by a population."""
+
+    posterior_steps: Count
+
+    @property
+    def passes(self) -> int:
+        """As of `LatentEBMEntry`, over all chains."""
+        return self.temperatures * self.posterior_steps * (self.sweeps or 1)
 
 
 class LatentEBMVariant(VariantEntry):

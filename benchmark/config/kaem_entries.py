@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, create_model
 
 from benchmark.base.typed import Count, Natural, NotNegative, Positive, Share, Strict
-from benchmark.config.entries import AtLeastTwo, Basis, Domain, LatentEntry
+from benchmark.config.entries import AtLeastTwo, Basis, Domain, LatentEntry, Population
 
 Kernel = Literal["ula", "mala"]
 
@@ -53,17 +53,12 @@ class Langevin(Strict):
         return self.steps
 
 
-class Thermodynamic(Strict):
+class Thermodynamic(Population):
     """The settings of `kaem.Thermodynamic`."""
 
-    temperatures: Count
     steps: Count
-    sweeps: Count = None
     step_size: Positive
     prior_step_size: Positive = None
-    power_start: Positive = None
-    power_end: Positive = None
-    respace_every: Natural = None
     kernel: Kernel = None
     persistent: bool = None
 

@@ -96,6 +96,14 @@ MODELS = {
         "ebm",
         variant=e.LatentEBMVariant,
     ),
+    "latent_ebm_thermo": ModelSpec(
+        "baselines.latent_ebm_thermo:ThermodynamicLatentEBM",
+        e.ThermodynamicLatentEBMEntry,
+        "thermodynamic latent EBM",
+        "#1b4dff",
+        "ebm",
+        variant=e.LatentEBMVariant,
+    ),
     "ddpm": ModelSpec(
         "baselines.diffusion:Diffusion",
         e.DiffusionEntry,
@@ -117,6 +125,7 @@ MODELS = {
 }
 
 VARIANTS = {
+    "kaem_thermo_integral": Variant("KAEM-thermo, integral objective", "#6ccf8e"),
     "kaem_copula": Variant("KAEM with a copula (this suite's extension)", "#ff0069"),
     "kaem_is_copula": Variant("KAEM-IS with a copula (this suite's extension)", "#8fae1b"),
     "kaem_thermo_copula": Variant("KAEM-thermo with a copula (this suite's extension)", "#7a00ff"),

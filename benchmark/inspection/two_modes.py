@@ -16,7 +16,8 @@ from benchmark.config.job_settings import PowerSettings
 from kaem import KAEM, MixturePrior
 from kaem.langevin import run_chains
 from kaem.posterior import Posterior
-from kaem.thermodynamic import annealed_power, power_schedule, step_sizes, sweep
+from kaem.tempering import annealed_power, power_schedule, step_sizes
+from kaem.thermodynamic import sweep
 
 DOMAIN = (-4.0, 4.0)
 GRID_POINTS, BINS, SHOWN_CHAINS, SHOWN_PROGRESS = 8001, 80, 4, 101

@@ -27,7 +27,8 @@ from kaem import KAEM, ImportanceSampling, load, save
 from kaem.copula import CopulaPrior
 from kaem.langevin import run_chains
 from kaem.posterior import FeaturePosterior, Posterior
-from kaem.thermodynamic import power_schedule, sweep
+from kaem.tempering import power_schedule
+from kaem.thermodynamic import sweep
 
 CHAINS = 5000
 

@@ -12,18 +12,11 @@ from reference.faulty import exchange_whole_batch
 from reference.modes import PowerPosterior, curve_model, data, two_mode_model
 from scipy.stats import kstest
 
-import kaem.thermodynamic
+import kaem.tempering
 from kaem.langevin import run_chains
 from kaem.posterior import Posterior
-from kaem.thermodynamic import (
-    Thermodynamic,
-    annealed_power,
-    exchange,
-    power_schedule,
-    respaced,
-    step_sizes,
-    sweep,
-)
+from kaem.tempering import annealed_power, exchange, power_schedule, respaced, step_sizes
+from kaem.thermodynamic import Thermodynamic, sweep
 
 ALPHA = 1e-4
 
@@ -227,7 +220,7 @@ def test_a_sweep_moves_the_latents_with_the_swaps_and_draws_t_0_afresh(seeded, m
         seen.append(exchange(*args))
         return seen[-1]
 
-    monkeypatch.setattr(kaem.thermodynamic, "exchange", recording)
+    monkeypatch.setattr(kaem.tempering, "exchange", recording)
     z = posterior.prior_draws(n * b, seeded(1)).unflatten(0, (n, b))
     moved, info = sweep(
         posterior,
@@ -355,7 +348,7 @@ def test_the_population_visits_both_modes_with_their_masses(capsys):
 
 
 def test_with_one_swap_for_the_whole_batch_the_masses_are_wrong(monkeypatch):
-    monkeypatch.setattr(kaem.thermodynamic, "exchange", exchange_whole_batch)
+    monkeypatch.setattr(kaem.tempering, "exchange", exchange_whole_batch)
     mass, error, *_ = population_masses("mala", seed=0)
     *_, exact = two_modes()
     assert ((mass - exact).abs() > 3 * error + 0.02).all()

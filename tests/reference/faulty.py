@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kaem.importance import ImportanceSampling, PosteriorParticles
 from kaem.resampling import RESAMPLERS
-from kaem.thermodynamic import Swaps, exchange
+from kaem.tempering import Swaps, exchange
 
 
 def sample_by_running_sum(

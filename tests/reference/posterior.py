@@ -107,6 +107,20 @@ class ExactPosterior:
         """Gradient of the mean of -log p(x_b)."""
         return -self.score.mean(0)
 
+    def mean_level(self, t: float) -> Tensor:
+        """E[log p(x_b|z)] under the power posterior at t, (b,), differentiable at its points."""
+        tempered = t * self.log_likelihood + self.log_prior + self.log_weights
+        return (tempered.detach().softmax(1) * self.log_likelihood).sum(1)
+
+    def integral_gradient(self, t: Tensor) -> Tensor:
+        """Gradient of the loss with the integral objective at exact draws of each t, (n + 1,)."""
+        learnt = t[1] * self.mean_level(0.0)
+        for k in range(1, len(t)):
+            learnt = learnt + (t[k] - t[k - 1]) * self.mean_level(float(t[k]))
+        posterior = (self.log_likelihood + self.log_prior + self.log_weights).detach().softmax(1)
+        log_prior = (posterior * self.log_prior).sum(1)
+        return -flat_gradient((learnt + log_prior).mean(), self.model)
+
     def variance_of_ratio(self) -> Tensor:
         """Var_prior[p(x_b|z) / p(x_b)], (b,)."""
         log_r = self.log_likelihood - self.log_evidence[:, None]

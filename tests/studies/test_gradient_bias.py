@@ -7,7 +7,16 @@ from functools import cache
 
 import pytest
 
-from studies.gradient_bias import Case, importance, langevin, measure, population, shown_bias, toy
+from studies.gradient_bias import (
+    Case,
+    exact_integral,
+    importance,
+    langevin,
+    measure,
+    population,
+    shown_bias,
+    toy,
+)
 
 COPIES = 250  # a quarter of the study's, for twice its noise
 
@@ -48,6 +57,13 @@ def test_a_population_forgets_the_start_sooner_than_one_chain():
     # Sixteen steps at eta = 0.01 leave a single chain with over half of its bias.
     assert all(bias(population, temperatures) < 0.3 for temperatures in (1, 2, 4, 8))
     assert bias(population, 8) < bias(population, 1)
+
+
+def test_the_integral_objective_is_biased_in_the_decoder_alone_however_many_temperatures():
+    biases = [exact_integral(*toy(), 400, power) for power in (2.0, 1.0)]
+    assert biases[0]["bias"] == pytest.approx(biases[1]["bias"], abs=0.01)  # the integral itself
+    assert biases[0]["bias"] > 0.25
+    assert biases[0]["prior_bias"] < 1e-9
 
 
 def test_a_bias_that_noise_could_hide_is_only_bounded():

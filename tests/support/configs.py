@@ -36,6 +36,14 @@ MODEL_SETTINGS = {
     "sigma_vae": {"latents": 3, "encoder_width": 8},
     "two_stage_vae": {"latents": 3, "encoder_width": 8, "second_width": 16},
     "latent_ebm": {"sigma": 0.3, "latents": 3, "energy_width": 16, "prior_steps": 10},
+    "latent_ebm_thermo": {
+        "sigma": 0.3,
+        "latents": 3,
+        "energy_width": 16,
+        "prior_steps": 10,
+        "posterior_steps": 10,
+        "temperatures": 2,
+    },
     "pixel_ebm": {"width": 8, "steps": 10, "sample_steps": 10, "buffer_size": 64},
     "ddpm": {
         "channels": [8, 16],

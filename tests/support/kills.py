@@ -30,6 +30,9 @@ SETTINGS = MODEL_SETTINGS | {
 }
 SETTINGS["kaem_ula"] |= {"domain_update": {"every": 7}}
 SETTINGS["kaem_thermo"]["sampler"] |= {"respace_every": 5}
+IN_TURN = {"objective": "integral", "exchange": "alternating"}
+SETTINGS["kaem_thermo_univariate"]["sampler"] |= IN_TURN
+SETTINGS["latent_ebm_thermo"] = MODEL_SETTINGS["latent_ebm_thermo"] | IN_TURN | {"respace_every": 5}
 SETTINGS = with_copulas(SETTINGS)
 
 ENTRIES = [*SETTINGS, "classifier"]

@@ -341,11 +341,12 @@ def test_what_unequal_chains_found_decides_nothing(sampler, reasons):
     assert (found["verdict"] == SUPPORTED, found["reasons"]) == (not reasons, reasons)
 
 
-@pytest.mark.parametrize("model", ["kaem_ula", "latent_ebm", "kaem_is"])
+@pytest.mark.parametrize("model", ["kaem_ula", "latent_ebm", "latent_ebm_thermo", "kaem_is"])
 def test_passes_of_an_entry(model):
-    changes = {"models.latent_ebm.posterior_steps": 7}
-    config = mnist_config(**{"models.latent_ebm": MODEL_SETTINGS["latent_ebm"]}, **changes)
-    expected = {"kaem_ula": 10, "latent_ebm": 7, "kaem_is": None}[model]
+    ebms = {f"models.{name}": MODEL_SETTINGS[name] for name in ("latent_ebm", "latent_ebm_thermo")}
+    changes = {"models.latent_ebm.posterior_steps": 7, "models.latent_ebm_thermo.sweeps": 3}
+    config = mnist_config(**ebms, **changes)
+    expected = {"kaem_ula": 10, "latent_ebm": 7, "latent_ebm_thermo": 60, "kaem_is": None}[model]
     assert config.entry(model).passes == expected
 
 

@@ -87,7 +87,7 @@ def test_the_populations_of_the_configurations_find_the_masses(name, progress, s
     generator = seeded(1)
     for update in range(1, 21):
         z, _ = population.draw(posterior, update, generator, data)
-        found = (z[:, 0] >= 0).double().mean().item()
+        found = (z[-1, :, 0] >= 0).double().mean().item()
         if update == 20 or not population.options.persistent:
             assert found == pytest.approx(truth, abs=0.03 + 5 * error), update
 

@@ -92,13 +92,14 @@ class GaussianRBF(Basis):
     """Gaussian radial basis functions exp(-t^2 / 2), t = (z - centre) / width.
 
     The centres are the grid. A width is one and a half times the mean distance to the neighbours:
-    smooth functions are then met closely, on uneven grids too.
+    smooth functions are then met closely, on uneven grids too. `widths` says another number of
+    times, or one for each input: (..., 1) beside the last axis of z.
     """
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, widths: float | Tensor = 1.5) -> Tensor:
         gaps = self.grid.diff()
         spacing = torch.cat([gaps[:1], 0.5 * (gaps[1:] + gaps[:-1]), gaps[-1:]])
-        return torch.exp(-0.5 * ((z.unsqueeze(-1) - self.grid) / (1.5 * spacing)).square())
+        return torch.exp(-0.5 * ((z.unsqueeze(-1) - self.grid) / (widths * spacing)).square())
 
 
 class Morlet(Basis):

@@ -17,7 +17,7 @@ from kaem.caching import Tables
 from kaem.random import Generators, rand
 from kaem.reference import make_reference
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
-from kaem.univariate import EdgeFunctions
+from kaem.univariate import make_functions
 
 SMALLEST_RANGE = 0.01  # of the samples that a domain is to cover, relative to the old domain
 
@@ -32,7 +32,8 @@ class ComponentDensities(nn.Module):
         reference: reference density pi_0, see `kaem.reference.REFERENCES`.
         domain: (a, b), the support at first; `set_domain` moves it.
         n_nodes: nodes of the piecewise linear density.
-        basis_options: {"degree": int} for B-splines.
+        basis_options: {"degree": int} for B-splines, and "base", "train_scale", "smooth_start" of
+            `kaem.univariate.EdgeFunctions`; {"train_grid": True} for its `MorletFunctions`.
 
     The sampling tables follow the parameters by themselves: they are built on first use and
     again after any change of a parameter.
@@ -57,7 +58,7 @@ class ComponentDensities(nn.Module):
             raise ValueError(f"need q >= 1, p >= 1, n_nodes >= 2, got {q}, {p}, {n_nodes}")
         self.q, self.p = q, p
         domain = check_domain(domain)
-        self.functions = EdgeFunctions(
+        self.functions = make_functions(
             q, p, basis=basis, grid_size=grid_size, domain=domain, **basis_options
         )
         self.reference = make_reference(reference, q, p, domain)

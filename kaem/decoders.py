@@ -182,7 +182,8 @@ class KANDecoder(nn.Module):
 
     Args:
         domain: (a, b), where the inputs lie. `KAEM.from_settings` has that of the prior's features.
-        basis_options: {"degree": int} for B-splines.
+        basis_options: {"degree": int} for B-splines, and "base", "train_scale", "smooth_start" of
+            `kaem.univariate.EdgeFunctions`.
 
     >>> import torch
     >>> from kaem.decoders import KANDecoder

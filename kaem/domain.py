@@ -1,5 +1,6 @@
 """The prior's domain, as it follows the posterior over a training."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,9 @@ class DomainUpdate:
     """When and how the prior's domain follows the posterior.
 
     Args:
-        every: updates between two moves.
+        every: updates before the first move.
+        decay: after a move at update u the wait is (2 - decay)^u times longer, rounded down, as
+            the author's; with 1 it is always `every`.
         margin: room on both sides, as a share of the draws' range; see `moved_domain`.
         even: share of equal spacing in the new grid; the rest follows the draws' quantiles.
 
@@ -36,13 +39,24 @@ class DomainUpdate:
     every: int
     margin: float = 0.1
     even: float = EVEN
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.every < 1 or not 0 < self.margin < float("inf") or not 0 < self.even <= 1:
+        shares = 0 < self.even <= 1 and 0 < self.decay <= 1
+        if self.every < 1 or not 0 < self.margin < math.inf or not shares:
             raise ValueError(
-                "a domain update needs every >= 1, margin > 0 and even in (0, 1], "
-                f"got {self.every}, {self.margin}, {self.even}"
+                "a domain update needs every >= 1, margin > 0 and even, decay in (0, 1], "
+                f"got {self.every}, {self.margin}, {self.even}, {self.decay}"
             )
+
+    def due(self, update: int) -> bool:
+        """Say whether the domain moves after this update, counted from 1."""
+        move = wait = self.every
+        while move < update:
+            # The exponent's bound is beyond every training, and below what a float holds.
+            wait = int(wait * math.exp(min(move * math.log(2 - self.decay), 100.0)))
+            move += wait
+        return move == update
 
 
 def moved_domain(prior: ProductPrior, draws: Tensor, margin: float) -> tuple[float, float]:
@@ -103,7 +117,7 @@ def follow(
     Args:
         chains: every stored chain; those of data not seen for long must stay inside too.
     """
-    draws = None if update % options.every else recent.latest(FOLLOWED)
+    draws = recent.latest(FOLLOWED) if options.due(update) else None
     if draws is None:
         return False
     draws = draws.to(prior.nodes)

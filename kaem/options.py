@@ -16,7 +16,7 @@ from kaem.importance import ImportanceSampling
 from kaem.langevin import Langevin
 from kaem.priors import make_prior
 from kaem.thermodynamic import Thermodynamic
-from kaem.univariate import EdgeFunctions
+from kaem.univariate import UnivariateFunctions
 
 Sampler = ImportanceSampling | Langevin | Thermodynamic
 
@@ -120,8 +120,9 @@ class Regulariser:
             return 0.0
         total: Tensor | float = 0.0
         for layer in model.modules():
-            if isinstance(layer, EdgeFunctions):
-                points = torch.linspace(*layer.basis.domain, PENALTY_POINTS).to(layer.w_base)
+            if isinstance(layer, UnivariateFunctions):
+                points = torch.linspace(*layer.domain, PENALTY_POINTS)
+                points = points.to(next(layer.parameters()))
                 l1, entropy = layer.sparsity(points)
                 total = total + self.l1 * l1 + self.entropy * entropy
         return total

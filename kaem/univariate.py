@@ -1,14 +1,22 @@
 """KAN edge functions: learnable functions of one variable (Liu et al. 2024, arXiv 2404.19756)."""
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import relu, silu
 
-from kaem.bases import EVEN, make_basis, quantiles
+from kaem.bases import EVEN, Basis, check_domain, make_basis, quantiles
+
+BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor] | None] = {
+    "silu": silu,
+    "relu": relu,
+    "none": None,
+}
+FREQUENCY = 10.0  # of a Morlet wavelet at first, in radians per scale: the author's
 
 REFIT_POINTS = 20  # per basis function, in a least-squares refit
 RANGE_POINTS = 400  # at which the range of a curve is looked up
@@ -17,14 +25,94 @@ REFIT_RIDGE = 1e-10  # relative to the Gram matrix's largest eigenvalue
 LEVELLING = 0.05  # of the old domain's width: how soon a refit lets a curve level off beyond it
 
 
-class EdgeFunctions(nn.Module):
+class UnivariateFunctions(nn.Module):
+    """A rows x columns matrix of functions f_rc of one variable, on a domain."""
+
+    @property
+    @abstractmethod
+    def domain(self) -> tuple[float, float]:
+        """Return (a, b)."""
+
+    @abstractmethod
+    def curves(self, points: Tensor) -> Tensor:
+        """Evaluate every function at the same points: (n,) -> (rows, columns, n)."""
+
+    @abstractmethod
+    def place(
+        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = EVEN
+    ) -> None:
+        """Move to another domain; the functions stay what they are where they were known."""
+
+    def sparsity(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the KAN regulariser penalises (arXiv 2404.19756, equations 2.17 to 2.20).
+
+        Returns:
+            l1: the sum over the functions of mean |f_rc| over the points (n,).
+            entropy: of the functions' shares of that sum, in nats; small when few functions
+                carry the whole layer.
+        """
+        size = self.curves(points).abs().mean(dim=-1).flatten()
+        total, tiny = size.sum(), torch.finfo(size.dtype).tiny
+        # Where a share is zero the entropy's slope is infinite: the floor cuts it off.
+        share = (size / total.clamp_min(tiny)).clamp_min(tiny)
+        return total, torch.special.entr(share).sum()
+
+
+class MorletFunctions(UnivariateFunctions):
+    """A Morlet wavelet for each function, with a place, a scale and a frequency that are learned:
+
+        f_rc(z) = w_rc cos(omega_r t) exp(-t^2 / 2),  t = (z - place_rc) / scale_rc
+
+    Its places are parameters, not a grid: where the domain moves, the functions stay what they are.
+    Weights, places and scales start small (Glorot & Bengio 2010), as the author's do.
+
+    Args:
+        rows, columns: the matrix; (q, p) in a prior.
+        domain: (a, b).
+    """
+
+    ends: Tensor
+
+    def __init__(self, rows: int, columns: int, domain: tuple[float, float]) -> None:
+        super().__init__()
+        self.weights, self.places, self.scales = (
+            nn.Parameter(draw(torch.empty(rows, columns)))
+            for draw in (nn.init.xavier_normal_, nn.init.xavier_normal_, nn.init.xavier_uniform_)
+        )
+        self.frequencies = nn.Parameter(torch.full((rows,), FREQUENCY))
+        self.register_buffer("ends", torch.tensor(check_domain(domain)))
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        a, b = self.ends.tolist()
+        return a, b
+
+    def curves(self, points: Tensor) -> Tensor:
+        t = (points - self.places.unsqueeze(-1)) / self.scales.unsqueeze(-1)
+        wave = torch.cos(self.frequencies[:, None, None] * t) * torch.exp(-0.5 * t.square())
+        return self.weights.unsqueeze(-1) * wave
+
+    @torch.no_grad()
+    def place(
+        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = EVEN
+    ) -> None:
+        # What a grid would refuse is refused here too.
+        Basis(2, self.domain).place(domain, samples, even)
+        self.ends.copy_(torch.tensor(domain))
+
+
+class EdgeFunctions(UnivariateFunctions):
     """A rows x columns matrix of edge functions over one shared basis:
 
-        f_rc(z) = w_base_rc silu(z) + w_spline_rc sum_i c_rci B_i(z)
+        f_rc(z) = w_base_rc base(z) + w_spline_rc sum_i c_rci B_i(z)
 
     Args:
         rows, columns: the matrix; (q, p) in a prior, (inputs, outputs) in a KAN layer.
         basis, grid_size, domain, basis_options: the basis, see `kaem.bases`.
+        base: "silu", "relu" or "none".
+        train_scale: of basis "rbf": learn how wide the functions of each row are, in distances
+            of their centres, from one on.
+        smooth_start: of basis "fourier": let the initial c fall with the square of the order.
         base_scale: standard deviation of the initial w_base.
         noise_scale: standard deviation of the initial coefficients c.
 
@@ -45,20 +133,48 @@ class EdgeFunctions(nn.Module):
         basis: str = "rbf",
         grid_size: int = 20,
         domain: tuple[float, float] = (-4.0, 4.0),
+        base: str = "silu",
+        train_scale: bool = False,
+        smooth_start: bool = False,
         base_scale: float = 0.1,
         noise_scale: float = 0.1,
         **basis_options: Any,
     ) -> None:
         super().__init__()
+        if base not in BASE_FUNCTIONS:
+            raise ValueError(f"unknown base {base!r}; known: {', '.join(BASE_FUNCTIONS)}")
+        for option, owner in (
+            (train_scale and "train_scale", "rbf"),
+            (smooth_start and "smooth_start", "fourier"),
+        ):
+            if option and basis != owner:
+                raise ValueError(f"{option} belongs to basis {owner!r}, not {basis!r}")
         self.basis = make_basis(basis, grid_size, domain, **basis_options)
-        self.w_base = nn.Parameter(base_scale * torch.randn(rows, columns))
+        self.base = BASE_FUNCTIONS[base]
+        if self.base:
+            self.w_base = nn.Parameter(base_scale * torch.randn(rows, columns))
         self.w_spline = nn.Parameter(torch.ones(rows, columns))
-        self.coefficients = nn.Parameter(noise_scale * torch.randn(rows, columns, grid_size))
+        noise = noise_scale * torch.randn(rows, columns, grid_size)
+        if smooth_start:
+            noise /= ((torch.arange(grid_size) + 1) // 2).clamp_min(1).square()
+        self.coefficients = nn.Parameter(noise)
+        self.scales = nn.Parameter(torch.ones(rows)) if train_scale else None
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        return self.basis.domain
 
     def curves(self, points: Tensor) -> Tensor:
-        """Evaluate every function at the same points: (n,) -> (rows, columns, n)."""
-        spline: Tensor = self.coefficients @ self.basis(points).T
-        return self.w_base.unsqueeze(-1) * silu(points) + self.w_spline.unsqueeze(-1) * spline
+        spline = self.w_spline.unsqueeze(-1) * self._splines(self.basis, points)
+        if self.base is None:
+            return spline
+        return self.w_base.unsqueeze(-1) * self.base(points) + spline
+
+    def _splines(self, basis: Basis, points: Tensor) -> Tensor:
+        """Evaluate sum_i c_rci B_i at points (n,) in the points' precision, (rows, columns, n)."""
+        scales = () if self.scales is None else (self.scales[:, None, None].to(points),)
+        splines: Tensor = self.coefficients.to(points) @ basis(points, *scales).mT
+        return splines
 
     def sum_over_rows(self, x: Tensor) -> Tensor:
         """Apply a KAN layer: y_c = sum_r f_rc(x_r), (n, rows) -> (n, columns)."""
@@ -66,8 +182,9 @@ class EdgeFunctions(nn.Module):
         rows, columns, grid_size = weights.shape
         # One matrix product over (row, basis function) pairs.
         weights = weights.transpose(1, 2).reshape(rows * grid_size, columns)
-        y: Tensor = silu(x) @ self.w_base + self.basis(x).flatten(1) @ weights
-        return y
+        scales = () if self.scales is None else (self.scales.unsqueeze(-1),)
+        y: Tensor = self.basis(x, *scales).flatten(1) @ weights
+        return y if self.base is None else self.base(x) @ self.w_base + y
 
     @torch.no_grad()
     def place(
@@ -85,10 +202,10 @@ class EdgeFunctions(nn.Module):
         # On copies: nothing has changed until all is known to have worked.
         old, new = (copy.deepcopy(self.basis).double() for _ in range(2))
         new.place(domain, samples, even)
-        coefficients = self.coefficients.double()
         points = self._refit_points(domain, samples)
-        curves = levelled_off(lambda z: coefficients @ old(z).T, old.domain, points)
-        fitted = least_squares(new(points), curves)
+        curves = levelled_off(lambda z: self._splines(old, z), old.domain, points)
+        scales = () if self.scales is None else (self.scales[:, None, None].to(points),)
+        fitted = least_squares(new(points, *scales), curves)
         self.basis.grid.copy_(new.grid)
         self.coefficients.copy_(fitted)
 
@@ -100,20 +217,6 @@ class EdgeFunctions(nn.Module):
             return points
         levels = torch.linspace(0, 1, count, dtype=points.dtype, device=points.device)
         return torch.cat([points, quantiles(samples, levels).clamp(*domain)])
-
-    def sparsity(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the KAN regulariser penalises (arXiv 2404.19756, equations 2.17 to 2.20).
-
-        Returns:
-            l1: the sum over the functions of mean |f_rc| over the points (n,).
-            entropy: of the functions' shares of that sum, in nats; small when few functions
-                carry the whole layer.
-        """
-        size = self.curves(points).abs().mean(dim=-1).flatten()
-        total, tiny = size.sum(), torch.finfo(size.dtype).tiny
-        # Where a share is zero the entropy's slope is infinite: the floor cuts it off.
-        share = (size / total.clamp_min(tiny)).clamp_min(tiny)
-        return total, torch.special.entr(share).sum()
 
 
 def levelled_off(
@@ -156,13 +259,38 @@ def least_squares(design: Tensor, values: Tensor) -> Tensor:
     basis functions that no point reaches become zero.
 
     Args:
-        design: (n, grid_size), the basis at the points.
-        values: (..., n), the curves to fit at the points.
+        design: (n, grid_size), the basis at the points; or (rows, n, grid_size), one for each row.
+        values: (rows, columns, n), the curves to fit at the points.
 
     Returns:
-        (..., grid_size).
+        (rows, columns, grid_size).
     """
     u, s, v = torch.linalg.svd(design, full_matrices=False)
-    damped = s / (s.square() + REFIT_RIDGE * s.max().square())
-    coefficients: Tensor = ((values @ u) * damped) @ v
+    damped = s / (s.square() + REFIT_RIDGE * s.amax(-1, keepdim=True).square())
+    coefficients: Tensor = ((values @ u) * damped.unsqueeze(-2)) @ v
     return coefficients
+
+
+def make_functions(
+    rows: int,
+    columns: int,
+    *,
+    basis: str,
+    grid_size: int,
+    domain: tuple[float, float],
+    train_grid: bool = False,
+    **options: Any,
+) -> UnivariateFunctions:
+    """Build a matrix of functions: with `train_grid` Morlet wavelets, whose place and scale are
+    learned, else edge functions.
+
+    Raises:
+        ValueError: train_grid with another basis or grid size, or beside other options.
+    """
+    if not train_grid:
+        return EdgeFunctions(
+            rows, columns, basis=basis, grid_size=grid_size, domain=domain, **options
+        )
+    if basis != "morlet" or grid_size != 1 or options:
+        raise ValueError("train_grid needs basis 'morlet' and grid_size 1, and nothing else")
+    return MorletFunctions(rows, columns, domain)

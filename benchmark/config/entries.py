@@ -4,9 +4,9 @@ Nothing here imports torch. A setting without a value of its own here has its de
 model is built: what a configuration does not say is no part of a job's identity.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from benchmark.base.typed import (
     Count,
@@ -30,8 +30,8 @@ AtLeastTwo = Annotated[int, Field(ge=2)]
 BelowOne = Annotated[NotNegative, Field(lt=1)]
 Betas = Annotated[list[BelowOne], Field(min_length=2, max_length=2)]
 Domain = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
-Schedule = Literal["constant", "cosine"]
-Basis = Literal["bspline", "rbf", "fourier", "chebyshev", "morlet"]
+Optimiser = Literal["adam", "nesterov"]
+Schedule = Literal["constant", "cosine", "milestones"]
 
 
 # What models share ------------------------------------------------------------------------------
@@ -44,17 +44,65 @@ class TrainingOverride(Strict):
     batch_size: Count = None
     learning_rate: Positive = None
     betas: Betas = None
+    optimiser: Optimiser = None
+    momentum: BelowOne = None
     schedule: Schedule = None
+    milestones: list[Count] = None
+    factor: Share = None
 
 
 class Training(TrainingOverride):
-    """Adam and its schedule, and how long."""
+    """The optimiser and its schedule, and how long.
+
+    Attributes:
+        betas: of Adam, the optimiser unless told otherwise.
+        momentum: of Nesterov's.
+        milestones, factor: after each of these updates the learning rate is so many times itself.
+    """
 
     updates: Count
     batch_size: Count
     learning_rate: Positive
     betas: Betas
     schedule: Schedule
+
+    @model_validator(mode="after")
+    def _has_milestones(self) -> Self:
+        if self.schedule == "milestones" and not self.milestones:
+            raise ValueError("schedule: milestones needs milestones: [updates, ...]")
+        return self
+
+
+class EdgeFunctions(Strict):
+    """What a prior and a KAN decoder may say of their edge functions, see `kaem.univariate`.
+
+    Attributes:
+        base: the function beside the splines.
+        train_scale: of basis rbf, whether the bumps' width is learned.
+        smooth_start: of basis fourier, whether it starts with little of the high frequencies.
+        train_grid: of basis morlet and grid_size 1, in a prior, whether place and scale are
+            learned.
+    """
+
+    basis: Literal["bspline", "rbf", "fourier", "chebyshev", "morlet"] = None
+    degree: Natural = None
+    grid_size: Count = None
+    base: Literal["silu", "relu", "none"] = None
+    train_scale: bool = None
+    smooth_start: bool = None
+    train_grid: bool = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        owners = {"train_scale": "rbf", "smooth_start": "fourier", "train_grid": "morlet"}
+        for option, basis in owners.items():
+            if getattr(self, option) and (self.basis or "rbf") != basis:
+                raise ValueError(f"{option} belongs to basis: {basis}")
+        if self.train_grid and (self.grid_size != 1 or self.base):
+            raise ValueError("train_grid needs grid_size: 1, and no base")
+        if self.grid_size == 1 and not self.train_grid:
+            raise ValueError("grid_size must be at least 2, unless basis morlet has train_grid")
+        return self
 
 
 class ConvDecoder(Strict):
@@ -80,7 +128,7 @@ class ConvStackDecoder(Strict):
         return kept, 2 * kept
 
 
-class KANDecoder(Strict):
+class KANDecoder(EdgeFunctions):
     """A Kolmogorov-Arnold network of widths (Q, 2Q, D).
 
     Attributes:
@@ -88,9 +136,7 @@ class KANDecoder(Strict):
     """
 
     kind: Literal["kan"]
-    basis: Basis = None
-    degree: Natural = None
-    grid_size: AtLeastTwo = None
+    train_grid: Literal[False] = None
     domain: Domain = None
 
 

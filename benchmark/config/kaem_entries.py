@@ -6,19 +6,22 @@ from typing import Annotated, Literal
 from pydantic import Field, create_model
 
 from benchmark.base.typed import Count, Natural, NotNegative, Positive, Share, Strict
-from benchmark.config.entries import AtLeastTwo, Basis, Domain, LatentEntry, Population
+from benchmark.config.entries import (
+    AtLeastTwo,
+    Domain,
+    EdgeFunctions,
+    LatentEntry,
+    Population,
+)
 
 Kernel = Literal["ula", "mala"]
 
 
-class UnivariatePrior(Strict):
+class UnivariatePrior(EdgeFunctions):
     """The energy densities of `kaem.UnivariatePrior`."""
 
     q: Count
     p: Count
-    basis: Basis = None
-    degree: Natural = None
-    grid_size: AtLeastTwo = None
     reference: Literal["flat", "uniform", "gaussian", "lognormal", "learnable_gaussian"] = None
     domain: Domain = None
     n_nodes: AtLeastTwo = None
@@ -75,6 +78,7 @@ class DomainUpdate(Strict):
     every: Count
     margin: Positive = None
     even: Annotated[Positive, Field(le=1)] = None
+    decay: Annotated[Positive, Field(le=1)] = None
 
 
 class Copula(Strict):

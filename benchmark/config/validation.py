@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from benchmark.base.typed import Strict, nearest, problems
-from benchmark.config.entries import ConvStackDecoder, Decoder
+from benchmark.config.entries import ConvStackDecoder, Decoder, Training
 from benchmark.config.facts import DatasetEntry, known_datasets
 from benchmark.config.registry import MODELS, ModelSpec
 from benchmark.config.settings import DatasetOverride, Run
@@ -63,7 +63,8 @@ def _problems_at_once(values: dict) -> Iterator[str]:
     yield from _class_problems(Run, values)
     models = values.get("models")
     for name, entry in models.items() if isinstance(models, dict) else ():
-        yield from _entry_problems(name, entry, models)
+        wrong = _entry_problems(name, entry, models)
+        yield from wrong or _training_problems(name, entry, values)
     datasets = values.get("datasets")
     for index, name in enumerate(datasets if isinstance(datasets, list) else ()):
         if isinstance(name, str) and name not in _datasets(values):
@@ -98,6 +99,14 @@ def _entry_problems(name: str, entry: Any, models: dict) -> list[str]:
     return problems
 
 
+def _training_problems(name: str, entry: dict, values: dict) -> list[str]:
+    """Return what is wrong with an entry's own training once it is laid over the shared one."""
+    shared = values.get("training")
+    if "training" not in entry or _class_problems(Training, shared):
+        return []
+    return _class_problems(Training, merge(shared, entry["training"]), f"models.{name}.training")
+
+
 def _variant_problems(path: str, entry: dict, models: dict) -> list[str]:
     """Return what is wrong with an entry that uses another's weights."""
     other = entry["weights_of"]
@@ -117,7 +126,11 @@ def _class_problems(kind: type[Strict], values: dict, prefix: str = "") -> list[
     try:
         kind.model_validate(values)
     except ValidationError as error:
-        return [f"{prefix}.{line}" if prefix else line for line in problems(error, values)]
+        lines = problems(error, values, prefix or "configuration")
+        whole = f"{prefix}: "  # of a problem of the values themselves
+        return [
+            line if not prefix or line.startswith(whole) else f"{prefix}.{line}" for line in lines
+        ]
     return []
 
 

@@ -4,7 +4,7 @@ import csv
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,7 +62,10 @@ def _means(rows: list[dict], keys: list[str]) -> dict[str, float]:
 
 
 class Training:
-    """Adam on one model; the learning rate is constant or falls to 0 along a cosine.
+    """The training of one model, by Adam or Nesterov's momentum.
+
+    The learning rate is constant, falls to 0 along a cosine, or falls by `factor` after each of
+    the updates `milestones`.
 
     A model may have `after_update(update, updates)`, called after each step of the optimiser, and
     `diagnostics()`, whose tensors are kept from before, during (`SNAPSHOTS`) and after training;
@@ -88,18 +91,28 @@ class Training:
         updates: int,
         learning_rate: float,
         betas: tuple[float, float] = (0.9, 0.999),
+        optimiser: str = "adam",
+        momentum: float = 0.9,
         schedule: str = "cosine",
+        milestones: Sequence[int] = (),
+        factor: float = 0.1,
         title: str,
         streams: Mapping[str, torch.Generator | Batches] | None = None,
     ):
         self.model, self.loss, self.title = model.train(), loss, title
         self.updates, self.schedule = updates, schedule
+        self.milestones, self.factor = milestones, factor
         # Nothing here should draw from the global generators; a library may.
         self.streams = {**(streams or {}), "global": torch.default_generator}
         device = next(model.parameters()).device
         if device.type == "cuda":
             self.streams["global_cuda"] = torch.cuda.default_generators[device.index]
-        self.optimiser = torch.optim.Adam(_groups(model, learning_rate), betas=tuple(betas))
+        groups = _groups(model, learning_rate)
+        self.optimiser = (
+            torch.optim.SGD(groups, momentum=momentum, nesterov=True)
+            if optimiser == "nesterov"
+            else torch.optim.Adam(groups, betas=tuple(betas))
+        )
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         self.update, self.seconds = 0, 0.0
         self.history = History()
@@ -148,10 +161,9 @@ class Training:
         self._check(loss.detach())
         self.history.stretch.append({"loss": loss.item(), **info})
         # The step, at the schedule's rate.
-        done = self.update / self.updates
-        factor = 1.0 if self.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
+        share = self._share_of_rate()
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = rate * share
         self.optimiser.step()
         self.update += 1
         # What a model does after it, and shows of itself.
@@ -160,6 +172,14 @@ class Training:
         for percent in SNAPSHOTS:
             if self.update == -(-percent * self.updates // 100):
                 self._take_diagnostics(f"{percent}_percent")
+
+    def _share_of_rate(self) -> float:
+        """Return the share of the learning rate with which the coming update is made."""
+        if self.schedule == "milestones":
+            return self.factor ** sum(self.update >= milestone for milestone in self.milestones)
+        if self.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * self.update / self.updates))
 
     @torch.no_grad()
     def _check(self, loss: Tensor) -> None:
@@ -196,11 +216,11 @@ class Training:
 
     def state(self) -> State:
         """Return all that the coming updates depend on. Its tensors are no copies."""
-        model, adam = self.model, self.optimiser.state_dict()["state"]
+        model, moments = self.model, self.optimiser.state_dict()["state"]
         parts = {
             "model": model.state_dict(),
             "training": model.training_state() if hasattr(model, "training_state") else {},
-            "adam": {f"{i}.{key}": v for i, moments in adam.items() for key, v in moments.items()},
+            "adam": {f"{i}.{key}": v for i, of in moments.items() for key, v in of.items()},
             "stream": {name: stream.get_state() for name, stream in self.streams.items()},
             "diagnostic": {name: torch.from_numpy(a) for name, a in self.diagnostics.items()},
         }
@@ -216,8 +236,8 @@ class Training:
         self.model.load_state_dict(parts["model"])
         if hasattr(self.model, "load_training_state"):
             self.model.load_training_state(parts["training"])
-        adam = {int(i): moments for i, moments in _by_first_name(parts["adam"]).items()}
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": adam})
+        moments = {int(i): of for i, of in _by_first_name(parts["adam"]).items()}
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
         for name, stream in self.streams.items():
             stream.set_state(parts["stream"][name])
         self.diagnostics = {name: tensor.numpy() for name, tensor in parts["diagnostic"].items()}

@@ -97,6 +97,42 @@ def test_a_saved_prior_comes_back_on_its_domain(kind, reference, seeded):
     assert torch.equal(fresh.log_normalizer(), prior.log_normalizer())
 
 
+@kinds
+def test_trained_wavelets_have_a_density_and_move_with_the_domain(kind, seeded):
+    options = {"basis": "morlet", "grid_size": 1, "train_grid": True, "n_nodes": 400}
+    prior = make_prior(kind, "gaussian", **options)
+    tables = prior.sample(50, seeded()), prior.cdf(torch.zeros(1, prior.q, prior.p))
+    with torch.no_grad():  # as a step of the optimiser does
+        prior.functions.weights.normal_()
+        prior.functions.places.normal_()
+        prior.functions.scales.fill_(0.8)
+    assert not torch.equal(prior.sample(50, seeded()), tables[0])
+    for domain in (DOMAIN, (-3.0, 5.0)):
+        if prior.domain != domain:
+            prior.set_domain(domain, prior.sample(500, seeded()))
+        points = np.linspace(*domain, 20_001)
+        densities = densities_of_log_prob(prior, points)
+        np.testing.assert_allclose(trapezoid(densities, points), 1, atol=1e-4)
+        draws = prior.sample(KS_DRAWS, seeded(1)).numpy()
+        assert smallest_p_value(draws, densities, points) > KS_LEVEL
+        # What is tabled is the wavelets' own density.
+        log_density = prior.functions.curves(prior.nodes) + prior.reference(prior.nodes)
+        log_density -= prior.log_normalizer().unsqueeze(-1)
+        torch.testing.assert_close(prior.components().log_density, log_density)
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.999, 0.5])
+def test_the_wait_between_moves_grows_by_the_authors_law(decay):
+    moves, last, wait = [], 0, 100
+    for update in range(1, 5001):  # as in his training loop
+        if update - last >= wait:
+            moves.append(update)
+            last, wait = update, math.floor(wait * (2 - decay) ** update)
+    rule = DomainUpdate(every=100, decay=decay)
+    assert [update for update in range(1, 5001) if rule.due(update)] == moves
+    assert len(moves) == {1.0: 50, 0.999: 6, 0.5: 1}[decay]
+
+
 def refuse(message, **bad):
     return {"domain": (1.0, 5.0), "samples": torch.ones(9), "even": 0.5, **bad}, message
 

@@ -60,10 +60,17 @@ def test_samplers_by_name():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"every": 0}, {"every": 1, "margin": 0.0}, {"every": 1, "even": 0.0}, {"every": 1, "even": 2}],
+    [
+        {"every": 0},
+        {"every": 1, "margin": 0.0},
+        {"every": 1, "even": 0.0},
+        {"every": 1, "even": 2},
+        {"every": 1, "decay": 0.0},
+        {"every": 1, "decay": 2.0},
+    ],
 )
 def test_a_domain_update_that_cannot_work_is_refused(wrong):
-    with pytest.raises(ValueError, match="every >= 1, margin > 0 and even in"):
+    with pytest.raises(ValueError, match="every >= 1, margin > 0 and even, decay in"):
         DomainUpdate(**wrong)
 
 

@@ -11,7 +11,14 @@ from scipy import stats
 from torch import nn
 
 from kaem.bases import BASES
-from kaem.univariate import LEVELLING, EdgeFunctions, least_squares, levelled_off
+from kaem.univariate import (
+    LEVELLING,
+    EdgeFunctions,
+    MorletFunctions,
+    least_squares,
+    levelled_off,
+    make_functions,
+)
 
 DOMAIN = (-2.0, 3.0)
 
@@ -90,6 +97,102 @@ def test_initial_scales():
     assert functions.w_base.std().item() == pytest.approx(0.3, rel=0.02)
     assert functions.coefficients.std().item() == pytest.approx(0.05, rel=0.02)
     assert torch.equal(functions.w_spline, torch.ones(250, 300))
+
+
+# --- what an author may ask for beside ---------------------------------------------------------
+
+NUMPY_BASES = {
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "relu": lambda z: np.maximum(z, 0),
+    "none": np.zeros_like,
+}
+
+
+@pytest.mark.parametrize("base", NUMPY_BASES)
+def test_bases_and_widths_of_each_row_are_the_formula(base):
+    functions = random_functions(base=base, train_scale=True)
+    names = {name for name, _ in functions.named_parameters()}
+    assert ("w_base" in names) == (base != "none")
+    points = torch.linspace(-3, 4, 30, dtype=torch.float64)
+    numbers = {name: value.detach().numpy() for name, value in functions.named_parameters()}
+    z, centres, expected = points.numpy(), np.linspace(*DOMAIN, 6), np.zeros((3, 4, 30))
+    for row, column in np.ndindex(3, 4):
+        for c, centre in zip(numbers["coefficients"][row, column], centres, strict=True):
+            bump = np.exp(-(((z - centre) / numbers["scales"][row]) ** 2) / 2)  # spacing 1
+            expected[row, column] += numbers["w_spline"][row, column] * c * bump
+        if base != "none":
+            expected[row, column] += numbers["w_base"][row, column] * NUMPY_BASES[base](z)
+    np.testing.assert_allclose(functions.curves(points).detach(), expected, atol=1e-12)
+    # A layer is the same functions, summed over the rows.
+    x = points[:27].reshape(9, 3)
+    curves = torch.stack([functions.curves(x[:, row])[row] for row in range(3)])
+    torch.testing.assert_close(functions.sum_over_rows(x), curves.sum(0).T)
+
+
+def test_a_refit_keeps_functions_whose_widths_differ():
+    options = {"grid_size": 20, "domain": (-3.0, 3.0), "train_scale": True}
+    functions = EdgeFunctions(2, 1, **options).double()
+    z = torch.linspace(-3, 3, 2000, dtype=torch.float64)
+    with torch.no_grad():
+        functions.scales.copy_(torch.tensor([1.2, 1.8]))
+        design = functions.basis(z, functions.scales[:, None, None])
+        functions.coefficients.copy_(least_squares(design, torch.sin(1.3 * z).expand(2, 1, -1)))
+    assert change_of_curves(functions, MOVES["shrinks"]) < 0.01
+
+
+def test_a_smooth_start_falls_with_the_square_of_the_order():
+    functions = EdgeFunctions(200, 200, basis="fourier", grid_size=7, smooth_start=True)
+    spread = functions.coefficients.std((0, 1)).detach().numpy()
+    np.testing.assert_allclose(spread, 0.1 / np.array([1, 1, 1, 4, 4, 9, 9]), rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base": "tanh"}, "known: silu, relu, none"),
+        ({"basis": "fourier", "train_scale": True}, "train_scale belongs to basis 'rbf'"),
+        ({"basis": "rbf", "smooth_start": True}, "smooth_start belongs to basis 'fourier'"),
+        ({"basis": "morlet", "train_grid": True, "grid_size": 4}, "train_grid needs"),
+        ({"basis": "rbf", "train_grid": True, "grid_size": 1}, "train_grid needs"),
+    ],
+)
+def test_options_of_another_basis_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_functions(2, 2, **{"basis": "rbf", "grid_size": 5, "domain": DOMAIN, **options})
+
+
+def test_trained_wavelets_are_their_formula_and_so_are_their_gradients():
+    functions = MorletFunctions(2, 3, DOMAIN).double()
+    points = torch.linspace(-3, 4, 40, dtype=torch.float64)
+    weights, places, scales, frequencies = (p.detach() for p in functions.parameters())
+    for row, column in np.ndindex(2, 3):
+        t = (points - places[row, column]) / scales[row, column]
+        packet = torch.exp(-(t**2) / 2 + 1j * frequencies[row] * t).real
+        curve = functions.curves(points)[row, column]
+        torch.testing.assert_close(curve, weights[row, column] * packet)
+    # Finite differences, where no wavelet is narrower than they can follow.
+    with torch.no_grad():
+        functions.scales.fill_(0.7)
+    names = [name for name, _ in functions.named_parameters()]
+
+    def curves(*parameters):
+        functions_at = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(functions, functions_at, (points,))
+
+    functions.forward = functions.curves
+    assert torch.autograd.gradcheck(curves, tuple(functions.parameters()))
+
+
+def test_trained_wavelets_stay_what_they_are_where_the_domain_moves():
+    functions = MorletFunctions(2, 3, DOMAIN)
+    points = torch.linspace(-3, 4, 40)
+    before = functions.curves(points)
+    with pytest.raises(ValueError, match="must be"):
+        functions.place((3.0, 1.0))
+    assert functions.domain == DOMAIN
+    functions.place((-4.0, 5.0), torch.randn(9))
+    assert functions.domain == (-4.0, 5.0)
+    assert torch.equal(functions.curves(points), before)
 
 
 # --- least squares ---------------------------------------------------------------------------

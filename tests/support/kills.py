@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
-from support.configs import MODEL_SETTINGS, with_copulas
+from support.configs import MODEL_SETTINGS, PRIOR, with_copulas
 from support.records import without_times
 
 from benchmark import cli
@@ -22,7 +22,7 @@ from benchmark.records.record import read_record
 
 PERSISTENT = {"persistent": True}
 # Everything that a model can carry from update to update: chains, a domain that moves, temperatures
-# that are spaced anew; the rest of the models as other tests have them.
+# that are spaced anew, momentum; the rest of the models as other tests have them.
 SETTINGS = MODEL_SETTINGS | {
     name: MODEL_SETTINGS[name] | {"sampler": MODEL_SETTINGS[name]["sampler"] | PERSISTENT}
     for name in MODEL_SETTINGS
@@ -33,6 +33,16 @@ SETTINGS["kaem_thermo"]["sampler"] |= {"respace_every": 5}
 IN_TURN = {"objective": "integral", "exchange": "alternating"}
 SETTINGS["kaem_thermo_univariate"]["sampler"] |= IN_TURN
 SETTINGS["latent_ebm_thermo"] = MODEL_SETTINGS["latent_ebm_thermo"] | IN_TURN | {"respace_every": 5}
+SETTINGS["kaem_is_univariate"] = SETTINGS["kaem_is_univariate"] | {
+    "training": {
+        "optimiser": "nesterov",
+        "learning_rate": 1.0e-4,
+        "schedule": "milestones",
+        "milestones": [4, 12],
+    },
+    "domain_update": {"every": 5, "decay": 0.9},
+    "prior": PRIOR | {"train_scale": True},
+}
 SETTINGS = with_copulas(SETTINGS)
 
 ENTRIES = [*SETTINGS, "classifier"]

@@ -105,6 +105,29 @@ MISTAKES = [
     ({"models.vae.encodr_width": 8}, "models.vae.encodr_width: ", "mean 'encoder_width'?"),
     ({"models.kaem_is.prior.domain": [4, -4]}, "models.kaem_is.prior.domain: ", "a < b"),
     ({"models.kaem_is.prior.bassis": "rbf"}, "models.kaem_is.prior.bassis: ", "mean 'basis'?"),
+    (
+        {
+            "models.kaem_ula_univariate": changed(
+                MODEL_SETTINGS["kaem_ula_univariate"], {"prior.smooth_start": True}
+            )
+        },
+        "models.kaem_ula_univariate.prior: ",
+        "belongs to basis: fourier",
+    ),
+    (
+        {
+            "models.kaem_ula": changed(
+                MODEL_SETTINGS["kaem_ula"], {"prior.basis": "morlet", "prior.train_grid": True}
+            )
+        },
+        "models.kaem_ula.prior: ",
+        "needs grid_size: 1",
+    ),
+    (
+        {"models.kaem_thermo": changed(MODEL_SETTINGS["kaem_thermo"], {"prior.grid_size": 1})},
+        "models.kaem_thermo.prior: ",
+        "at least 2",
+    ),
     ({"models.kaem_is.sampler.survivors": "ten"}, "models.kaem_is.sampler.survivors: ", "'ten'"),
     (
         {"models.kaem_is_univariate": changed(UNIVARIATE, {"prior.train_weights": True})},
@@ -169,6 +192,15 @@ def test_a_mistake_is_one_line_with_its_path_and_the_nearest_name(changes, path,
     (problem,) = find_problems(changed(tiny_values(), changes))
     assert problem.startswith(path)
     assert text in problem
+
+
+def test_an_entrys_own_training_is_checked_with_the_shared_one():
+    steps = {"model": "vae", "training": {"schedule": "milestones"}} | MODEL_SETTINGS["vae"]
+    (problem,) = find_problems(changed(tiny_values(), {"models.steps": steps}))
+    assert problem.startswith("models.steps.training: ")
+    assert "needs milestones" in problem
+    steps["training"]["milestones"] = [3]
+    assert find_problems(changed(tiny_values(), {"models.steps": steps})) == []
 
 
 # Names become parts of paths and of commands.

@@ -34,6 +34,7 @@ class Line(nn.Module):
 def run(updates: int, schedule: str = "cosine") -> Training:
     model = Line()
     options = {"learning_rate": 0.1, "schedule": schedule, "title": ""}
+    options |= {"milestones": [20, 35], "factor": 0.3}
     training = Training(model, model.loss, updates=updates, **options)
     training.run("none")
     return training
@@ -74,11 +75,44 @@ def test_a_history_is_written_as_csv(tmp_path):
 
 @pytest.mark.parametrize(
     ("schedule", "factors"),
-    [("cosine", 0.5 * (1 + np.cos(np.pi * np.arange(50) / 50))), ("constant", np.ones(50))],
+    [
+        ("cosine", 0.5 * (1 + np.cos(np.pi * np.arange(50) / 50))),
+        ("constant", np.ones(50)),
+        ("milestones", np.repeat([1, 0.3, 0.09], [20, 15, 15])),
+    ],
 )
-def test_the_learning_rate_falls_to_zero_along_a_cosine_or_is_constant(schedule, factors):
+def test_the_learning_rate_follows_its_schedule(schedule, factors):
     rates = -np.diff(run(50, schedule).model.positions)
     np.testing.assert_allclose(rates, 0.1 * factors, rtol=1e-6)
+
+
+def test_nesterov_is_its_update_with_a_rate_for_each_part():
+    model = nn.ModuleDict({"slow": nn.Linear(2, 1, bias=False), "fast": nn.Linear(2, 1)}).double()
+    model.learning_rate_factors = {"fast": 3.0}
+    target = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+
+    def loss():
+        (slow,), (fast, bias) = (list(part.parameters()) for part in model.values())
+        return ((slow - target) ** 2).sum() + ((fast * slow) ** 2).sum() + (bias**2).sum(), {}
+
+    before = [p.detach().clone() for p in model.parameters()]
+    options = {"optimiser": "nesterov", "momentum": 0.8, "learning_rate": 0.01}
+    training = Training(model, loss, updates=6, schedule="constant", title="", **options)
+    training.run("none")
+    # Nesterov (1983): the velocity at x is that of the gradient where it would carry x. Of the
+    # point that it carries, as Sutskever et al. 2013 have it in their appendix A.1.
+    (slow, fast, bias), velocity = before, [0.0, 0.0, 0.0]
+    rates = [0.01, 0.03, 0.03]
+    for _ in range(6):
+        gradients = [2 * (slow - target) + 2 * fast**2 * slow, 2 * fast * slow**2, 2 * bias]
+        old = velocity
+        velocity = [0.8 * v - r * g for v, r, g in zip(old, rates, gradients, strict=True)]
+        slow, fast, bias = (
+            x - 0.8 * v0 + 1.8 * v
+            for x, v0, v in zip((slow, fast, bias), old, velocity, strict=True)
+        )
+    for parameter, expected in zip(model.parameters(), (slow, fast, bias), strict=True):
+        torch.testing.assert_close(parameter.detach(), expected)
 
 
 def test_after_update_follows_every_step():

@@ -140,9 +140,15 @@ def _in_brief(config: Config, verdicts: list[Verdict]) -> str:
         if verdict.verdict != NOT_RUN:
             where = DEVICE_LABELS.get(verdict.device, "")
             text = f"{verdict.claim.claim} {where and f'({where})'}".rstrip()
-            row = rows.setdefault((verdict.claim.id, where), {"Claim": text})
+            first = {"Claim": text} | _abstract(verdict.claim)
+            row = rows.setdefault((verdict.claim.id, where), first)
             row[config.facts(verdict.dataset).title] = _brief_cell(verdict)
     return markdown_table(pd.DataFrame(rows.values()).fillna("not run")) if rows else ""
+
+
+def _abstract(claim: Claim) -> dict[str, str]:
+    """Return the cell with the versions of the paper's abstract that make a claim."""
+    return {"Abstract": claim.version} if claim.of == "paper" else {}
 
 
 def _brief_cell(verdict: Verdict) -> str:
@@ -160,6 +166,7 @@ def _cells(config: Config, verdict: Verdict) -> dict[str, str]:
     low, high = verdict.interval or (None, None)
     return {
         "Claim": claim.claim,
+        **_abstract(claim),
         "Dataset": _where(config, verdict),
         "Verdict": f"**{verdict.verdict}**{reasons}",
         "Effect": "" if verdict.effect is None else f"{verdict.effect:.3g}",

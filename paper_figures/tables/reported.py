@@ -1,5 +1,6 @@
 """Table `reported`: what the author and the field report on a run's datasets, with sources."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,7 +24,25 @@ TABLE = Table(
     sources=("config/reported.yaml",),
 )
 
-COLUMNS = ["dataset", "metric", "model", "value", "by", "source", "convention"]
+COLUMNS = ["dataset", "metric", "model", "value", "by", "source", "convention", "contradicts"]
+
+
+class Contradicted(Strict):
+    """A sentence of the author's by which one model's value is below another's.
+
+    Attributes:
+        source: where the sentence is.
+        less, than: the two models.
+    """
+
+    sentence: str
+    source: str
+    less: str
+    than: str
+
+    @property
+    def text(self) -> str:
+        return f"“{self.sentence}” ({self.source})"
 
 
 class Report(Strict):
@@ -31,6 +50,7 @@ class Report(Strict):
 
     Attributes:
         values: dataset -> model -> value.
+        contradicts: sentences that values of some dataset contradict.
     """
 
     source: str
@@ -40,6 +60,14 @@ class Report(Strict):
     values: Annotated[
         dict[str, Annotated[dict[str, Number], Field(min_length=1)]], Field(min_length=1)
     ]
+    contradicts: list[Contradicted] = []
+
+    def contradicted(self, dataset: str) -> Iterator[Contradicted]:
+        """Give the sentences that a dataset's values contradict."""
+        values = self.values[dataset]
+        for said in self.contradicts:
+            if {said.less, said.than} <= set(values) and values[said.less] >= values[said.than]:
+                yield said
 
 
 def reported(path: Path = REPORTED_FILE) -> pd.DataFrame:
@@ -49,12 +77,27 @@ def reported(path: Path = REPORTED_FILE) -> pd.DataFrame:
         ConfigError: the file has a wrong key or value.
     """
     rows = [
-        dict(report) | {"dataset": dataset, "model": model, "value": value}
-        for report in load_yaml(path, list[Report])
+        dict(report) | {"dataset": dataset, "model": model, "value": value, "contradicts": said}
+        for report in load_yaml(path, list[Report], _idle)
         for dataset, values in report.values.items()
         for model, value in values.items()
+        for said in [_against(report, dataset, model)]
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _idle(reports: list[Report]) -> Iterator[str]:
+    """Name sentences that no value contradicts."""
+    for report in reports:
+        found = [said for dataset in report.values for said in report.contradicted(dataset)]
+        for said in report.contradicts:
+            if said not in found:
+                yield f"{report.source}, {report.metric}: its values do not contradict {said.text}"
+
+
+def _against(report: Report, dataset: str, model: str) -> str:
+    said = [s.text for s in report.contradicted(dataset) if model in (s.less, s.than)]
+    return "; ".join(said)
 
 
 def render(config: Config) -> None:
@@ -69,6 +112,7 @@ def render(config: Config) -> None:
             "Value": [f"{value:,g}" for value in rows["value"]],
             "Source": rows["source"],
             "Convention": rows["convention"],
+            **({"Against his words": rows["contradicts"]} if any(rows["contradicts"]) else {}),
         }
     )
     notes = [

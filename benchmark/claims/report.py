@@ -128,7 +128,9 @@ def brief(config: Config, verdicts: list[Verdict]) -> str:
     paper, own = (_in_brief(config, part) for part in _parts(verdicts))
     note = (
         "The paper's claims, some of them made of other datasets, with margins of this suite: "
-        f"config/claims.yaml. In brackets the effect and its {CONFIDENCE:.0%} confidence interval."
+        "config/claims.yaml. Abstract: its versions that say so; undated is one between that of "
+        "April 2026 and v14. In brackets the effect and its "
+        f"{CONFIDENCE:.0%} confidence interval."
     )
     parts = [f"{paper}\n\n{note}" if paper else "", f"{OWN_CLAIMS}:\n\n{own}" if own else ""]
     return ("\n\n".join(filter(None, parts)) or "No claim could be judged on these records.") + "\n"

@@ -32,11 +32,13 @@ class Contradicted(Strict):
 
     Attributes:
         source: where the sentence is.
+        datasets: that it is about.
         less, than: the two models.
     """
 
     sentence: str
     source: str
+    datasets: list[str]
     less: str
     than: str
 
@@ -66,7 +68,8 @@ class Report(Strict):
         """Give the sentences that a dataset's values contradict."""
         values = self.values[dataset]
         for said in self.contradicts:
-            if {said.less, said.than} <= set(values) and values[said.less] >= values[said.than]:
+            pair = values.get(said.less), values.get(said.than)
+            if dataset in said.datasets and None not in pair and pair[0] >= pair[1]:
                 yield said
 
 
@@ -112,12 +115,16 @@ def render(config: Config) -> None:
             "Value": [f"{value:,g}" for value in rows["value"]],
             "Source": rows["source"],
             "Convention": rows["convention"],
-            **({"Against his words": rows["contradicts"]} if any(rows["contradicts"]) else {}),
         }
     )
+    said = [text for text in dict.fromkeys(rows["contradicts"]) if text]
+    if said:
+        marks = {text: f"({number})" for number, text in enumerate(said, 1)}
+        cells["Against"] = [marks.get(text, "") for text in rows["contradicts"]]
     notes = [
         "Reported elsewhere, not measured here; comparable to a value of this run only where "
         "quantity and convention are the same. FD-classifier is never "
-        "comparable to FID."
+        "comparable to FID.",
+        *(f"({number}) Against the author's words: {text}." for number, text in enumerate(said, 1)),
     ]
     save_table(rows, cells, notes, TABLE.paths(config.run))

@@ -17,7 +17,9 @@ def test_every_value_has_a_known_dataset_and_a_source():
 
 def test_a_sentence_stands_beside_the_values_that_contradict_it_and_no_others(tmp_path):
     said = {"sentence": "A beats B", "source": "a page", "less": "A", "than": "B"}
+    said["datasets"] = ["svhn", "cifar10"]
     values = {"svhn": {"A": 2.0, "B": 1.0, "C": 3.0}, "cifar10": {"A": 1.0, "B": 2.0}}
+    values["mnist"] = values["svhn"]
     about = {"source": "s", "by": "author", "metric": "m", "convention": "c", "values": values}
     (file := tmp_path / "r.yaml").write_text(yaml.safe_dump([about | {"contradicts": [said]}]))
     found = reported.reported(file).set_index(["dataset", "model"])["contradicts"]

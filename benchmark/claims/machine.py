@@ -132,8 +132,9 @@ def _update_seconds(
         return seconds_of(step_call(model, torch.rand(size, *shape, device=device)), device)
 
     size = batch if device.type == "cuda" else 1
-    timed(size)
     smaller, less, took = 0, 0.0, timed(size)
+    if took < seconds:  # the first call warms up
+        took = timed(size)
     while size < batch and (size == 1 or took < seconds):
         smaller, less, size = size, took, min(2 * size, batch)
         took = timed(size)

@@ -47,6 +47,7 @@ class Claim(Strict):
     claim: Text
     source: Text
     of: Literal["paper", "suite"] = "paper"
+    version: str = ""
     datasets: Annotated[list[str], Field(min_length=1)]
     not_measured: Text | None = None
     metric: Metric = ""
@@ -76,7 +77,7 @@ class Claim(Strict):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 yield f"{name} has non-unique elements"
         if self.not_measured:
-            if given - {"id", "claim", "source", "of", "datasets", "not_measured"}:
+            if given - {"id", "claim", "source", "of", "version", "datasets", "not_measured"}:
                 yield "says why nothing was measured, and what is to be judged"
             return
         latency, ratio = self.metric == "latency", self.effect == "ratio"

@@ -1,10 +1,12 @@
-"""How fast this machine is beside the one of some records, measured in less than a minute.
+"""How fast this machine is beside the one of some records, and what trainings without one would
+take on it, each measured in less than a minute.
 
 Every recorded model, untrained, makes some updates on random images, and their time is set beside
 the recorded time of an update; sampling is timed as such. The cost of neither depends on what a
 model has learned. What a training does once in a while, as moving a prior's domain, is left out.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -14,10 +16,10 @@ import torch
 
 from benchmark.base.devices import use_device
 from benchmark.config.config import Config
-from benchmark.config.jobs import job_of
+from benchmark.config.jobs import Job, job_of
 from benchmark.config.registry import build
 from benchmark.records.record import Record, Subject
-from benchmark.timing.series import image_call, step_call, synchronise
+from benchmark.timing.series import image_call, seconds_of, step_call, synchronise
 
 SECONDS = 40.0  # of measuring, all models together
 MOST_UPDATES, MOST_DRAWS = 20, 3
@@ -70,8 +72,7 @@ def measure(
             break
         job = job_of(config, "training", dataset, entry)
         shape = job.settings.data.image_shape
-        settings = config.model_settings(dataset, entry)
-        model = build(job.settings.architecture, settings, shape).to(device)
+        model = _fresh(config, job, entry, device)
         if model.nfe <= MOST_PASSES:
             call = image_call(model, IMAGES, device)
             drawn = _mean_seconds(call, device, seconds / len(pairs) / 4, MOST_DRAWS)
@@ -84,6 +85,60 @@ def measure(
             recorded = statistics.mean(r.metrics.seconds_per_update for r in trained)
             machine.slower[dataset, entry] = here / recorded
     return machine
+
+
+def measure_trainings(
+    config: Config, trainings: list[Job], seconds: float = SECONDS
+) -> dict[tuple[str, str], float]:
+    """Return (dataset, entry) -> seconds that one training takes here, by some of its updates.
+
+    In a random order: those that were measured when the time is over stand for the others.
+
+    Args:
+        seconds: for all together; at least one is measured.
+    """
+    device, found = use_device(config.device, config.threads), {}
+    each = list({(job.dataset, job.model): job for job in trainings}.values())
+    end = time.perf_counter() + seconds
+    for job in random.Random(0).sample(each, len(each)):
+        if found and time.perf_counter() > end:
+            break
+        model = _fresh(config, job, job.model, device)
+        update = _update_seconds(model, job, device, seconds / len(each) / 2)
+        found[job.dataset, job.model] = update * job.settings.training.updates
+    return found
+
+
+def whole_time(trainings: list[Job], measured: dict[tuple[str, str], float]) -> float | None:
+    """Return the seconds of all trainings, one after the other; those that were not measured take
+    what the others do on average. None where none was measured."""
+    return statistics.mean(measured.values()) * len(trainings) if measured else None
+
+
+def _fresh(config: Config, job: Job, entry: str, device: torch.device) -> torch.nn.Module:
+    """Return the untrained model of a training's entry, or of one that samples its weights."""
+    settings = config.model_settings(job.dataset, entry)
+    return build(job.settings.architecture, settings, job.settings.data.image_shape).to(device)
+
+
+def _update_seconds(
+    model: torch.nn.Module, job: Job, device: torch.device, seconds: float
+) -> float:
+    """Return an update's seconds. A CPU times small batches, each twice as large as the one before
+    until one takes `seconds`; the whole batch then lies on the line through the last two."""
+    batch, shape = job.settings.training.batch_size, job.settings.data.image_shape
+
+    def timed(size: int) -> float:
+        return seconds_of(step_call(model, torch.rand(size, *shape, device=device)), device)
+
+    size = batch if device.type == "cuda" else 1
+    smaller, less, took = 0, 0.0, timed(size)
+    if took < seconds:  # the first call warms up
+        took = timed(size)
+    while size < batch and (size == 1 or took < seconds):
+        smaller, less, size = size, took, min(2 * size, batch)
+        took = timed(size)
+    return took + max(0.0, (took - less) / (size - smaller)) * (batch - size)
 
 
 def _mean_seconds(

@@ -1,7 +1,8 @@
 """`python -m benchmark plan`: which claims this machine can check within a budget, and how.
 
 What each step costs stands in the records, and is scaled by how this machine compares with theirs
-(`benchmark.claims.machine`). A plan is rough.
+(`benchmark.claims.machine`). Trainings without a record are measured by some updates. A plan is
+rough.
 """
 
 import shlex
@@ -11,16 +12,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.base import paths
+from benchmark.base.errors import RecordError
 from benchmark.base.progress import duration
 from benchmark.claims.claims import OWN_CLAIMS, Claim, load_claims
-from benchmark.claims.machine import Machine, measure
+from benchmark.claims.machine import (
+    Machine,
+    measure,
+    measure_trainings,
+    whole_time,
+)
 from benchmark.claims.report import table
 from benchmark.config.config import CLASSIFIER, Config
-from benchmark.config.jobs import JUDGED, job_of
+from benchmark.config.jobs import JUDGED, job_of, jobs
 from benchmark.records.folder import by_subject, read_folder, recorded_folder, recorded_jobs
 from benchmark.records.record import Record, Subject
 
 LEVELS = ("L1", "L2", "L3", "L4")
+LOOK = 60.0  # seconds in which trainings without a record are measured
 
 
 class Step(NamedTuple):
@@ -33,11 +41,30 @@ class Step(NamedTuple):
 
 
 class Costs:
-    """Seconds that each step takes on this machine, by the records of its kind."""
+    """Seconds that each step takes on this machine, by the records of its kind.
 
-    def __init__(self, config: Config, records: list[Record], machine: Machine | None = None):
+    Attributes:
+        unrecorded: trainings without a record, of all seeds.
+        trainings: (dataset, entry) -> seconds of one of them, as far as they were measured.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        records: list[Record],
+        machine: Machine | None = None,
+        trainings: dict[tuple[str, str], float] | None = None,
+    ):
         self.config, self.records = config, by_subject(records)
         self.machine = machine or measure(config, self.records)
+        self.unrecorded = [
+            job
+            for job in jobs(config, "training")
+            if Subject("training", job.dataset, job.model) not in self.records
+        ]
+        if trainings is None and self.unrecorded:
+            trainings = measure_trainings(config, self.unrecorded, LOOK)
+        self.trainings = trainings or {}
 
     def of(self, step: Step) -> float | None:
         """Return the step's seconds; None where they are not recorded and were not measured."""
@@ -53,7 +80,7 @@ class Costs:
         device = where if command == "time" else None
         records = self.records.get(Subject(kind, dataset, entry, device))
         if not records:
-            return None
+            return self.trainings.get((dataset, entry)) if command == "train" else None
         slower = self.machine.slower.get((dataset, entry)) if command == "train" else None
         return statistics.mean(r.wall_time_s for r in records) * (slower or self.machine.median)
 
@@ -96,6 +123,7 @@ def plan(
     folder: str | None = None,
     claims: list[Claim] | None = None,
     machine: Machine | None = None,
+    trainings: dict[tuple[str, str], float] | None = None,
 ) -> str:
     """Return the plan as Markdown.
 
@@ -104,13 +132,20 @@ def plan(
         budget: seconds.
         folder: the records whose costs are scaled, see `recorded_folder`.
         machine: how fast this one is; measured by default.
+        trainings: what `Costs` has; measured by default.
 
     Raises:
-        RecordError: there are no records there, or one is not what it should be.
+        RecordError: there are no records in the folder that was named, or one is not what it
+            should be.
     """
-    recorded = recorded_folder(config, folder)
-    records, others = _recorded(config, recorded)
-    costs = Costs(config, records, machine)
+    try:
+        recorded = recorded_folder(config, folder)
+    except RecordError:
+        if folder:
+            raise
+        recorded = None
+    records, others = _recorded(config, recorded) if recorded else ([], 0)
+    costs = Costs(config, records, machine, trainings)
     rows: dict[str, list[dict]] = {"paper": [], "suite": []}
     recipes, timings = [], []
     for claim, dataset in _judgeable(config, claims or load_claims()):
@@ -139,11 +174,12 @@ def plan(
         restore = _command("restore", *words)
         recipes.insert(0, f"# The published weights, where the steps look for them\n{restore}")
     end = [_command("claims", *words)]
-    if recorded != config.folder:
+    if recorded not in (None, config.folder):
         end.append(_command("compare", str(config.folder), str(recorded)))
     return "\n\n".join(
         [
             costs.machine.text(),
+            *_unrecorded(costs),
             f"Records: {len(records)}, of which {others} are of settings that have changed since.",
             "Cost of checking each claim, one step after the other. L0, judging the records again, "
             "takes seconds; L1 measures shipped samples again; L2 draws from shipped weights or "
@@ -155,6 +191,27 @@ def plan(
             + "\n".join(end) + "\n```",
         ]
     )  # fmt: skip
+
+
+def _unrecorded(costs: Costs) -> Iterator[str]:
+    """Say what trainings without a record cost here: all of them, and each that was measured."""
+    if not costs.unrecorded:
+        return
+    config, seconds = costs.config, whole_time(costs.unrecorded, costs.trainings)
+    yield (
+        f"{len(costs.unrecorded)} trainings have no record: about {_time(seconds)} here, one after "
+        "the other. Measured by some updates:"
+    )
+    yield table(
+        [
+            {
+                "Dataset": config.facts(dataset).title,
+                "Model": entry,
+                "Training, one seed": duration(costs.trainings[dataset, entry]),
+            }
+            for dataset, entry in sorted(costs.trainings)
+        ]
+    )
 
 
 def _recorded(config: Config, folder: Path) -> tuple[list[Record], int]:

@@ -128,7 +128,9 @@ def brief(config: Config, verdicts: list[Verdict]) -> str:
     paper, own = (_in_brief(config, part) for part in _parts(verdicts))
     note = (
         "The paper's claims, some of them made of other datasets, with margins of this suite: "
-        f"config/claims.yaml. In brackets the effect and its {CONFIDENCE:.0%} confidence interval."
+        "config/claims.yaml. Abstract: its versions that say so; undated is one between that of "
+        "April 2026 and v14. In brackets the effect and its "
+        f"{CONFIDENCE:.0%} confidence interval."
     )
     parts = [f"{paper}\n\n{note}" if paper else "", f"{OWN_CLAIMS}:\n\n{own}" if own else ""]
     return ("\n\n".join(filter(None, parts)) or "No claim could be judged on these records.") + "\n"
@@ -140,9 +142,15 @@ def _in_brief(config: Config, verdicts: list[Verdict]) -> str:
         if verdict.verdict != NOT_RUN:
             where = DEVICE_LABELS.get(verdict.device, "")
             text = f"{verdict.claim.claim} {where and f'({where})'}".rstrip()
-            row = rows.setdefault((verdict.claim.id, where), {"Claim": text})
+            first = {"Claim": text} | _abstract(verdict.claim)
+            row = rows.setdefault((verdict.claim.id, where), first)
             row[config.facts(verdict.dataset).title] = _brief_cell(verdict)
     return markdown_table(pd.DataFrame(rows.values()).fillna("not run")) if rows else ""
+
+
+def _abstract(claim: Claim) -> dict[str, str]:
+    """Return the cell with the versions of the paper's abstract that make a claim."""
+    return {"Abstract": claim.version} if claim.of == "paper" else {}
 
 
 def _brief_cell(verdict: Verdict) -> str:
@@ -160,6 +168,7 @@ def _cells(config: Config, verdict: Verdict) -> dict[str, str]:
     low, high = verdict.interval or (None, None)
     return {
         "Claim": claim.claim,
+        **_abstract(claim),
         "Dataset": _where(config, verdict),
         "Verdict": f"**{verdict.verdict}**{reasons}",
         "Effect": "" if verdict.effect is None else f"{verdict.effect:.3g}",

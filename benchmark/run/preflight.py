@@ -1,4 +1,4 @@
-"""What a run needs before it starts: data, weights, disk space, GPU memory.
+"""What a run needs before it starts: time, data, weights, disk space, GPU memory.
 
 All that is missing is said in one message, each with its size and the way to get it.
 """
@@ -13,6 +13,8 @@ import torch
 from benchmark.base import paths
 from benchmark.base.devices import use_device
 from benchmark.base.errors import BenchmarkError, DataError
+from benchmark.base.progress import duration
+from benchmark.claims.machine import measure_trainings, whole_time
 from benchmark.config.config import Config
 from benchmark.config.jobs import job_of, jobs
 from benchmark.config.registry import build
@@ -24,11 +26,14 @@ from benchmark.evaluation import efficientnet
 from benchmark.evaluation.inception import fetch_weights, find_weights
 from benchmark.training.memory import training_bytes
 
+LOOK = 15.0  # seconds in which trainings are measured
+LONG = 24 * 3600  # seconds of training after which shorter runs are named
 GPU_RESERVE = 2**30  # bytes: the CUDA context, cuDNN's workspace, fragments
 
 
 def preflight(config: Config, dataset: str | None = None, whole: bool = False) -> list[str]:
-    """Fetch and check what a run needs, or one dataset; returns lines of what is ready.
+    """Fetch and check what a run needs, or one dataset; returns lines of what is ready. The first
+    line, how long the run will take, is printed at once.
 
     Args:
         whole: all that the run needs before the dataset. Of the workflow's jobs, one of each
@@ -37,9 +42,11 @@ def preflight(config: Config, dataset: str | None = None, whole: bool = False) -
     Raises:
         DataError: all that is wrong or missing, in one message.
     """
+    waiting = [job for job in jobs(config, "data") if not job.path().exists()]
+    if dataset is None or (whole and waiting and waiting[0].dataset == dataset):
+        print(how_long(config), flush=True)
     if dataset is None:
         return check_all(config)
-    waiting = [job for job in jobs(config, "data") if not job.path().exists()]
     try:
         ready = check_all(config) if whole else []
     except DataError as error:
@@ -48,6 +55,23 @@ def preflight(config: Config, dataset: str | None = None, whole: bool = False) -
             raise DataError(f"{dataset}: waits for what {log} asks for") from error
         raise
     return [*ready, check_dataset(config, dataset)]
+
+
+def how_long(config: Config) -> str:
+    """Return a line about the time of the trainings that are not done, and where less is to be
+    had."""
+    left = [job for job in jobs(config, "training") if not job.path().exists()]
+    try:
+        seconds = whole_time(left, measure_trainings(config, left, LOOK)) if left else 0
+    except (BenchmarkError, ValueError):  # said elsewhere
+        return f"{config.run}: how long {len(left)} trainings take cannot be measured here"
+    text = f"{config.run}: {len(left)} trainings, about {duration(seconds)} one after the other"
+    if seconds < LONG:
+        return text
+    return (
+        f"{text}. Shorter: config/cpu.yaml (made for two CPU cores), config/demo.yaml (minutes), "
+        "or fewer with --config datasets='[mnist]' seeds='[0]'"
+    )
 
 
 def check_all(config: Config) -> list[str]:

@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from support.records import mnist_config, write_quality, write_timing, write_tra
 from benchmark import cli
 from benchmark.base.errors import RecordError
 from benchmark.base.paths import ROOT
-from benchmark.claims import plan
+from benchmark.base.progress import duration
+from benchmark.claims import machine, plan
 from benchmark.claims.claims import OWN_CLAIMS
 from benchmark.claims.machine import Machine, measure
 from benchmark.config.config import load_config
+from benchmark.config.jobs import jobs
 from benchmark.records.folder import by_subject, read_folder
 
 CONFIG = mnist_config()
@@ -45,7 +48,7 @@ def records(tmp_path, monkeypatch) -> None:
 
 
 def test_recorded_costs_are_scaled():
-    costs = plan.Costs(CONFIG, read_folder("results/tiny"), SLOW)
+    costs = plan.Costs(CONFIG, read_folder("results/tiny"), SLOW, {})
     for about, level, seconds, count in (
         (QUALITY, "L1", 2 * 2 * 2, 2),  # two evaluations, at the median of 2
         (QUALITY, "L2", 8 + 10 + 20, 4),  # and 10,000 images of each
@@ -60,7 +63,7 @@ def test_recorded_costs_are_scaled():
 
 
 def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
-    given = {"claims": [QUALITY, SPEED, FASTER, ESS], "machine": SLOW}
+    given = {"claims": [QUALITY, SPEED, FASTER, ESS], "machine": SLOW, "trainings": {}}
     text = plan.plan(CONFIG, ["--config", "a b.yaml"], 400.0, **given)
     assert "takes 2 times as long here as in the records (median of 2 models, 1 to 3)" in text
     rows = [[c.strip() for c in r.split("|")[2:-1]] for r in text.splitlines() if "| KAEM" in r]
@@ -93,14 +96,41 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
     commands = [line for line in published.splitlines() if line.startswith("python")]
     assert commands[0] == "python -m benchmark restore"
     assert plan.plan(CONFIG, [], 400.0, **given) == published  # as in a fresh clone
-    Path("results/published/tiny").rename("theirs")
-    with pytest.raises(RecordError, match="results/tiny: no records are there"):
-        plan.plan(CONFIG, [], 400.0)
+    with pytest.raises(RecordError, match="elsewhere: no records are there"):
+        plan.plan(CONFIG, [], 400.0, "elsewhere", **given)
+
+
+def test_trainings_without_a_record_are_measured(monkeypatch):
+    shutil.rmtree("results/tiny/training/mnist/vae")  # nor has KAEM-IS any
+    found = {("mnist", "vae"): 500.0}
+    text = plan.plan(CONFIG, [], 400.0, machine=SLOW, trainings=found, claims=[QUALITY])
+    assert "6 trainings have no record: about 50 min here, one after the other" in text
+    assert re.search(r"^\| MNIST +\| vae +\| 8 min", text, re.MULTILINE)
+    costs = plan.Costs(CONFIG, read_folder("results/tiny"), SLOW, found)
+    assert costs.of(plan.Step("train", "mnist", "vae", 0)) == 500.0
+    # As before any run. A batch of 20 is measured by smaller ones, on the line through the last.
+    shutil.rmtree("results/tiny")
+    monkeypatch.setattr(machine, "step_call", lambda _, images: len(images))
+    monkeypatch.setattr(machine, "seconds_of", lambda size, _: 3.0 + 2.0 * size)
+    threads = torch.get_num_threads()
+    text = plan.plan(CONFIG, [], 400.0, claims=[QUALITY])
+    torch.set_num_threads(threads)
+    updates = CONFIG.resolved("mnist").training.updates
+    assert f"9 trainings have no record: about {duration(9 * 43.0 * updates)} here" in text
+
+
+def test_real_updates_are_measured_as_many_models_as_the_time_allows():
+    threads = torch.get_num_threads()
+    trainings = jobs(CONFIG, "training")
+    found = machine.measure_trainings(CONFIG, trainings, seconds=1e-9)
+    torch.set_num_threads(threads)
+    assert [seconds > 0 for seconds in found.values()] == [True]
+    assert machine.whole_time(trainings, found) == pytest.approx(9 * sum(found.values()))
 
 
 def test_this_suites_own_claims_have_a_table_of_their_own():
     given = [QUALITY, a_claim(SPEED, of="suite", claim="Ours is as fast.")]
-    text = plan.plan(CONFIG, [], 400.0, claims=given, machine=SLOW)
+    text = plan.plan(CONFIG, [], 400.0, claims=given, machine=SLOW, trainings={})
     papers, _, ours = text.partition(OWN_CLAIMS)
     assert (QUALITY.claim in papers, QUALITY.claim in ours) == (True, False)
     assert (given[1].claim in papers, given[1].claim in ours) == (False, True)
@@ -108,7 +138,7 @@ def test_this_suites_own_claims_have_a_table_of_their_own():
 
 def test_published_classifiers_alone_are_no_records_of_costs():
     # As `benchmark restore` leaves them in the run's own folder.
-    given = {"claims": [SPEED], "machine": SLOW}
+    given = {"claims": [SPEED], "machine": SLOW, "trainings": {}}
     Path("results/published").mkdir()
     Path("results/tiny").rename("results/published/tiny")
     published = plan.plan(CONFIG, [], 400.0, **given)
@@ -120,24 +150,25 @@ def test_published_classifiers_alone_are_no_records_of_costs():
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_the_published_records_serve_the_plan_of_a_configuration_that_has_changed(path):
     config = load_config(path)
-    text = plan.plan(config, [], 600.0, ROOT / "results/published" / config.run, machine=Machine())
+    folder = ROOT / "results/published" / config.run
+    text = plan.plan(config, [], 600.0, folder, machine=Machine(), trainings={})
     assert re.search(r"^Records: [1-9]\d*, of which \d+ are of settings", text, re.MULTILINE)
 
 
 def test_this_machine_is_measured_by_updates_of_the_recorded_models():
     threads = torch.get_num_threads()
-    machine = measure(CONFIG, by_subject(read_folder("results/tiny")), seconds=10)
+    here = measure(CONFIG, by_subject(read_folder("results/tiny")), seconds=10)
     torch.set_num_threads(threads)
-    assert set(machine.slower) == set(machine.image) == {("mnist", "kaem_ula"), ("mnist", "vae")}
+    assert set(here.slower) == set(here.image) == {("mnist", "kaem_ula"), ("mnist", "vae")}
     # An update of these tiny models takes milliseconds, and 20 and 8 seconds in the records.
-    assert all(0 < ratio < 0.1 for ratio in machine.slower.values())
-    assert all(0 < seconds < 0.1 for seconds in machine.image.values())
+    assert all(0 < ratio < 0.1 for ratio in here.slower.values())
+    assert all(0 < seconds < 0.1 for seconds in here.image.values())
 
 
 def test_without_records_of_trainings_nothing_is_scaled():
-    machine = measure(tiny_config(), {}, seconds=0.1)
-    assert (machine.slower, machine.median) == ({}, 1.0)
-    assert machine.text().endswith("costs are as recorded.")
+    here = measure(tiny_config(), {}, seconds=0.1)
+    assert (here.slower, here.median) == ({}, 1.0)
+    assert here.text().endswith("costs are as recorded.")
 
 
 def test_durations():

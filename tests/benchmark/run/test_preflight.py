@@ -11,12 +11,13 @@ import torch
 from support.configs import FACES, MISSING, changed, tiny_config
 from support.datasets import encoded, generated, write_files
 
+import benchmark.run.preflight
 from benchmark.base import paths
 from benchmark.base.errors import DataError
 from benchmark.config.config import Config
-from benchmark.config.jobs import job_of
+from benchmark.config.jobs import job_of, jobs
 from benchmark.config.registry import build
-from benchmark.run.preflight import GPU_RESERVE, check_all, check_dataset, preflight
+from benchmark.run.preflight import GPU_RESERVE, check_all, check_dataset, how_long, preflight
 from benchmark.training.memory import training_bytes
 from kaem.laplace import fewest_passes
 
@@ -143,6 +144,27 @@ def test_of_several_datasets_one_says_what_the_run_lacks():
         assert said(dataset) == f"{dataset}: waits for what {log} asks for"
     # By itself a dataset asks for no other.
     assert preflight(config, "digits") == [DIGITS]
+
+
+def test_the_first_line_says_how_long_the_run_takes_and_where_fewer_hours_are_to_be_had(
+    monkeypatch, capsys
+):
+    config = tiny_config({"datasets": ["digits", "mnist"]})
+    takes = {("digits", "vae"): 60.0, ("mnist", "vae"): 180.0}
+    monkeypatch.setattr(benchmark.run.preflight, "measure_trainings", lambda *_: takes)
+    with pytest.raises(DataError):  # mnist is not there
+        preflight(config, "digits", whole=True)
+    text = "tiny: 4 trainings, about 8 min one after the other"
+    assert capsys.readouterr().out.splitlines()[0] == text
+    with pytest.raises(DataError):
+        preflight(config, "mnist", whole=True)
+    assert capsys.readouterr().out == ""  # one of the jobs says it
+    takes |= dict.fromkeys(takes, 1e6)
+    assert "config/cpu.yaml" in how_long(config)
+    for job in jobs(config, "training", dataset="mnist"):
+        job.path().parent.mkdir(parents=True, exist_ok=True)
+        job.path().touch()
+    assert how_long(config).startswith("tiny: 2 trainings, about 23.1 d")
 
 
 @pytest.mark.parametrize("check", [check_all, lambda config: check_dataset(config, "digits")])

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.config.config import Config
-from benchmark.records.names import METRIC
+from benchmark.records.names import METRIC, count_name
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import select, subset_records
 from paper_figures.base.quality_panels import DISTANCES
@@ -78,6 +78,6 @@ def _panel(axis: plt.Axes, rows: pd.DataFrame, colour) -> None:
         ha="right",
     )
     sizes = sorted(set(rows["images"]))
-    axis.set_xticks([0, *(1 / n for n in sizes)], ["∞", *(f"{n:,}" for n in sizes)])
+    axis.set_xticks([0, *(1 / n for n in sizes)], ["∞", *map(count_name, sizes)])
     axis.set_xlim(-0.08 * end, end)
     axis.tick_params(labelsize="x-small")

@@ -38,7 +38,7 @@ def render(config: Config, dataset: str) -> None:
         axis.set_axis_on()
         show_picture(axis, picture)
         step = len(picture) / len(rows)
-        labels = [narrow_label(config, model, 20) for model in rows]
+        labels = [narrow_label(config, model, 30) for model in rows]
         axis.set_yticks(step * (np.arange(len(rows)) + 0.5), labels, fontsize="x-small")
         middles = picture.shape[1] / len(SHARES) * (np.arange(len(SHARES)) + 0.5)
         axis.set_xticks(middles, [f"{share:.0%}" for share in SHARES])

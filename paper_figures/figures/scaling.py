@@ -11,6 +11,7 @@ from matplotlib.ticker import NullFormatter
 from benchmark.base.devices import DEVICE_LABELS
 from paper_figures.base.artefact import Figure, Table
 from paper_figures.base.devices import machine_notes
+from paper_figures.base.quality_panels import plain_ticks
 from paper_figures.base.style import FULL, LOOKS, save_figure, save_table
 
 FIGURE = Figure("scaling")
@@ -152,7 +153,11 @@ def _cost_panel(axis: Axes, rows: list[dict]) -> None:
         costs = np.array(_costs(row)) * (1e-6 if in_bytes else 1e3)
         look = {"color": LOOKS[row["model"]].colour, "ls": STYLES[row["device"]]}
         axis.plot(row["values"], costs, marker=MARKERS[row["model"]], ms=4, lw=1, **look)
-    axis.set_yscale("log")
+    if len({row["model"] for row in rows}) > 1:
+        axis.set_yscale("log")
+        plain_ticks(axis.yaxis)
+    else:
+        axis.set_ylim(bottom=0)
     axis.set_xticks(rows[0]["values"])
     axis.set_ylabel("MB" if in_bytes else "ms", fontsize="small", labelpad=1)
     axis.tick_params(labelsize="x-small")

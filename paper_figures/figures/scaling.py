@@ -157,7 +157,7 @@ def _cost_panel(axis: Axes, rows: list[dict]) -> None:
         axis.set_yscale("log")
         plain_ticks(axis.yaxis)
     else:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * axis.dataLim.y1)
     axis.set_xticks(rows[0]["values"])
     axis.set_ylabel("MB" if in_bytes else "ms", fontsize="small", labelpad=1)
     axis.tick_params(labelsize="x-small")

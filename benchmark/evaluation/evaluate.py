@@ -49,6 +49,12 @@ def evaluate_samples(
         metrics[f"reference_count_{split}"] = sum(len(data.images[name]) for name in splits)
     for extractor in extractors:
         metrics |= _compare(config, data, samples, extractor)
+    found = {name: metrics.pop(name) for name in list(metrics) if "_subsets_" in name}
+    if found:
+        metrics["subsets"] = {
+            name.replace("_subsets", ""): [{"images": n, "distance": d} for n, d in points]
+            for name, points in found.items()
+        }
     if settings.likelihood:
         metrics |= _likelihood(config, data, model, seed, device)
     return metrics

@@ -65,12 +65,17 @@ def frechet_infinity(features: Tensor, real: Gaussian) -> tuple[float, float] | 
     Returns:
         (limit, standard error); None with too few samples for the smallest subset.
     """
+    points = subset_distances(features, real)
+    return extrapolate(*np.array(points, float).T) if points else None
+
+
+def subset_distances(features: Tensor, real: Gaussian) -> list[tuple[int, float]]:
+    """Return (samples, distance) of each subset that `frechet_infinity` fits a line to; none with
+    too few samples for the smallest."""
     subsets = disjoint_subsets(features)
-    sizes = np.array([len(subset) for subset in subsets], float)
-    if sizes.min() < FEWEST_PER_DIMENSION * features.shape[1]:
-        return None
-    distances = [frechet_distance(fit_gaussian(subset), real) for subset in subsets]
-    return extrapolate(sizes, np.array(distances))
+    if min(map(len, subsets)) < FEWEST_PER_DIMENSION * features.shape[1]:
+        return []
+    return [(len(subset), frechet_distance(fit_gaussian(subset), real)) for subset in subsets]
 
 
 def disjoint_subsets(features: Tensor) -> tuple[Tensor, ...]:

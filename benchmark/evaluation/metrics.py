@@ -5,6 +5,7 @@ computes the Frechet distance, KID, precision and recall. Only the Frechet dista
 features, with the standard weights, is called FID.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
@@ -16,7 +17,12 @@ from torch_fidelity.metric_prc import (
 
 from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.evaluation.features import RealFeatures
-from benchmark.evaluation.frechet import fit_gaussian, frechet_distance, frechet_infinity
+from benchmark.evaluation.frechet import (
+    extrapolate,
+    fit_gaussian,
+    frechet_distance,
+    subset_distances,
+)
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # Binkowski et al. 2018 and torch-fidelity's defaults
 PRC_IMAGES = 10_000  # of each side at most: all distances between them are computed
@@ -37,16 +43,19 @@ def feature_metrics(
     Returns:
         "frechet", between Gaussians fitted to the features; "frechet_infinity" and its standard
         error "frechet_infinity_se", see `benchmark.evaluation.frechet`, where there are samples
-        enough; "kid", the squared maximum mean discrepancy with the kernel (x.y/d + 1)^3, the mean
-        over 100 subsets of 1,000 (Binkowski et al. 2018, arXiv 1801.01401), where both sides have
-        them; "precision" and "recall", the shares of samples near real images and of real images
-        near samples (Kynkaanniemi et al. 2019, arXiv 1904.06991, 3 neighbours), of the first
-        10,000 of each side.
+        enough, and "frechet_subsets", the (samples, distance) that they rest on; "kid", the squared
+        maximum mean discrepancy with the kernel (x.y/d + 1)^3, the mean over 100 subsets of 1,000
+        (Binkowski et al. 2018, arXiv 1801.01401), where both sides have them; "precision" and
+        "recall", the shares of samples near real images and of real images near samples
+        (Kynkaanniemi et al. 2019, arXiv 1904.06991, 3 neighbours), of the first 10,000 of each
+        side.
     """
     metrics = {"frechet": frechet_distance(fit_gaussian(samples), real.gaussian)}
-    limit = frechet_infinity(samples, real.gaussian)
-    if limit is not None:
+    points = subset_distances(samples, real.gaussian)
+    if points:
+        limit = extrapolate(*np.array(points, float).T)
         metrics |= dict(zip(("frechet_infinity", "frechet_infinity_se"), limit, strict=True))
+        metrics["frechet_subsets"] = points
     if min(len(samples), len(real.features)) >= KID_SUBSET_SIZE:
         kid = kid_features_to_metric(
             samples,

@@ -41,6 +41,32 @@ def follow(mixture: NormalMixture, s: Tensor, order: list[int], values: Tensor) 
     return result.to(s)
 
 
+@torch.no_grad()
+def between(
+    mixture: NormalMixture, start: Tensor, end: Tensor, order: list[int], shares: Tensor
+) -> Tensor:
+    """Go from scores to others while all conditional quantiles go evenly from one to the other.
+
+    Args:
+        start, end: (n, d); order: of all d scores; shares: (m,), of the way.
+
+    Returns:
+        (n, m, d).
+    """
+    start, end = (s.double()[:, None, order] for s in (start, end))
+    shares = shares.double()
+    way = torch.lerp(start, end, shares[:, None])
+    begun, ended, place = (_Conditionals(mixture, order) for _ in range(3))
+    for j in range(len(order)):
+        level = torch.lerp(begun.cdf(start[..., j]), ended.cdf(end[..., j]), shares)
+        way[..., j] = _inverted(place.cdf, level, mixture.spread())
+        for given, s in ((begun, start), (ended, end), (place, way)):
+            given.give(s[..., j])
+    result = torch.empty_like(way)
+    result[..., order] = way
+    return result.to(mixture.means)
+
+
 class _Conditionals:
     """The distributions of one score after the other, given those before."""
 

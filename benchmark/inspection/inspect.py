@@ -21,6 +21,7 @@ from benchmark.data.pixels import to_float
 from benchmark.inspection.decoding import decoded
 from benchmark.inspection.dependence import FILLED, inspect_copula
 from benchmark.inspection.formulas import fit_formula
+from benchmark.inspection.interpolation import interpolations
 from benchmark.inspection.posterior_draws import draw_posterior, split_r_hat
 from benchmark.inspection.sensitivity import eta_squared, total_sobol_indices
 from kaem.copula import CopulaPrior
@@ -66,6 +67,7 @@ def inspect_model(model: KAEM, data: Dataset, job: Job, device: torch.device) ->
     formulas, numbers = _formulas(model)
     arrays |= classes | formulas
     arrays |= _traversals(model, density, ranking[: settings.moved], settings, random("bases"))
+    arrays |= interpolations(model, ranking.tolist(), random("paths"))
     numbers |= mixing | agreement | by_class
     numbers |= {"sobol_total": sobol.total.tolist(), "sobol_error": sobol.error.tolist()}
     if isinstance(model.prior, CopulaPrior):

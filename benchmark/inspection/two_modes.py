@@ -21,6 +21,7 @@ from kaem.thermodynamic import sweep
 
 DOMAIN = (-4.0, 4.0)
 GRID_POINTS, BINS, SHOWN_CHAINS, SHOWN_PROGRESS = 8001, 80, 4, 101
+SHOWN_TEMPERATURES = 201
 
 
 class _TwoModes(nn.Module):
@@ -73,7 +74,10 @@ def compare_samplers(settings: PowerSettings) -> tuple[dict[str, np.ndarray], di
     late = population[settings.sweeps // 2 :].flatten(2)
     shares = [np.histogram(late[:, k], bins=edges, density=True)[0] for k in range(late.shape[1])]
     traces = {"ula": alone, "population": population[:, -1]}
-    arrays = {
+    integral, evidence = tempered_integral(
+        two_mode_posterior(1, settings), population[settings.sweeps // 2 :], temperatures
+    )
+    arrays = integral | {
         "temperatures": temperatures.numpy(),
         "schedules": _schedules(settings),
         "grid": grid.numpy(),
@@ -82,7 +86,7 @@ def compare_samplers(settings: PowerSettings) -> tuple[dict[str, np.ndarray], di
         "histograms": np.stack(shares),
         "passes": passes * np.arange(len(alone)),
     }
-    metrics = {
+    metrics = evidence | {
         "passes": passes * settings.sweeps,
         "mass_true": masses[1],
         "mass_prior_basin": masses[0],
@@ -99,6 +103,47 @@ def compare_samplers(settings: PowerSettings) -> tuple[dict[str, np.ndarray], di
         metrics[f"mass_{name}_error"] = (final * (1 - final) / settings.chains) ** 0.5
         metrics[f"autocorrelation_{name}"] = correlation[-1].item()
     return arrays, metrics
+
+
+@torch.no_grad()
+def tempered_integral(
+    posterior: Posterior, population: Tensor, temperatures: Tensor
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Compare log p(x) = int_0^1 E_t[log p(x|z)] dt with what a population makes of it.
+
+    Args:
+        posterior: of one datum.
+        population: (sweeps, N, n, 1), the states at t_1..t_N; at t_0 as many are drawn.
+        temperatures: (N + 1,).
+
+    Returns:
+        The mean log-likelihood by quadrature, "integral_truth", at "integral_t", and the
+        population's, "integral_population", at its temperatures; log p(x) by quadrature, by the
+        trapezoid rule over the population's means, and by stepping stones,
+        sum_k log E_{t_k}[p(x|z)^(t_{k+1} - t_k)] (Xie et al. 2011, doi 10.1093/sysbio/syq085).
+    """
+    z = torch.linspace(*DOMAIN, GRID_POINTS, dtype=torch.float64)[:, None]
+    level, log_prior = posterior.log_likelihood(z), posterior.log_prior(z)
+    step = (DOMAIN[1] - DOMAIN[0]) / (GRID_POINTS - 1)  # the ends hold nothing
+    shown = torch.linspace(0, 1, SHOWN_TEMPERATURES, dtype=torch.float64) ** 2
+    mean = ((shown[:, None] * level + log_prior).softmax(dim=1) * level).sum(dim=1)
+
+    drawn = population.movedim(1, 0).flatten(1, 2)
+    start = posterior.prior_draws(drawn.shape[1], generator("power", "integral"))
+    levels = posterior.log_likelihood(torch.cat([start, drawn.flatten(0, 1)]))
+    levels = levels.unflatten(0, (len(temperatures), -1))
+    stones = temperatures.diff()[:, None] * levels[:-1]
+    means = levels.mean(dim=1)
+    arrays = {"integral_t": shown, "integral_truth": mean, "integral_population": means}
+    evidence = {
+        "log_evidence": (level + log_prior).logsumexp(0) + np.log(step),
+        "log_evidence_trapezoid": torch.trapezoid(means, temperatures),
+        "log_evidence_stones": (stones.logsumexp(1) - np.log(stones.shape[1])).sum(),
+    }
+    return (
+        {name: values.numpy() for name, values in arrays.items()},
+        {name: value.item() for name, value in evidence.items()},
+    )
 
 
 def autocorrelation(centred: Tensor) -> Tensor:

@@ -82,6 +82,8 @@ class PowerMetrics(Strict):
         mass_true: of the right mode; `mass_ula` and `mass_population` are what the samplers found.
         mass_prior_basin: of the prior beyond the barrier, where ULA's chains begin.
         autocorrelation_ula: over the last half of the passes, about the true mean.
+        log_evidence: log p(x), in nats; the others are the population's estimates. None in older
+            records.
     """
 
     arrays_sha256: Sha256
@@ -95,3 +97,6 @@ class PowerMetrics(Strict):
     autocorrelation_ula: Number
     autocorrelation_population: Number
     swap_rates: Shares
+    log_evidence: Number | None = None
+    log_evidence_trapezoid: Number | None = None
+    log_evidence_stones: Number | None = None

@@ -65,6 +65,13 @@ NAMES = re.compile(
 SHARES = re.compile(r"(precision|recall|nats_low_ess_share).*")
 
 
+class Subset(Strict):
+    """The Frechet distance of some of the drawn images."""
+
+    images: Count
+    distance: Number
+
+
 class QualityMetrics(Strict):
     """What drawn images measure, under names such as "fid_train_50k": metric, split, images.
 
@@ -78,6 +85,8 @@ class QualityMetrics(Strict):
         inception_missing: why there is no FID and no KID, where they were to be measured.
         reference_count_train, reference_count_validation, reference_count_test: how many real
             images of the split were compared with.
+        subsets: by a distance's whole name, of the disjoint subsets of the drawn images that its
+            limit of infinitely many was found from; None in older records.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -89,6 +98,7 @@ class QualityMetrics(Strict):
     reference_count_train: Annotated[int, Field(ge=2)] | None = None
     reference_count_validation: Annotated[int, Field(ge=2)] | None = None
     reference_count_test: Annotated[int, Field(ge=2)] | None = None
+    subsets: dict[str, list[Subset]] | None = None
 
     @model_validator(mode="after")
     def _check_names_and_ranges(self):

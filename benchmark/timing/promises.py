@@ -123,7 +123,10 @@ def _diffusion(kind: str, steps: int) -> Sides:
     settings = DIFFUSION | {"sampler": {"kind": kind, "steps": steps}}
 
     def sides(device: torch.device) -> tuple[Call, Call]:
-        models = _built("ddpm", settings, COLOUR, device), kaem_model("kaem_ula", device, COLOUR)
+        models = (
+            built_model("ddpm", settings, COLOUR, device),
+            kaem_model("kaem_ula", device, COLOUR),
+        )
         return tuple(image_call(model, 1, device) for model in models)
 
     return sides
@@ -131,7 +134,7 @@ def _diffusion(kind: str, steps: int) -> Sides:
 
 def _latent_ebm(device: torch.device) -> tuple[Call, Call]:
     settings = {"decoder": CONV, "sigma": 0.3, "latents": 16, "energy_width": 200}
-    models = _built("latent_ebm", settings, GREY, device), kaem_model("kaem_ula", device)
+    models = built_model("latent_ebm", settings, GREY, device), kaem_model("kaem_ula", device)
     return tuple(image_call(model, 1, device) for model in models)
 
 
@@ -191,15 +194,16 @@ def thermodynamic_step(temperatures: int, steps: int, device: torch.device) -> C
 def kaem_model(name: str, device: torch.device, shape: Shape = GREY, **settings) -> torch.nn.Module:
     """Build KAEM of a registered kind, with these settings in place of the promises' own."""
     defaults = {"decoder": CONV, "sigma": 0.3, "prior": PRIOR, "sampler": SAMPLERS.get(name)}
-    return _built(name, defaults | settings, shape, device)
+    return built_model(name, defaults | settings, shape, device)
 
 
 def _vae(device: torch.device) -> torch.nn.Module:
     settings = {"decoder": CONV, "sigma": 0.3, "latents": PRIOR["q"], "encoder_width": 64}
-    return _built("vae", settings, GREY, device)
+    return built_model("vae", settings, GREY, device)
 
 
-def _built(name: str, settings: dict, shape: Shape, device: torch.device) -> torch.nn.Module:
+def built_model(name: str, settings: dict, shape: Shape, device: torch.device) -> torch.nn.Module:
+    """Build a model of a registered kind from its settings."""
     return build(name, merge(settings, MODELS[name].fixed), shape).to(device)
 
 

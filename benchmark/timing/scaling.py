@@ -1,4 +1,5 @@
-"""`make scaling`: how the cost of KAEM's draws and training steps grows with each of its sizes.
+"""`make scaling`: how the cost of KAEM's draws and training steps grows with each of its sizes,
+and what four models cost at the same numbers of latents.
 
 Models are untrained and images are noise, which the cost does not notice.
 """
@@ -10,11 +11,33 @@ from functools import partial
 
 import torch
 
-from benchmark.timing.promises import LANGEVIN, PRIOR, kaem_model, noise, thermodynamic_step
+from benchmark.config.registry import MODELS
+from benchmark.timing.bench import peak_memory
+from benchmark.timing.promises import (
+    BATCH,
+    CONV,
+    GREY,
+    LANGEVIN,
+    PRIOR,
+    built_model,
+    kaem_model,
+    noise,
+    thermodynamic_step,
+)
 from benchmark.timing.series import Call, Limits, generator_on, image_call, step_call, time_calls
 from kaem import MixturePrior, UnivariatePrior
 
 DRAWS = 10_000
+IMAGES, UPDATE, MEMORY = f"{BATCH} images", "update", "memory of an update"
+LATENTS, TEMPERATURES = (21, 41, 61, 81, 101), (2, 5, 10, 15, 20)
+# What is compared at the same Q, beside what Q is and the decoder: the paper's samplers, and Pang
+# et al.'s (2020).
+COMPARED = {
+    "kaem_is": {"sampler": {"proposals": 1000, "survivors": 20}},
+    "kaem_ula": {"sampler": LANGEVIN | {"steps": 20}},
+    "vae": {"encoder_width": 64},
+    "latent_ebm": {"energy_width": 200, "prior_steps": 60, "posterior_steps": 20},
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +51,8 @@ class Sweep:
         call: (value, device) -> the call to time.
         expected: the exponent k of cost ~ size^k once the size is large.
         why: where it comes from, and why the fit may lie below.
+        model: the registered one whose `cost` this is, beside those of others; "" for none.
+        cost: `IMAGES`, `UPDATE` or `MEMORY`, which is in bytes; all else is in seconds.
     """
 
     what: str
@@ -36,6 +61,8 @@ class Sweep:
     call: Callable[[int, torch.device], Call]
     expected: int
     why: str
+    model: str = ""
+    cost: str = ""
 
 
 def sweeps() -> list[Sweep]:
@@ -67,7 +94,42 @@ def sweeps() -> list[Sweep]:
         Sweep(langevin, "P", _doubled(4, 128), partial(step, "p"), 1, hidden),
         Sweep(langevin, "n_nodes", proposals, partial(step, "n_nodes"), 1, hidden),
         Sweep("step, thermodynamic", "N_t", _doubled(2, 32), _thermodynamic_step, 1, replicas),
+        *_of_models(replicas),
     ]
+
+
+def _of_models(replicas: str) -> list[Sweep]:
+    """List what models cost at the same numbers of latents, and a population's temperatures."""
+    plans = [
+        (name, "Q", LATENTS, "beside work of the decoder's that does not grow") for name in COMPARED
+    ]
+    plans.append(("kaem_thermo", "N_t", TEMPERATURES, replicas))
+    return [
+        Sweep(
+            f"{cost}, {MODELS[name].label}",
+            size,
+            values,
+            partial(_model_call, cost, name),
+            0 if (size, cost) == ("N_t", IMAGES) else 1,
+            "a draw takes no population" if (size, cost) == ("N_t", IMAGES) else why,
+            name,
+            cost,
+        )
+        for name, size, values, why in plans
+        for cost in (IMAGES, UPDATE, MEMORY)
+    ]
+
+
+def _model_call(cost: str, name: str, value: int, device: torch.device) -> Call:
+    settings = COMPARED.get(name, {})
+    if name == "kaem_thermo":
+        model = kaem_model(name, device, sampler=LANGEVIN | {"temperatures": value, "steps": 4})
+    elif name.startswith("kaem"):
+        model = kaem_model(name, device, prior=PRIOR | {"q": value}, **settings)
+    else:
+        shared = {"decoder": CONV, "sigma": 0.3, "latents": value}
+        model = built_model(name, shared | settings, GREY, device)
+    return image_call(model, BATCH, device) if cost == IMAGES else step_call(model, noise(device))
 
 
 def _doubled(first: int, last: int) -> tuple[int, ...]:
@@ -115,16 +177,20 @@ def measure_sweeps(sweeps: Iterable[Sweep], device: torch.device, seconds: float
     """Measure every sweep on one device, each point for so many seconds.
 
     Returns:
-        A row of each: {"what", "size", "expected", "why", "values", "seconds"}, the last the median
-        times of the values.
+        A row of each: {"what", "size", "expected", "why", "model", "cost", "values"} and the median
+        times of the values, "seconds", or their peak memory beyond the weights, "bytes".
     """
     rows = []
     limits = Limits(warmup=3, repetitions=200, seconds=seconds)
     for sweep in sweeps:
         torch.manual_seed(0)
-        row = {name: getattr(sweep, name) for name in ("what", "size", "expected", "why", "values")}
-        times = [time_calls(sweep.call(value, device), device, limits) for value in sweep.values]
-        row["seconds"] = [timed["latency_ms"]["median"] / 1e3 for timed in times]
+        row = {key: value for key, value in vars(sweep).items() if key != "call"}
+        calls = (sweep.call(value, device) for value in sweep.values)
+        if sweep.cost == MEMORY:
+            row["bytes"] = [peak_memory(call, device) for call in calls]
+        else:
+            times = [time_calls(call, device, limits)["latency_ms"] for call in calls]
+            row["seconds"] = [latency["median"] / 1e3 for latency in times]
         rows.append(row)
         print(f"{sweep.what} against {sweep.size}", file=sys.stderr, flush=True)
     return rows

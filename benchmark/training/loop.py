@@ -22,6 +22,7 @@ from kaem.errors import KAEMError
 HISTORY_ROWS = 200
 FINAL_FRACTION = 0.05  # of the updates, over which the record's final values are averaged
 SNAPSHOTS = (1, 10, 30)  # per cent of the updates, after which diagnostics are taken
+MOMENTS = 19  # of a training, after which samples are kept; the first ones lie closest together
 
 
 @dataclass
@@ -76,6 +77,8 @@ class Training:
         loss: () -> a scalar of the next batch, and floats to log.
         title: for progress and messages.
         streams: the sources of randomness that `loss` uses, by name; "order" for its batches.
+        draw: () -> samples of the model as it is, uint8 (n, C, H, W). They are kept among the
+            diagnostics as "samples_<update>", from before training and after each of `MOMENTS`.
 
     Attributes:
         update: number of updates made.
@@ -98,10 +101,12 @@ class Training:
         factor: float = 0.1,
         title: str,
         streams: Mapping[str, torch.Generator | Batches] | None = None,
+        draw: Callable[[], Tensor] | None = None,
     ):
         self.model, self.loss, self.title = model.train(), loss, title
-        self.updates, self.schedule = updates, schedule
+        self.updates, self.schedule, self.draw = updates, schedule, draw
         self.milestones, self.factor = milestones, factor
+        self.moments = {-(-updates * k**2 // MOMENTS**2) for k in range(MOMENTS + 1)}
         # Nothing here should draw from the global generators; a library may.
         self.streams = {**(streams or {}), "global": torch.default_generator}
         device = next(model.parameters()).device
@@ -128,6 +133,7 @@ class Training:
         state = checkpoints.latest() if checkpoints else None
         if state is None:
             self._take_diagnostics("before")
+            self._keep_samples()
         else:
             self.load(state)
         started = time.perf_counter() - self.seconds
@@ -144,6 +150,9 @@ class Training:
                 self.seconds = time.perf_counter() - started
                 if self._ends_stretch():
                     report(self.update, self.history.close_stretch(self.update, self.seconds))
+                self._keep_samples()
+                # Drawing them is no part of the training's time.
+                started = time.perf_counter() - self.seconds
                 if checkpoints:
                     loss = (self.history.stretch or self.history.rows)[-1]["loss"]
                     checkpoints.after_update(self.update, self.updates, loss, self.state)
@@ -213,6 +222,10 @@ class Training:
             for key, value in self.model.diagnostics().items():
                 # A copy: what the model gives may change with it.
                 self.diagnostics[f"{key}_{stage}"] = value.cpu().numpy().copy()
+
+    def _keep_samples(self) -> None:
+        if self.draw and self.update in self.moments:
+            self.diagnostics[f"samples_{self.update}"] = self.draw().cpu().numpy()
 
     def state(self) -> State:
         """Return all that the coming updates depend on. Its tensors are no copies."""

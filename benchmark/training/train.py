@@ -9,12 +9,15 @@ from benchmark.base.seeding import derive_seed, generator
 from benchmark.config.jobs import Job
 from benchmark.config.registry import build
 from benchmark.data.dataset import Dataset
-from benchmark.data.pixels import to_float
+from benchmark.data.pixels import to_float, to_uint8
 from benchmark.training.batches import Batches
 from benchmark.training.checkpoint import Checkpoints
 from benchmark.training.loop import Training
 from benchmark.training.memory import split_rows, with_less_memory
 from kaem.normal_mixture import NormalMixture
+
+SHOWN = 8  # samples that are kept of each moment of a training
+MOST_PASSES = 100  # of a sample that is kept: those of long samplers would cost more than training
 
 
 def train_model(
@@ -66,7 +69,8 @@ def _prepare(
 ) -> Training:
     """Return the training before its first update.
 
-    The initial weights, the order of the data and the model's own noise have a stream each.
+    The initial weights, the order of the data, the model's own noise, and that of the samples that
+    are kept have a stream each.
     """
     settings = job.settings.training.plain()
     torch.manual_seed(derive_seed("weights", job.dataset, job.model, job.seed))
@@ -84,11 +88,19 @@ def _prepare(
         which = {"index": rows} if getattr(model, "needs_index", False) else {}
         return model.loss(to_float(images.to(device)), noise, **which)
 
+    def draw() -> Tensor:
+        # The same noise at every moment: what changes is the model.
+        same = generator("kept", job.dataset, job.model, job.seed, device=device)
+        images = to_uint8(model.eval().sample(SHOWN, same))
+        model.train()
+        return images
+
     return Training(
         model,
         loss,
         title=job.title,
         streams={"noise": noise, "order": batches},
+        draw=draw if model.nfe <= MOST_PASSES else None,
         **settings,
     )
 

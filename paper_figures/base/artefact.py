@@ -159,6 +159,15 @@ class Figure(Artefact):
 
 
 @dataclass(frozen=True)
+class Film(Figure):
+    """A drawing that moves."""
+
+    formats: tuple[str, ...] = ("gif",)
+
+    shown: ClassVar[str] = "gif"
+
+
+@dataclass(frozen=True)
 class Page(Artefact):
     """A web page that holds all that it shows."""
 

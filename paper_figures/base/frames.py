@@ -23,6 +23,8 @@ DEVICES = tuple(DEVICE_LABELS)
 # What a timing record says of a model, whatever the batch.
 OF_A_MODEL = ("nfe", "parameters", "flops_per_image", "trained", "disturbed", "session")
 
+LIMIT = ("infinity", "infinity_se")  # what a distance's limit and its standard error are called
+
 
 def training_records(config: Config) -> pd.DataFrame:
     """Return a row per finished training: dataset, model, seed, updates, seconds, hardware,
@@ -64,6 +66,23 @@ def quality_records(config: Config) -> pd.DataFrame:
                 "classifier": record.metrics.classifier_sha256,
             }
             rows.append(_names(record) | row)
+    return pd.DataFrame(rows)
+
+
+def subset_records(config: Config, dataset: str) -> pd.DataFrame:
+    """Return a row per subset of the first seed's samples: model, metric, value (the limit that was
+    extrapolated), error, images, distance; none of records by earlier versions."""
+    rows = []
+    for model in config.evaluated_models:
+        record = own_record(job_of(config, "metrics", dataset, model, config.seeds_of(model)[0]))
+        metrics = record.metrics if record else None
+        for name, subsets in (metrics.subsets if metrics and metrics.subsets else {}).items():
+            plain, split, count = METRIC.fullmatch(name).groups()
+            limit = [metrics.get(f"{plain}_{end}_{split}_{count}") for end in LIMIT]
+            shared = dict(
+                zip(("model", "metric", "value", "error"), (model, name, *limit), strict=True)
+            )
+            rows += [shared | dict(subset) for subset in subsets]
     return pd.DataFrame(rows)
 
 
@@ -159,6 +178,14 @@ def diagnostics(config: Config, dataset: str, model: str, seed: int) -> dict[str
     return read_arrays(path, "diagnostics")
 
 
+def kept_samples(config: Config, dataset: str, model: str) -> dict[int, np.ndarray]:
+    """Read the samples that the first seed's training kept: update -> uint8 (n, C, H, W), in order;
+    empty for a training by an earlier version, and for models that take long to sample."""
+    arrays = diagnostics(config, dataset, model, config.seeds[0])
+    kept = {name.removeprefix("samples_"): images for name, images in arrays.items()}
+    return {int(update): kept[update] for update in sorted(filter(str.isdigit, kept), key=int)}
+
+
 def inspected_models(config: Config, dataset: str, *, copula: bool = False) -> list[str]:
     """Return the entries of KAEM whose latents were looked into, of the first seed.
 
@@ -185,14 +212,19 @@ def inspected_models(config: Config, dataset: str, *, copula: bool = False) -> l
     return models
 
 
-def inspection(config: Config, dataset: str, model: str) -> tuple[dict, dict[str, np.ndarray]]:
+def inspection(
+    config: Config, dataset: str, model: str, *needed: str
+) -> tuple[dict, dict[str, np.ndarray]]:
     """Read what was learned of the first seed's latents: the record's metrics, and the arrays.
+
+    Args:
+        needed: arrays that looking by earlier versions did not give.
 
     Raises:
         MissingError: nobody has looked yet; RecordError: at another model.
     """
     job = job_of(config, "inspection", dataset, model)
-    return _with_arrays(job, _inspect(config, dataset, model))
+    return _with_arrays(job, _inspect(config, dataset, model), *needed)
 
 
 def independence_records(config: Config) -> pd.DataFrame:
@@ -208,13 +240,13 @@ def _inspect(config: Config, dataset: str, model: str) -> str:
     return f"inspect --dataset {dataset} --model {model} --seed {config.seeds[0]}"
 
 
-def power_comparison(config: Config) -> tuple[dict, dict[str, np.ndarray]]:
+def power_comparison(config: Config, *needed: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Read how the population and ULA sampled two modes: the record's metrics, and the arrays.
 
     Raises:
-        MissingError: they were not compared yet.
+        MissingError: they were not compared yet, or by a version without an array that is needed.
     """
-    return _with_arrays(job_of(config, "power"), "power")
+    return _with_arrays(job_of(config, "power"), "power", *needed)
 
 
 def source_note(*frames: pd.DataFrame) -> list[str]:
@@ -237,7 +269,7 @@ def _names(record: Record) -> dict:
     return names | {"source": record.provenance.source_digest, "file": str(record.path)}
 
 
-def _with_arrays(job: Job, command: str) -> tuple[dict, dict[str, np.ndarray]]:
+def _with_arrays(job: Job, command: str, *needed: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Return the metrics of a job's record, and the arrays beside it."""
     record = own_record(job)
     advice = f"\n  Run `python -m benchmark {command}` with this configuration."
@@ -246,4 +278,7 @@ def _with_arrays(job: Job, command: str) -> tuple[dict, dict[str, np.ndarray]]:
     path = job.path("arrays")
     if not path.exists() or file_digest(path) != record.metrics.arrays_sha256:
         raise RecordError(f"{path}: is missing or not what its record describes{advice}")
-    return record.metrics.model_dump(exclude_unset=True), read_arrays(path, "arrays of a figure")
+    arrays = read_arrays(path, "arrays of a figure")
+    for name in set(needed) - set(arrays):
+        raise MissingError(f"{path}: has no {name}, which earlier versions did not store{advice}")
+    return record.metrics.model_dump(exclude_unset=True), arrays

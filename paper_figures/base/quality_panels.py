@@ -120,11 +120,11 @@ def _scale(axes: list[Axes], share: float) -> None:
     margin = (high / low) ** share
     for axis in axes:
         axis.set_xlim(low / margin, high * margin)
-        _plain_ticks(axis.xaxis)
-        _plain_ticks(axis.yaxis)
+        plain_ticks(axis.xaxis)
+        plain_ticks(axis.yaxis)
 
 
-def _plain_ticks(scale: Axis) -> None:
+def plain_ticks(scale: Axis) -> None:
     """Write numbers without powers of ten, which overlap where an axis spans a decade or less."""
     low, high = scale.get_view_interval()
     scale.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))

@@ -33,6 +33,7 @@ def test_what_is_stored_of_a_copula(copula_run):
     assert metrics["dependence"]["rank_largest_difference"] < 1
     shapes = {name: values.shape for name, values in arrays.items()}
     assert shapes["followed"] == shapes["images"]
+    assert shapes["path_conditional"] == shapes["path_quantiles"] == (3, 11, 1, 16, 16)
     assert shapes["component_classes"] == (3, 2)
     np.testing.assert_allclose(arrays["component_classes"].sum(axis=0), 1, atol=1e-6)
 

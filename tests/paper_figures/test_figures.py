@@ -15,7 +15,14 @@ from benchmark.config.config import REAL, Config
 from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import save_samples
 from paper_figures.base import style
-from paper_figures.figures import inductive_bias, loss_curves, prior_densities, sample_grids
+from paper_figures.figures import (
+    fd_infinity,
+    inductive_bias,
+    loss_curves,
+    prior_densities,
+    sample_grids,
+    samples_in_training,
+)
 
 pytestmark = pytest.mark.usefixtures("folder")
 MODELS = ("kaem_is", "vae")
@@ -75,7 +82,22 @@ def render_many_priors(config: Config) -> str:
     return "prior_shapes_kaem_is"
 
 
-@pytest.mark.parametrize("render", [render_loss, render_samples, render_prior, render_many_priors])
+def render_limits(config: Config) -> str:
+    for number, model in enumerate(MODELS):
+        subsets = [{"images": n, "distance": 9 + number + 900 / n} for n in (800, 400, 200, 200)]
+        limits = {
+            "fd_classifier_infinity_test_2048": 9.0 + number,
+            "fd_classifier_infinity_se_test_2048": 0.1,
+            "subsets": {"fd_classifier_test_2048": subsets},
+        }
+        write_quality(config, model, 10.0 + number, **limits)
+    fd_infinity.render(config, "shapes")
+    return "fd_infinity_shapes"
+
+
+@pytest.mark.parametrize(
+    "render", [render_loss, render_samples, render_prior, render_many_priors, render_limits]
+)
 def test_figures_are_the_same_bytes_each_time(render, folder):
     contents = []
     for _ in range(2):
@@ -91,6 +113,15 @@ def test_figures_are_the_same_bytes_each_time(render, folder):
     assert str(folder).encode() not in pdf + png
     assert b"CreationDate" not in pdf
     assert set(files[0].parent.iterdir()) == set(files)
+
+
+def test_a_limit_is_where_the_line_through_its_points_begins(monkeypatch):
+    monkeypatch.setattr(fd_infinity, "save_figure", lambda *_: None)
+    render_limits(shapes_config())
+    axis = plt.gcf().axes[0]
+    line, points = (np.array(each.get_data()) for each in axis.get_lines()[:2])
+    np.testing.assert_allclose(line[:, 0], [0, 9])
+    np.testing.assert_allclose(np.interp(points[0], *line), points[1])
 
 
 def test_losses_have_panels_by_kind_and_means_over_the_seeds():
@@ -115,7 +146,14 @@ def test_figures_without_data_are_empty_and_not_errors():
     config = shapes_config()
     loss_curves.render(config, "shapes")
     sample_grids.render(config, "shapes")
-    for name in ("loss_shapes", "samples_shapes"):
+    fd_infinity.render(config, "shapes")
+    samples_in_training.render(config, "shapes")
+    for name in (
+        "loss_shapes",
+        "samples_shapes",
+        "fd_infinity_shapes",
+        "samples_in_training_shapes",
+    ):
         assert all(file.stat().st_size > 0 for file in figure_files(name))
 
 

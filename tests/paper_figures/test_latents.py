@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from support.configs import MODEL_SETTINGS, tiny_config
 from support.rendering import table_file
 
@@ -22,7 +23,7 @@ from benchmark.training.weights import load_model
 from paper_figures.artefacts import ARTEFACTS
 from paper_figures.base.frames import inspected_models, inspection
 from paper_figures.base.style import tiled
-from paper_figures.figures import latents
+from paper_figures.figures import latents, samples_in_training, training_film
 from paper_figures.tables import independence
 
 MODELS = ("kaem_is", "kaem_thermo_univariate")
@@ -98,9 +99,13 @@ def test_a_learnable_reference_of_a_mixture_is_the_mixture_of_references(run):
     [
         ("prior_posterior", OF_DATASET, "kaem_is"),
         ("traversals", OF_DATASET, "kaem_is"),
+        ("first_densities", OF_DATASET, "kaem_thermo_univariate"),
+        ("interpolations", OF_DATASET, "kaem_is"),
         ("latents", OF_DATASET, "kaem_thermo_univariate"),
+        ("samples_in_training", OF_DATASET, None),
         ("training_health", OF_DATASET, None),
         ("power_posteriors", {}, None),
+        ("tempered_integral", {}, None),
     ],
 )
 def test_both_formats_are_written(run, name, chosen, model):
@@ -135,10 +140,11 @@ def test_entries_that_were_not_inspected_are_left_out():
     [
         *(
             (name, OF_DATASET, "inspect --dataset digits")
-            for name in ("prior_posterior", "latents")
+            for name in ("prior_posterior", "latents", "interpolations")
         ),
         ("traversals", OF_DATASET, "inspect --dataset digits"),
         ("power_posteriors", {}, "python -m benchmark power"),
+        ("tempered_integral", {}, "python -m benchmark power"),
         ("explorer", {}, "inspect --dataset digits --model kaem_is --seed 0"),
     ],
 )
@@ -147,6 +153,31 @@ def test_what_is_missing_is_named_with_its_command(inspected, folder, name, chos
     with pytest.raises(MissingError, match=re.escape(command)):
         ARTEFACTS[name].render(config, **chosen)
     assert not list(folder.rglob("*.*"))
+
+
+def test_arrays_that_an_earlier_version_did_not_store_are_named_with_their_command(run):
+    with pytest.raises(MissingError, match=r"earlier versions.*\n.*inspect --dataset digits"):
+        inspection(run, "digits", "kaem_is", "nodes", "never_there")
+
+
+def test_a_film_has_a_picture_of_each_moment(run):
+    training_film.render(run, "digits")
+    contents = []
+    for model, pictures in (("kaem_is", 6), ("vae", 1)):  # the VAE was not trained here
+        (path,) = ARTEFACTS["training_film"].paths("tiny", dataset="digits", model=model)
+        with Image.open(path) as film:
+            assert film.n_frames == pictures
+        contents.append(path.read_bytes())
+    training_film.render(run, "digits")
+    assert path.read_bytes() == contents[-1]
+
+
+def test_samples_of_the_moments_nearest_to_the_shares_are_shown():
+    kept = {update: np.full((8, 1, 2, 2), update, np.uint8) for update in (0, 1, 5, 12, 30, 90)}
+    row = samples_in_training._row(kept)
+    cells = row[0, :: 4 * 4 - 2 + samples_in_training.APART]  # the first pixel of each
+    assert cells.tolist() == [0, 1, 5, 12, 30, 90]
+    assert samples_in_training._row({}) is None
 
 
 def test_arrays_that_are_not_the_record_s_are_refused(run):

@@ -64,19 +64,24 @@ LATENT_FIGURES = {
     "posterior": "prior_posterior",
     "traversals": "traversals",
     "latents": "latents",
+    "paths": "interpolations",
 }
+# Of each dataset, from the trainings and the metrics.
+OF_DATASET = ("sample_grids", "loss_curves", "samples_in_training", "training_film", "fd_infinity")
 
 
 def expected_files() -> set[str]:
     jobs = [f"digits/{model}/seed0" for model in MODELS]
     evaluated = [*jobs, "digits/real/seed0"]
     figures = ["samples_digits", "loss_digits", "health_digits", "power_posteriors", "tradeoff_cpu"]
+    figures += ["samples_in_training_digits", "fd_infinity_digits", "tempered_integral"]
     figures += ["training_time", *(f"{kind}_digits_kaem_is" for kind in ("prior", *LATENT_FIGURES))]
     logs = ["data/digits", "classifier/digits", "quality", "timing", "claims"]
     logs += ["cost", "reported", "tradeoff/cpu", "training_time"]
-    logs += ["sample_grids/digits", "loss_curves/digits", "prior_densities/digits"]
+    logs += [f"{rule}/digits" for rule in (*OF_DATASET, "prior_densities")]
     logs += [f"{rule}/digits" for rule in (*LATENT_FIGURES.values(), "training_health")]
-    logs += ["inspect/digits/kaem_is/0", "power", "power_posteriors", "explorer"]
+    logs += ["inspect/digits/kaem_is/0", "power", "explorer"]
+    logs += ["power_posteriors", "tempered_integral"]
     logs += [f"train/digits/{model}/0" for model in MODELS]
     logs += ["time/cpu/digits"]
     logs += [f"{s}/digits/{m}/0" for s in ("sample", "evaluate") for m in (*MODELS, "real")]
@@ -99,6 +104,7 @@ def expected_files() -> set[str]:
         ),
         *(f"tables/reported.{kind}" for kind in ("csv", "md", "tex")),
         *("claims.json", "claims.md", "verdicts.md"),
+        *(f"figures/training_film_digits_{model}.gif" for model in MODELS),
         *(f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png")),
         *(f"logs/{log}.log" for log in logs),
         *(f"drawn/{log}.json" for log in logs if log.partition("/")[0] in RENDERED),
@@ -191,7 +197,7 @@ def test_the_report_holds_tables_figures_and_captions(folder, tmp_path):
     done = snakemake(folder, "--configfile", "tiny.yaml", "--report", page)
     assert done.returncode == 0, done.stdout
     text = page.read_text()
-    shown = {name for name in expected_files() if name.endswith((".png", ".csv", ".html"))}
+    shown = {name for name in expected_files() if name.endswith((".png", ".gif", ".csv", ".html"))}
     for name in shown - {f for f in shown if f.startswith("training/")}:
         assert Path(name).name in text, name
     for caption in ("Uncurated samples of every model", "Drag along the learned densities"):
@@ -211,8 +217,7 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
         "tradeoff cpu",
         "training_time",
         "claims",
-        "sample_grids digits",
-        "loss_curves digits",
+        *(f"{rule} digits" for rule in OF_DATASET),
     }
 
 
@@ -248,10 +253,9 @@ def test_a_changed_label_redoes_tables_and_figures_alone(folder):
         "tradeoff cpu",
         "training_time",
         "claims",
-        "sample_grids digits",
-        "loss_curves digits",
-        "prior_densities digits",
+        *(f"{rule} digits" for rule in (*OF_DATASET, "prior_densities")),
         "power_posteriors",
+        "tempered_integral",
         "explorer",
         *(f"{rule} digits" for rule in (*LATENT_FIGURES.values(), "training_health")),
     }
@@ -269,8 +273,8 @@ def test_one_more_seed_keeps_what_there_is(folder):
 
 RENDERED = (
     *("quality", "timing", "cost", "reported", "claims", "tradeoff", "training_time"),
-    *("sample_grids", "loss_curves", "prior_densities"),
-    *("power_posteriors", "explorer", "training_health", *LATENT_FIGURES.values()),
+    *(*OF_DATASET, "prior_densities", "power_posteriors", "tempered_integral"),
+    *("explorer", "training_health", *LATENT_FIGURES.values()),
 )
 
 

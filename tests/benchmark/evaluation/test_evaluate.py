@@ -26,6 +26,7 @@ from benchmark.evaluation.efficientnet import SHA256, EfficientNetFeatures
 from benchmark.evaluation.evaluate import evaluate_samples
 from benchmark.evaluation.inception import OFFICIAL_SHA256
 from benchmark.evaluation.samples import open_samples, save_samples
+from benchmark.records.measurements import QualityMetrics
 from benchmark.training.classifier import build_classifier
 from benchmark.training.weights import save_weights
 
@@ -123,6 +124,18 @@ def test_every_reference_is_compared_with_its_number_of_samples(seed):
     assert found["reference_count_train"] == 1257 + 180
     assert found["reference_count_validation"] == 180
     assert found["reference_count_test"] == 360
+
+
+def test_the_distances_that_a_limit_rests_on_are_recorded():
+    config = config_of(classifier__features=7)
+    classifier, samples = save_classifier(config), drawn()
+    found = measured(config, samples)
+    subsets = found["subsets"]["fd_classifier_test_150"]
+    assert [subset["images"] for subset in subsets] == [60, 30, *[15] * 4]
+    ours = classifier_features(classifier, samples.numpy())
+    expected = frechet(ours[60:90], classifier_features(classifier, real(config, "test")))
+    assert subsets[1]["distance"] == pytest.approx(expected, rel=1e-4)
+    QualityMetrics.model_validate(found)
 
 
 @pytest.mark.parametrize("wrong", [training_split_alone, always_the_test_split])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from benchmark.inspection.following import follow
+from benchmark.inspection.following import between, follow
 from kaem.normal_mixture import NormalMixture
 
 ORDER = [1, 2, 0]
@@ -50,3 +50,27 @@ def test_the_others_are_draws_given_the_moved_one():
     for direction in ([1, 0, 0], [0, 0, 1], [1, 0, 1], [1, 0, -1]):
         along = torch.tensor(direction, dtype=torch.float64)
         assert ks_2samp(followed @ along, drawn @ along).pvalue > 0.001
+
+
+def test_between_two_draws_the_noise_of_one_normal_goes_evenly_through_its_quantiles():
+    mixture, shares = make_mixture(1), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    start, end = mixture.sample(10, torch.Generator().manual_seed(1)).chunk(2)
+    covariance = mixture.factors[0] @ mixture.factors[0].T
+    factor, mean = torch.linalg.cholesky(covariance[ORDER][:, ORDER]), mixture.means[0, ORDER]
+    levels = [
+        torch.special.ndtr(torch.linalg.solve(factor, (s[:, ORDER] - mean).T).T)[:, None]
+        for s in (start, end)
+    ]
+    noise = torch.special.ndtri(torch.lerp(*levels, shares[:, None]))
+    found = between(mixture, start, end, ORDER, shares)
+    torch.testing.assert_close(found[..., ORDER], mean + noise @ factor.T)
+
+
+def test_between_two_draws_of_a_mixture_both_are_reached_and_the_first_score_is_alone():
+    mixture, shares = make_mixture(4), torch.linspace(0, 1, 5, dtype=torch.float64)
+    start, end = mixture.sample(10, torch.Generator().manual_seed(1)).chunk(2)
+    found = between(mixture, start, end, ORDER, shares)
+    torch.testing.assert_close(found[:, [0, -1]], torch.stack([start, end], dim=1))
+    levels = mixture.margin_cdf(found.flatten(0, 1)).unflatten(0, (5, 5))[..., ORDER[0]]
+    even = levels[:, :1] + (levels[:, -1:] - levels[:, :1]) * shares
+    torch.testing.assert_close(levels, even, atol=1e-5, rtol=0)  # the margins are a table

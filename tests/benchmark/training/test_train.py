@@ -72,7 +72,8 @@ def test_diagnostics_are_taken_before_during_and_after():
     assert "temperatures_after" in train("kaem_thermo").diagnostics
     diagnostics = train("kaem_is").diagnostics
     stages = ("before", *(f"{percent}_percent" for percent in SNAPSHOTS), "after")
-    assert diagnostics.keys() == {f"{k}_{s}" for k in ("nodes", "density") for s in stages}
+    names = {name for name in diagnostics if not name.startswith("samples")}
+    assert names == {f"{k}_{s}" for k in ("nodes", "density") for s in stages}
     # Of five updates the first and the second; a constant learning rate knows no end of training.
     constant = {"training.schedule": "constant"}
     five = train("kaem_is", changes=constant).diagnostics
@@ -80,7 +81,22 @@ def test_diagnostics_are_taken_before_during_and_after():
         shorter = train("kaem_is", changes=constant | {"training.updates": updates}).diagnostics
         np.testing.assert_array_equal(five[f"density_{percent}_percent"], shorter["density_after"])
     assert not np.array_equal(diagnostics["density_before"], diagnostics["density_after"])
-    assert train("vae").diagnostics == {}
+
+
+@pytest.mark.parametrize("model", ENTRY_SETTINGS)
+def test_samples_are_kept_on_the_way_and_change_nothing(model, monkeypatch):
+    """They are those of the finished model in the end, and of the same noise at every moment."""
+    settings = {f"models.{model}": ENTRY_SETTINGS[model], "training.updates": 6}
+    training = train(model, changes=settings)
+    weights, diagnostics, rows = outcome(training)
+    kept = {name: diagnostics.pop(name) for name in list(diagnostics) if "samples" in name}
+    assert list(kept) == [f"samples_{update}" for update in range(7)]
+    assert kept["samples_6"] == training.draw().numpy().tobytes()
+    assert kept["samples_6"] == training.draw().numpy().tobytes()
+    assert training.diagnostics["samples_0"].shape == (8, 1, 8, 8)
+    assert kept["samples_0"] != kept["samples_6"]
+    monkeypatch.setattr("benchmark.training.train.MOST_PASSES", 0)
+    assert outcome(train(model, changes=settings)) == (weights, diagnostics, rows)
 
 
 # What a model is given --------------------------------------------------------------------------
@@ -144,7 +160,7 @@ class Diverging(nn.Module):
     def __init__(self, at: int, value: float):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
-        self.at, self.value, self.update = at, value, 0
+        self.at, self.value, self.update, self.nfe = at, value, 0, 1000
 
     def loss(self, _x, _generator=None):
         self.update += 1

@@ -83,6 +83,7 @@ def test_the_posteriors_prior_is_log_prob_and_passes_finite_differences(kind, cl
     densities = posterior.marginals.log_prob(z).flatten(1).sum(1)
     expected = densities + torch.from_numpy(Copula.of(model.prior).log_copula(h.numpy()))
     torch.testing.assert_close(state.log_prior, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(posterior.score(z), state.score(1.0))
     direction, step = torch.randn_like(z), 1e-5
     ahead, behind = (posterior.log_prior(z + s * step * direction).detach() for s in (1, -1))
     slope = (state.grad_log_prior * direction).flatten(1).sum(1)

@@ -182,9 +182,14 @@ class PiecewiseLinearDensity:
         rise = (right - top).exp() - left
         return pad(torch.stack([left, rise, rise / self._step]), (0, 1))
 
+    @cached_property
+    def _origin(self) -> Tensor:
+        """Return how many cells lie below zero."""
+        return self.nodes.new_tensor(-self._start / self._step)
+
     def _position(self, rows: Tensor) -> Tensor:
         """Return how many cells lie below each number."""
-        return (rows - self._start).div_(self._step)
+        return torch.add(self._origin, rows, alpha=1 / self._step)
 
     def _look_up(self, position: Tensor, columns: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Return where in its cell each position (batch, m) is, in [0, 1], and its entries of each

@@ -1,7 +1,7 @@
 """Tables that are built once from the parameters of a module, and again after any change."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,23 +9,58 @@ from torch import Tensor, nn
 Table = TypeVar("Table")
 
 
+class Seen(NamedTuple):
+    """A tensor as it was when a table was built.
+
+    Attributes:
+        tensor: itself.
+        memory: it had, which is not given out again while this holds it.
+        version: torch's count of the changes in place.
+    """
+
+    tensor: Tensor
+    memory: Tensor
+    version: int
+
+    def is_now(self, tensor: Tensor) -> bool:
+        """Say whether a tensor is this one, unchanged."""
+        memory = self.memory
+        return (
+            tensor is self.tensor
+            and tensor._version == self.version
+            and tensor.data_ptr() == memory.data_ptr()
+            and tensor.dtype == memory.dtype
+        )
+
+
 class Tables:
-    """What was built from modules' parameters and buffers, by name."""
+    """What was built from modules' parameters and buffers, by name; copies begin empty."""
 
     def __init__(self) -> None:
-        self._built: dict[str, tuple[Tensor, Any]] = {}
+        self._built: dict[str, tuple[list[Seen], Any]] = {}
+
+    def __reduce__(self) -> tuple[type["Tables"], tuple[()]]:
+        return Tables, ()
 
     def get(self, name: str, module: nn.Module, build: Callable[[], Table]) -> Table:
-        """Return `build()`, remembered until a tensor of `module` changes; never with a graph."""
-        if torch.is_grad_enabled():
+        """Return `build()`, remembered until a tensor of `module` changes; never with a graph.
+
+        Torch counts changes, so that nobody waits for a GPU to compare values. It does not count
+        edits through `.data`: `clear` is for these.
+        """
+        tensors = list(_tensors(module))
+        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in tensors):
             return build()
-        # Values are compared, which is cheap beside a table: versions and addresses of tensors
-        # miss edits through `.data`, and memory that is freed and given out again.
-        state = torch.cat([tensor.detach().flatten() for tensor in _tensors(module)])
-        if name not in self._built or not _same(self._built[name][0], state):
-            self._built[name] = (state, build())
+        seen = self._built[name][0] if name in self._built else []
+        if len(seen) != len(tensors) or not all(map(Seen.is_now, seen, tensors)):
+            seen = [Seen(tensor, tensor.detach(), tensor._version) for tensor in tensors]
+            self._built[name] = seen, build()
         table: Table = self._built[name][1]
         return table
+
+    def clear(self) -> None:
+        """Forget all tables."""
+        self._built.clear()
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
@@ -34,7 +69,3 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     for part in module.modules():
         for tensors in (part._parameters, part._buffers):
             yield from (tensor for tensor in tensors.values() if tensor is not None)
-
-
-def _same(old: Tensor, new: Tensor) -> bool:
-    return old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)

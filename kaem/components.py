@@ -36,7 +36,7 @@ class ComponentDensities(nn.Module):
             `kaem.univariate.EdgeFunctions`; {"train_grid": True} for its `MorletFunctions`.
 
     The sampling tables follow the parameters by themselves: they are built on first use and
-    again after any change of a parameter.
+    again after any change that torch counts, see `refresh`.
     """
 
     nodes: Tensor
@@ -69,6 +69,10 @@ class ComponentDensities(nn.Module):
     def domain(self) -> tuple[float, float]:
         """Return (a, b), the support."""
         return float(self.nodes[0]), float(self.nodes[-1])
+
+    def refresh(self) -> None:
+        """Forget the tables: for edits through `.data`, which torch does not count as changes."""
+        self._tables.clear()
 
     @torch.no_grad()
     def set_domain(

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from kaem.caching import Tables
+from kaem.copula_tables import Copula, MixtureTables
 from kaem.draws import RecentDraws
-from kaem.normal_mixture import MixtureTables, NormalMixture
+from kaem.normal_mixture import NormalMixture
 from kaem.priors import MixturePrior, UnivariatePrior
-from kaem.random import Generators, rand, randn
+from kaem.random import Generators, randn
 from kaem.tabulated import PiecewiseLinearDensity
 
 
@@ -74,52 +75,6 @@ class CopulaFit:
             assert isinstance(prior, CopulaPrior)
             features = prior.decoder_input(draws.to(prior.nodes))
             prior.fit(features, self.iterations, torch.Generator().manual_seed(update))
-
-
-class Copula:
-    """The dependence between features, with all tables that it needs, until the next fit.
-
-    Args:
-        densities: of the features, batch shape (q,).
-        mixture, tables: of the scores.
-    """
-
-    def __init__(
-        self, densities: PiecewiseLinearDensity, mixture: NormalMixture, tables: MixtureTables
-    ):
-        self.densities, self.mixture, self.tables = densities, mixture, tables
-
-    def scores(self, h: Tensor) -> Tensor:
-        """Return s_q = G_q^{-1}(F_q(h_q)), (n, q) -> (n, q)."""
-        # Nearer to 0 or 1 rounding leaves no digits of a score.
-        edge = 4 * torch.finfo(h.dtype).eps
-        u = self.densities.cdf(h).clamp(edge, 1 - edge)
-        return self.tables.margins.inverse()(u.T).T
-
-    def log_density(self, h: Tensor) -> Tensor:
-        """Return log c, (n, q) -> (n,), differentiable in h."""
-        # Beyond the walls the densities are zero. An infinite h would make a NaN of that here.
-        h = h.clamp(self.densities.nodes[0], self.densities.nodes[-1])
-        value, score = self.evaluate(h.detach())
-        return value + (score * (h - h.detach())).sum(dim=1)
-
-    @torch.no_grad()
-    def evaluate(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log c and its gradient in h, (n, q) -> (n,), (n, q)."""
-        s = self.scores(h)
-        joint, of_joint = self.tables.log_prob(s)
-        margins, of_margins = self.tables.margin_log_prob(s)
-        slope = (self.densities.log_prob(h) - margins).exp()  # ds/dh
-        return joint - margins.sum(dim=1), slope * (of_joint - of_margins)
-
-    @torch.no_grad()
-    def features(self, s: Tensor) -> Tensor:
-        """Return F_q^{-1}(G_q(s_q)), (n, q) -> (n, q)."""
-        return self.densities.inverse()(self.tables.margins.cdf(s).T).T
-
-    def __call__(self, noise: Tensor) -> Tensor:
-        """Make features of noise, (1 + q, n) -> (q, n)."""
-        return self.features(self.mixture.place(noise[:1].T, noise[1:].T)).T
 
 
 class CopulaPrior(nn.Module):
@@ -176,6 +131,11 @@ class CopulaPrior(nn.Module):
         """Return (a, b), the support."""
         return self.densities.domain
 
+    def refresh(self) -> None:
+        """Forget the tables, see `kaem.components`."""
+        self._tables.clear()
+        self.densities.refresh()
+
     @property
     def dependent(self) -> bool:
         """Say whether the features depend on one another, as they do from the first fit on."""
@@ -186,7 +146,7 @@ class CopulaPrior(nn.Module):
     def copula(self) -> Copula:
         """Return the copula with its tables, of the present parameters."""
         tables = self._tables.get("mixture", self.mixture, lambda: MixtureTables(self.mixture))
-        return Copula(self.feature_density(), self.mixture, tables)
+        return Copula(self.feature_density(), tables)
 
     def log_prob(self, z: Tensor, log_z: Tensor | None = None) -> Tensor:
         """Return log p(z), (n, *event_shape) -> (n,); -inf outside the domain.
@@ -260,17 +220,17 @@ class CopulaPrior(nn.Module):
                 wanted = f"features are 0 to {self.q - 1}, their values {low:g} to {high:g}"
                 raise ValueError(f"{wanted}, got one outside for feature {q}")
             h[:, q] = value
-        scores, noise = self.scores(h), self.noise(n, generator).T
+        scores = self.scores(h)
         known: dict[int, Tensor | float] = {q: scores[:, q] for q in given}
-        drawn = self.features(self.mixture.place_given(known, noise[:, :1], noise[:, 1:]))
+        drawn = self.features(self.mixture.place_given(known, self.noise(n, generator).T))
         for q, value in given.items():
             drawn[:, q] = value
         return drawn
 
     def noise(self, n: int, generator: Generators = None) -> Tensor:
-        """Draw the random numbers that `transport` makes features of, (1 + q, n)."""
-        uniform = rand(n, (1,), generator, like=self.nodes)
-        return torch.cat([uniform, randn(n, (self.q,), generator, like=self.nodes)], dim=1).T
+        """Draw the random numbers that `transport` makes features of, (1 + q, n), standard normal:
+        the first picks the component."""
+        return randn(n, (1 + self.q,), generator, like=self.nodes).T
 
     def transport(self) -> Callable[[Tensor], Tensor]:
         """Return the function from noise to features, (1 + q, n) -> (q, n), of tables alone."""

@@ -8,6 +8,8 @@ middle. The cell found is the one that a full search finds, whatever the distrib
 rounds it takes depends on that.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -57,12 +59,6 @@ class GuideTable:
         missing = self.stride - table.shape[1]
         return torch.nn.functional.pad(table, (0, missing), value=padding).flatten()
 
-    def search(self, u: Tensor) -> Tensor:
-        """Find the entries' places, (batch, m) -> (batch * m,), int64, by a full search: one call
-        where `find` makes twenty."""
-        place = torch.searchsorted(self._rows.view(len(u), -1), u, right=True)
-        return place.add_(self.row_start - 1).flatten()
-
     def find(self, u: Tensor, first: int) -> Tensor:
         """Find the entries' places, (batch, m) -> (batch * m,), int32.
 
@@ -100,6 +96,11 @@ def _bucket_ends(like: Tensor) -> tuple[Tensor, Tensor]:
 class PiecewiseQuadraticInverse:
     """F^{-1} of distribution functions whose densities are linear on equal cells.
 
+    Within a cell it solves  d_0 x + (d_1 - d_0) x^2 / (2 step) = mass  by the form of the quadratic
+    formula that does not cancel where the density is flat,
+
+        x = 2 mass / (d_0 + sqrt(d_0^2 + 2 mass (d_1 - d_0) / step))
+
     Args:
         density: (batch, n), at the nodes.
         cumulative: (batch, n), the distribution function there, from 0 to 1.
@@ -107,23 +108,30 @@ class PiecewiseQuadraticInverse:
     """
 
     def __init__(self, density: Tensor, cumulative: Tensor, nodes: Tensor):
-        self._start, self._end = nodes[[0, -1]].tolist()
-        self._step = step = (self._end - self._start) / (len(nodes) - 1)
+        start, end = nodes[[0, -1]].tolist()
+        step = (end - start) / (len(nodes) - 1)
         # Cells of zero mass are stepped over, so their points are never drawn; u = 1 belongs to the
         # last cell that has mass.
         last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous()) - 1
         number = torch.arange(cumulative.shape[1], device=cumulative.device)
-        self._guide = GuideTable(torch.where(number > last, torch.inf, cumulative))
-        lay_out = self._guide.lay_out
-        self._cumulative = lay_out(cumulative)
-        self._left = lay_out(density * step)
-        self._slope = lay_out(2 * density.diff(dim=1) * step)
-        cells = lay_out(number.to(density).expand_as(density))
-        self._cells = torch.stack([self._cumulative, self._left, self._slope, cells], dim=1)
-        self._tiny = torch.finfo(density.dtype).tiny
+        ends = torch.where(number > last, torch.inf, cumulative)
+        # What calls would take in every draw, the tables have: no root of a negative number, no
+        # division by zero, and no draw beyond the last node.
+        precision = torch.finfo(density.dtype)
+        left = density.clamp_min(precision.tiny)
+        square = left.square().mul_(1 + 8 * precision.eps).clamp_min_(precision.tiny)
+        slope = torch.nn.functional.pad(2 * density.diff(dim=1) / step, (0, 1))
+        below = torch.nextafter(nodes, nodes - step)
+        cells = torch.minimum(nodes, below[-1] - step).expand_as(density)
+        self._guide = GuideTable(ends)
+        columns = cumulative, left, square, slope, cells
+        self._flat = [self._guide.lay_out(column) for column in columns]
+        # `search` counts entries, and none has the number 0.
+        self._ends = ends.contiguous()
+        self._columns = torch.nn.functional.pad(torch.stack(columns), (1, 0))
 
     def __call__(self, u: Tensor) -> Tensor:
-        """Invert u, (batch, m) -> (batch, m), contiguous."""
+        """Invert u, (batch, m) -> (batch, m), contiguous; NaN stays NaN."""
         # On a GPU a search of any size is one launch, and launches are what an inversion costs.
         if u.numel() <= FEW or u.device.type != "cpu":
             return self._invert_few(u.contiguous())
@@ -132,35 +140,28 @@ class PiecewiseQuadraticInverse:
         size = max(1, CPU_PIECE // u.shape[1])
         for first in range(0, len(u), size):
             rows = slice(first, first + size)
-            self._invert(u[rows].contiguous(), first, out=z[rows])
+            piece = u[rows].contiguous()
+            place = self._guide.find(piece, first)
+            columns = [column.index_select(0, place).view(piece.shape) for column in self._flat]
+            _solve(piece, columns, out=z[rows])
         return z
 
     def _invert_few(self, u: Tensor) -> Tensor:
-        """Invert with as few calls as possible, to the same numbers as `_invert`."""
-        cells = self._cells.index_select(0, self._guide.search(u))
-        cumulative, left, slope, cell = cells.unbind(dim=1)
-        position = self._position(u.flatten() - cumulative, left, slope)
-        z = position.add_(cell).mul_(self._step).add_(self._start).clamp_(max=self._end)
-        return z.view(u.shape)
+        """Invert with as few calls as possible, to the same numbers."""
+        count = torch.searchsorted(self._ends, u, right=True)
+        columns = self._columns.gather(2, count.expand(len(self._columns), -1, -1))
+        return _solve(u, columns.unbind(0))
 
-    def _invert(self, u: Tensor, first: int, out: Tensor) -> None:
-        """Invert for the rows from number `first` on."""
-        place = self._guide.find(u, first)
-        mass = u.flatten() - self._cumulative.index_select(0, place)
-        left, slope = (table.index_select(0, place) for table in (self._left, self._slope))
-        position = self._position(mass, left, slope)
-        cell = place.view(u.shape).sub_(self._guide.row_start[first : first + len(u)])
-        z = position.view(u.shape).add_(cell).mul_(self._step).add_(self._start)
-        torch.clamp(z, max=self._end, out=out)
 
-    def _position(self, mass: Tensor, left: Tensor, slope: Tensor) -> Tensor:
-        """Solve left t + (right - left) t^2 / 2 = mass for t in [0, 1].
+def _solve(u: Tensor, columns: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+    """Return the places where the distribution function is u.
 
-        In the form of the quadratic formula that does not cancel when left = right. Both ends are
-        times the step.
-
-        Args:
-            mass, left, slope: (k,), slope = 2 (right - left); mass and slope are overwritten.
-        """
-        root = slope.mul_(mass).addcmul_(left, left).clamp_(min=0.0).sqrt_()
-        return mass.mul_(2).div_(root.add_(left).clamp_(min=self._tiny)).clamp_(max=1.0)
+    Args:
+        columns: of each number's cell, alike in shape and overwritten: the distribution function
+            and the density at its left node, the square of that, twice the density's slope, and
+            the node.
+    """
+    cumulative, left, square, slope, cell = columns
+    mass = u - cumulative
+    below = square.addcmul_(slope, mass).sqrt_().add_(left)
+    return torch.addcdiv(cell, mass, below, value=2, out=out)

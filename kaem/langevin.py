@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from kaem.posterior import Posterior, PosteriorState, per_row
+from kaem.posterior import Posterior, PosteriorState, per_row, scaled_add
 from kaem.random import rand, randn
 
 Evaluate = Callable[[Tensor], PosteriorState]
@@ -42,23 +42,26 @@ class StepInfo(NamedTuple):
 
 @torch.no_grad()
 def ula_step(
-    state: PosteriorState,
+    z: Tensor,
+    score: Tensor,
     domain: tuple[float, float],
     step_size: float | Tensor,
-    temperature: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
-) -> tuple[Tensor, StepInfo]:
-    """Take an unadjusted step, reflected into the domain; return the new z, not yet evaluated.
+) -> tuple[Tensor, Tensor]:
+    """Take an unadjusted step, reflected into the domain.
 
     Args:
-        state: n chains.
+        z: (n, *event_shape), n chains.
+        score: alike, the gradient of the log density at z.
         domain: (a, b), the prior's.
         step_size: eta, a float or (n,).
-        temperature: t, a float or (n,).
+
+    Returns:
+        The new z, and how many proposed coordinates were beyond the walls, a scalar tensor.
     """
-    proposal = _propose(state, step_size, temperature, generator)
-    outside = _outside(proposal, domain).to(proposal).mean()
-    return reflect(proposal, domain), StepInfo(torch.ones_like(state.log_prior), outside)
+    proposal = _propose(z, score, step_size, generator)
+    inside, beyond = _split(proposal, domain)
+    return _fold(inside, beyond, domain), beyond.count_nonzero()
 
 
 @torch.no_grad()
@@ -76,9 +79,10 @@ def mala_step(
 
     Args:
         evaluate: z (n, *event_shape) -> PosteriorState.
+        temperature: t, a float or (n,).
         others: see `ula_step`.
     """
-    proposal = _propose(state, step_size, temperature, generator)
+    proposal = _propose(state.z, state.score(temperature), step_size, generator)
     outside = _outside(proposal, domain)
     # Rejected proposals are evaluated too, at a place where the prior has a gradient.
     new = evaluate(proposal.clamp(*domain))
@@ -148,19 +152,21 @@ def run_chains(
     Args:
         z: (n, *event_shape); step_size, temperature: floats or (n,).
     """
-    options = (posterior.domain, step_size, temperature, generator)
-    infos = []
+    domain = posterior.domain
     if kernel == "ula":
+        outside = z.new_zeros(())
         for _ in range(steps):
-            z, info = ula_step(posterior.evaluate(z), *options)
-            infos.append(info)
-    else:
-        state = posterior.evaluate(z)
-        for _ in range(steps):
-            state, info = mala_step(state, posterior.evaluate, *options)
-            infos.append(info)
-        z = state.z
-    return z, mean_info(infos)
+            score = posterior.score(z, temperature)
+            z, beyond = ula_step(z, score, domain, step_size, generator)
+            outside = outside + beyond
+        return z, StepInfo(z.new_ones(len(z)), outside / (steps * z.numel()))
+    state, infos = posterior.evaluate(z), []
+    for _ in range(steps):
+        state, info = mala_step(
+            state, posterior.evaluate, domain, step_size, temperature, generator
+        )
+        infos.append(info)
+    return state.z, mean_info(infos)
 
 
 def mean_info(infos: list[Info]) -> Info:
@@ -170,10 +176,22 @@ def mean_info(infos: list[Info]) -> Info:
 
 def reflect(z: Tensor, domain: tuple[float, float]) -> Tensor:
     """Fold z back into [a, b], as often as it takes; NaN and infinity become NaN."""
+    return _fold(*_split(z, domain), domain)
+
+
+def _split(z: Tensor, domain: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Return the nearest place in [a, b], and how far beyond it z is: exactly zero inside."""
+    inside = z.clamp(*domain)
+    return inside, z - inside
+
+
+def _fold(inside: Tensor, beyond: Tensor, domain: tuple[float, float]) -> Tensor:
+    """Return what `reflect` does of the two parts that `_split` makes; `inside` is overwritten."""
     a, b = domain
-    width = b - a
-    folded = a + (width - (torch.remainder(z - a, 2 * width) - width).abs()).clamp(0, width)
-    return torch.where(_outside(z, domain), folded.clamp(max=b), z)
+    period = 2 * (b - a)
+    # Full periods change nothing; what is left points inwards, whatever its sign.
+    left = torch.add(beyond, (beyond / period).round_(), alpha=-period)
+    return inside.sub_(left.copysign_(beyond)).clamp_(a, b)
 
 
 def stiffness(posterior: Posterior, z: Tensor, step_size: float) -> float:
@@ -215,15 +233,10 @@ def adapted(step_size: Tensor, acceptance: Tensor, gain: float = 0.1) -> Tensor:
 
 
 def _propose(
-    state: PosteriorState,
-    step_size: float | Tensor,
-    temperature: float | Tensor,
-    generator: torch.Generator | None,
+    z: Tensor, score: Tensor, step_size: float | Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    eta = per_row(step_size, state.z)
-    noise = randn(len(state.z), state.z.shape[1:], generator, like=state.z)
-    proposal: Tensor = state.z + eta * state.score(temperature) + (2 * eta) ** 0.5 * noise
-    return proposal
+    noise = randn(len(z), z.shape[1:], generator, like=z)
+    return scaled_add(scaled_add(z, score, step_size), noise, (2 * step_size) ** 0.5)
 
 
 def _outside(z: Tensor, domain: tuple[float, float]) -> Tensor:

@@ -5,25 +5,21 @@ Its joint density over the product of its margins is the density of a Gaussian-m
 modes"). Joint density, margins, conditionals and draws are all in closed form.
 """
 
-import copy
 import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from kaem.expectation_maximisation import (
     Normals,
     fit,
-    full_precision,
     joint_log_prob,
     kmeans_start,
-    whitening,
 )
-from kaem.random import Generators, rand, randn
-from kaem.tabulated import PiecewiseLinearDensity, log_integral
+from kaem.random import Generators, randn
 
 DEVIATIONS = 8.0  # of a margin, beyond which hardly a draw lies
-NODES = 4096  # of the table of the margins
 DRAWN = 2**22  # numbers of factors, one for each row, that are there at once
 
 
@@ -97,31 +93,30 @@ class NormalMixture(nn.Module):
         reach = DEVIATIONS * self._deviations()
         return float((self.means - reach).min()), float((self.means + reach).max())
 
-    def place(self, u: Tensor, normal: Tensor) -> Tensor:
-        """Draw by inverse transform: s = mu_k + L_k eps. Row i depends on row i alone.
+    def place(self, noise: Tensor) -> Tensor:
+        """Draw s = mu_k + L_k eps. Row i depends on row i alone.
 
         Args:
-            u: (n, 1), uniform on [0, 1), picks the component.
-            normal: (n, d), standard normal.
+            noise: (n, 1 + d), standard normal; the first picks the component, the others are eps.
         """
-        return self._draw(_pick(u, self.log_weights.exp()), normal)
+        return MixtureDraws(self)(noise)
 
     def sample(self, n: int, generator: Generators = None, component: int | None = None) -> Tensor:
         """Draw n times, (n, d), from one component or from the mixture."""
+        noise = randn(n, (1 + self.dimensions,), generator, like=self.means)
         if component is None:
-            u = rand(n, (1,), generator, like=self.means)
-            return self.place(u, randn(n, (self.dimensions,), generator, like=self.means))
+            return self.place(noise)
         if not 0 <= component < self.components:
             raise ValueError(f"component is 0 to {self.components - 1}, got {component}")
-        normal = randn(n, (self.dimensions,), generator, like=self.means)
-        return self._draw(torch.full((n,), component, device=normal.device), normal)
+        k = torch.full((n,), component, device=noise.device)
+        return MixtureDraws(self).of_components(k, noise[:, 1:])
 
-    def place_given(self, known: dict[int, Tensor | float], u: Tensor, normal: Tensor) -> Tensor:
+    def place_given(self, known: dict[int, Tensor | float], noise: Tensor) -> Tensor:
         """Draw from the conditional given some dimensions, (n, d): those hold their values.
 
         Args:
             known: values of dimensions, each a number or (n,).
-            u, normal: see `place`; u picks from the component's weights given the known values.
+            noise: see `place`; the component is picked by its weight given the known values.
 
         Raises:
             ValueError: a dimension that is not there.
@@ -129,7 +124,8 @@ class NormalMixture(nn.Module):
         if not set(known) <= set(range(self.dimensions)):
             raise ValueError(f"dimensions are 0 to {self.dimensions - 1}, got {sorted(known)}")
         if not known:
-            return self.place(u, normal)
+            return self.place(noise)
+        u, normal = torch.special.ndtr(noise[:, :1]), noise[:, 1:]
         order = [*known, *(q for q in range(self.dimensions) if q not in known)]
         mixture = self._reordered(order)
         values = torch.empty_like(normal[:, : len(known)])
@@ -138,7 +134,8 @@ class NormalMixture(nn.Module):
         noise, log_weights = mixture._explain(values)
         k = _pick(u, torch.softmax(log_weights, dim=1))
         explained = noise[torch.arange(len(k), device=k.device), k]
-        drawn = mixture._draw(k, torch.cat([explained, normal[:, order[len(known) :]]], dim=1))
+        eps = torch.cat([explained, normal[:, order[len(known) :]]], dim=1)
+        drawn = MixtureDraws(mixture).of_components(k, eps)
         s = torch.empty_like(normal)
         s[:, order] = torch.cat([values, drawn[:, len(known) :]], dim=1)
         return s
@@ -209,14 +206,6 @@ class NormalMixture(nn.Module):
         """Return the standard deviation of each component's margins, (k, d)."""
         return self.factors.square().sum(dim=2).sqrt()
 
-    def _draw(self, k: Tensor, normal: Tensor) -> Tensor:
-        """Return mu_k + L_k eps, row by row; bits of a row depend on no other, unlike those of a
-        matrix product."""
-        rows = max(1, DRAWN // self.dimensions**2)
-        blocks = zip(k.split(rows), normal.split(rows), strict=True)
-        noise = [(self.factors[k] * eps.unsqueeze(1)).sum(dim=2) for k, eps in blocks]
-        return self.means[k] + torch.cat(noise)
-
     def _reordered(self, order: list[int]) -> "NormalMixture":
         """Return the mixture with its dimensions in another order."""
         # L permuted is no longer triangular; with L^T = Q R, L L^T = R^T R.
@@ -239,47 +228,30 @@ class NormalMixture(nn.Module):
         return noise, log_weights
 
 
-class MixtureTables:
-    """What chains and draws ask of a mixture that stands still, from tables.
-
-    Attributes:
-        margins: G_q and its inverse, batch shape (d,). The mass between any two scores is right
-            to 1e-5.
-    """
+class MixtureDraws:
+    """Draws from a mixture that stands still, in few calls."""
 
     def __init__(self, mixture: NormalMixture):
-        low, high = mixture.spread()
-        nodes = torch.linspace(low, high, NODES, dtype=torch.float64, device=mixture.means.device)
-        exact = copy.deepcopy(mixture).double()
-        log_density = exact.margin_log_prob(nodes[:, None].expand(-1, mixture.dimensions)).T
-        log_density -= log_integral(log_density, nodes)[:, None]
-        nodes = nodes.to(mixture.means)
-        self.margins = PiecewiseLinearDensity(log_density.to(nodes), nodes)
-        self._whitening = whitening(mixture._normals())
-        self._means, deviations = mixture.means, mixture._deviations()
-        self._precisions = deviations.square().reciprocal()
-        log_scale = mixture.log_weights[:, None] - deviations.log()
-        self._log_scales = log_scale - 0.5 * math.log(2 * math.pi)
+        below = torch.softmax(mixture.log_weights.double(), dim=0).cumsum(dim=0)[:-1]
+        self._ends = torch.special.ndtri(below).to(mixture.means)
+        self._rows = torch.cat([mixture.means.unsqueeze(2), mixture.factors], dim=2)
 
-    def log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log density and its gradient, (n, d) -> (n,), (n, d)."""
-        noise, log_joint = self._whitening.explain(s)
-        value = log_joint.logsumexp(dim=1)
-        shares = (log_joint - value[:, None]).exp()
-        with full_precision(s):
-            return value, -(shares.unsqueeze(2) * noise).flatten(1) @ self._whitening.factors.mT
+    def __call__(self, noise: Tensor) -> Tensor:
+        """Do what `NormalMixture.place` says, (n, 1 + d) -> (n, d)."""
+        k = torch.bucketize(noise[:, 0].contiguous(), self._ends, right=True)
+        return self.of_components(k, noise[:, 1:])
 
-    def margin_log_prob(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each margin's log density and its derivative, (n, d) -> (n, d), (n, d)."""
-        away = s.unsqueeze(1) - self._means
-        pull = away * self._precisions
-        log_joint = self._log_scales - 0.5 * away * pull
-        value = log_joint.logsumexp(dim=1)
-        shares = (log_joint - value.unsqueeze(1)).exp()
-        return value, -(shares * pull).sum(dim=1)
+    def of_components(self, k: Tensor, normal: Tensor) -> Tensor:
+        """Return mu_k + L_k eps, (n,), (n, d) -> (n, d). Bits of a row depend on no other, unlike
+        those of a matrix product."""
+        ones = pad(normal, (1, 0), value=1.0)
+        pieces = max(1, DRAWN // self._rows[0].numel())
+        blocks = zip(k.split(pieces), ones.split(pieces), strict=True)
+        drawn = [(self._rows[k] * eps.unsqueeze(1)).sum(dim=2) for k, eps in blocks]
+        return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
 
 
 def _pick(u: Tensor, weights: Tensor) -> Tensor:
-    """Return the component that u (n, 1) falls into, (n,): weights (k,), or (n, k)."""
+    """Return the component that u (n, 1) falls into by its weights (n, k), (n,)."""
     ends = weights.cumsum(dim=-1)
     return (u * ends[..., -1:] >= ends).sum(dim=1).clamp(max=weights.shape[-1] - 1)

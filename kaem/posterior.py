@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from kaem.copula import Copula, CopulaPrior
+from kaem.copula import CopulaPrior
+from kaem.copula_tables import Copula
 from kaem.errors import ChainLeftDomainError, NonFiniteError
 from kaem.likelihood import log_likelihood
 from kaem.random import Generators
@@ -121,23 +122,45 @@ class Posterior:
         assert self.copula is not None
         return self.copula.log_density(self.features(z))
 
+    @torch.no_grad()
     def evaluate(self, z: Tensor) -> PosteriorState:
         """Evaluate z by one pass of the decoder and one backward pass to its input."""
         with torch.inference_mode(False), torch.enable_grad():
             z = z.detach().clone().requires_grad_()
-            log_likelihood, log_prior = self.log_likelihood(z), self.log_densities(z)
+            log_likelihood = self.log_likelihood(z)
             (grad_likelihood,) = torch.autograd.grad(log_likelihood.sum(), z)
-            (grad_prior,) = torch.autograd.grad(log_prior.sum(), z)
-            if self.copula is not None:
-                log_copula, grad_copula = self.copula.evaluate(self.features(z.detach()))
-                log_prior = log_prior + log_copula
-                grad_copula = grad_copula.clamp(-STEEPEST, STEEPEST)
-                grad_prior = grad_prior + grad_copula.reshape(
-                    *grad_copula.shape, *[1] * (z.ndim - 2)
-                )
-        return PosteriorState(
-            z.detach(), log_likelihood.detach(), log_prior.detach(), grad_likelihood, grad_prior
-        )
+        z, log_likelihood = z.detach(), log_likelihood.detach()
+        log_prior, grad_prior = self.log_densities(z), self.marginals.score(z)
+        if self.copula is not None:
+            value, grad_copula = self._copula_score(z)
+            log_prior, grad_prior = log_prior + value, grad_prior + grad_copula
+        return PosteriorState(z, log_likelihood, log_prior, grad_likelihood, grad_prior)
+
+    @torch.no_grad()
+    def score(self, z: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        """Return the gradient of log p_t(z|x) in z, (k b, *event_shape).
+
+        It is all that an unadjusted step needs, and takes a fraction of the calls of `evaluate`.
+
+        Args:
+            temperature: t, a float or (k b,).
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
+            images = self.decode(z).flatten(1)
+            x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
+            pull = (x - images.detach()).mul_(1 / self.model.sigma**2)
+            (grad_likelihood,) = torch.autograd.grad(images, z, pull)
+        z = z.detach()
+        score = scaled_add(self.marginals.score(z), grad_likelihood, temperature)
+        return score if self.copula is None else score.add_(self._copula_score(z)[1])
+
+    def _copula_score(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the copula adds to log p(z), (n,), and to its gradient in z, held within
+        STEEPEST."""
+        assert self.copula is not None
+        value, score = self.copula.evaluate(self.features(z))
+        return value, per_row(score.clamp_(-STEEPEST, STEEPEST), z)
 
     def check(self, z: Tensor) -> None:
         """Raise where a chain, (k b, *event_shape), is not finite or is outside the domain.
@@ -191,7 +214,15 @@ def per_row(value: Tensor, like: Tensor) -> Tensor: ...
 @overload
 def per_row(value: float | Tensor, like: Tensor) -> float | Tensor: ...
 def per_row(value: float | Tensor, like: Tensor) -> float | Tensor:
-    """Shape a number per row, (n,), to broadcast against `like` (n, ...); floats stay."""
+    """Shape a number per row, (n,), or per row and feature, to broadcast against `like` (n, ...);
+    floats stay."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
-    return value.reshape(-1, *[1] * (like.ndim - 1))
+    return value.reshape(*value.shape, *[1] * (like.ndim - value.ndim))
+
+
+def scaled_add(a: Tensor, b: Tensor, scale: float | Tensor) -> Tensor:
+    """Return a + scale b, (n, ...), where the scale is a float or (n,): one call."""
+    if isinstance(scale, Tensor) and scale.ndim:
+        return torch.addcmul(a, per_row(scale, b), b)
+    return torch.add(a, b, alpha=float(scale))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kaem.components import ComponentDensities
-from kaem.random import Generators, rand
+from kaem.random import Generators, rand_rows
 from kaem.splitting import split_sums
 from kaem.sums import density_of_sum
 from kaem.tabulated import PiecewiseLinearDensity
@@ -44,7 +44,7 @@ class ProductPrior(ComponentDensities):
 
     def noise(self, n: int, generator: Generators = None) -> Tensor:
         """Draw the random numbers that `transport` makes features of, (q, n)."""
-        return rand(n, (self.q,), generator, like=self.nodes).T
+        return rand_rows(self.q, n, generator, like=self.nodes)
 
     def transport(self) -> Callable[[Tensor], Tensor]:
         """Return the function from noise to features, (q, n) -> (q, n), of tables alone."""

@@ -37,6 +37,13 @@ def randn(n: int, shape: Sequence[int], generator: Generators, like: Tensor) -> 
     return _draw("randn", n, shape, generator, like)
 
 
+def rand_rows(rows: int, n: int, generator: Generators, like: Tensor) -> Tensor:
+    """Draw uniform numbers in [0, 1), (rows, n), of which a stream has a column; as `rand`."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return rand(rows, (n,), generator, like)  # with the rows side by side, as inversion wants
+    return rand(n, (rows,), generator, like).T
+
+
 def _draw(name: str, n: int, shape: Sequence[int], generator: Generators, like: Tensor) -> Tensor:
     numbers: Tensor
     if generator is None or isinstance(generator, torch.Generator):

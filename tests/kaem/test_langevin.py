@@ -100,7 +100,7 @@ def test_a_ula_step_has_drift_eta_times_the_score_and_variance_two_eta(shape, se
         each_eta, each_t = torch.tensor([[0.3, 0.01, 0.1], [1.0, 0.0, 0.4]]).double()
         eta, t = each_eta.repeat(n), each_t.repeat(n)
     state = Posterior(model, datum[None]).evaluate(z)
-    moved, info = ula_step(state, NOWHERE, eta, t, seeded(1))
+    moved, outside = ula_step(z, state.score(t), NOWHERE, eta, seeded(1))
     _, score = independent_score(model, datum, places, each_t)
     noise = (moved - z).unflatten(0, (n, 3)) - each_eta[:, None] * score
     noise = noise / (2 * each_eta[:, None]).sqrt()
@@ -108,20 +108,19 @@ def test_a_ula_step_has_drift_eta_times_the_score_and_variance_two_eta(shape, se
     assert (z_scores(noise.square() - 1).abs() < 5).all()
     covariance = (noise[..., 0] * noise[..., 1]).mean(0)
     assert (covariance.abs() < 5 / n**0.5).all()
-    assert info.outside == 0
-    assert torch.equal(info.acceptance, torch.ones(3 * n).double())
+    assert outside == 0
 
 
 def test_a_ula_step_is_reflected_and_counts_the_coordinates_outside(seeded):
     posterior = Posterior(toy_model("mixture", 2, 2), toy_data())
     z = posterior.prior_draws(1000, seeded(1))
-    state = posterior.evaluate(z)
-    free, _ = ula_step(state, NOWHERE, 4.0, 1.0, seeded(2))
-    moved, info = ula_step(state, posterior.domain, 4.0, 1.0, seeded(2))
+    score = posterior.score(z)
+    free, _ = ula_step(z, score, NOWHERE, 4.0, seeded(2))
+    moved, count = ula_step(z, score, posterior.domain, 4.0, seeded(2))
     assert torch.equal(moved, reflect(free, posterior.domain))
-    outside = (free.abs() > 3).double().mean()
-    assert 0.2 < outside < 0.8
-    assert info.outside == outside
+    outside = free.abs() > 3
+    assert 0.2 < outside.double().mean() < 0.8
+    assert count == outside.sum()
 
 
 # --- the step size beside the curvature ---------------------------------------------------------
@@ -129,7 +128,7 @@ def test_a_ula_step_is_reflected_and_counts_the_coordinates_outside(seeded):
 
 @pytest.mark.parametrize("kind", ["mixture", "univariate"])
 def test_stiffness_is_eta_times_the_largest_eigenvalue(kind, seeded):
-    """To 1%: the decoder's derivatives are differences, and the power iteration ends."""
+    """To 2%: the decoder's derivatives are differences, and the power iteration ends."""
     model = toy_model(kind, 2, 2)
     posterior = Posterior(model, toy_data())
     z = posterior.prior_draws(70, seeded())
@@ -139,7 +138,7 @@ def test_stiffness_is_eta_times_the_largest_eigenvalue(kind, seeded):
         largest.append(torch.linalg.matrix_norm(jacobian, 2) ** 2 / model.sigma**2)
     expected = 0.03 * torch.stack(largest).median().item()
     before = torch.get_rng_state()
-    assert stiffness(posterior, z, 0.03) == pytest.approx(expected, rel=0.01)
+    assert stiffness(posterior, z, 0.03) == pytest.approx(expected, rel=0.02)
     assert stiffness(posterior, z, 0.06) == 2 * stiffness(posterior, z, 0.03)
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -7,8 +7,9 @@ import torch
 from scipy.stats import kstest, multivariate_normal
 from sklearn.mixture import GaussianMixture
 
+from kaem.copula_tables import MixtureTables
 from kaem.expectation_maximisation import expectation, kmeans_start, maximisation
-from kaem.normal_mixture import MixtureTables, NormalMixture
+from kaem.normal_mixture import NormalMixture
 
 DOUBLE = torch.float64
 
@@ -90,13 +91,12 @@ def test_the_conditional_is_the_joint_density_over_the_margin():
     """Seeded; fails for a right sampler in one of 500 seeds."""
     mixture, n = make_mixture(), 50_000
     nodes, density, step = grid(mixture)
-    u = torch.rand(n, 1, generator=generator(), dtype=DOUBLE)
-    normal = torch.randn(n, 2, generator=generator(1), dtype=DOUBLE)
+    noise = torch.randn(n, 3, generator=generator(1), dtype=DOUBLE)
     for held, other in ((0, 1), (1, 0)):
         place = 450 - 40 * held
         line = density[place] if held == 0 else density[:, place]
         cdf = (line.cumsum(dim=0) - line / 2) / line.sum()
-        s = mixture.place_given({held: float(nodes[place])}, u, normal)
+        s = mixture.place_given({held: float(nodes[place])}, noise)
         assert (s[:, held] == nodes[place]).all()
         position = ((s[:, other] - nodes[0]) / step).clamp(0, len(nodes) - 1.001)
         cell = position.long()
@@ -110,18 +110,17 @@ def test_one_component_given_two_of_four_dimensions():
     held, free = [3, 1], [0, 2]
     known = {3: torch.linspace(-1, 1, 5, dtype=DOUBLE), 1: 0.5}
     values = torch.stack([known[3], torch.full((5,), 0.5, dtype=DOUBLE)], dim=1)
-    u = torch.zeros(5, 1, dtype=DOUBLE)
-    mean = mixture.place_given(known, u, torch.zeros(5, 4, dtype=DOUBLE))
+    mean = mixture.place_given(known, torch.zeros(5, 5, dtype=DOUBLE))
     slope = covariance[free][:, held] @ torch.linalg.inv(covariance[held][:, held])
     expected = mixture.means[0, free] + (values - mixture.means[0, held]) @ slope.T
     torch.testing.assert_close(mean[:, free], expected)
     assert torch.equal(mean[:, held], values)
     # Unit noise of each free dimension in turn gives the columns of the conditional's factor.
-    noise = torch.zeros(5, 4, dtype=DOUBLE)
+    noise = torch.zeros(5, 5, dtype=DOUBLE)
     columns = []
     for q in free:
-        noise.zero_()[:, q] = 1.0
-        columns.append((mixture.place_given(known, u, noise) - mean)[0, free])
+        noise.zero_()[:, 1 + q] = 1.0
+        columns.append((mixture.place_given(known, noise) - mean)[0, free])
     factor = torch.stack(columns, dim=1)
     expected = covariance[free][:, free] - slope @ covariance[held][:, free]
     torch.testing.assert_close(factor @ factor.T, expected)
@@ -130,15 +129,14 @@ def test_one_component_given_two_of_four_dimensions():
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_bits_of_a_row_do_not_depend_on_the_other_rows(dtype):
     mixture = make_mixture(7, 5).to(dtype)
-    u = torch.rand(64, 1, generator=generator(), dtype=dtype)
-    normal = torch.randn(64, 5, generator=generator(1), dtype=dtype)
+    noise = torch.randn(64, 6, generator=generator(1), dtype=dtype)
     value = torch.linspace(-1, 1, 64, dtype=dtype)
-    whole = mixture.place(u, normal)
-    given = mixture.place_given({2: value, 0: 0.3}, u, normal)
+    whole = mixture.place(noise)
+    given = mixture.place_given({2: value, 0: 0.3}, noise)
     for size in (1, 7):
         for rows in torch.arange(64).split(size):
-            assert torch.equal(mixture.place(u[rows], normal[rows]), whole[rows])
-            part = mixture.place_given({2: value[rows], 0: 0.3}, u[rows], normal[rows])
+            assert torch.equal(mixture.place(noise[rows]), whole[rows])
+            part = mixture.place_given({2: value[rows], 0: 0.3}, noise[rows])
             assert torch.equal(part, given[rows])
 
 

@@ -114,6 +114,16 @@ def test_evaluates_gradients_pass_finite_differences(cls, toy):
         torch.testing.assert_close((ahead - behind) / (2 * step), slope, rtol=1e-5, atol=1e-5)
 
 
+@toys
+@classes
+@pytest.mark.parametrize("per_row", [False, True])
+def test_the_score_alone_is_that_of_the_state(cls, toy, per_row):
+    posterior = posterior_of(toy, cls)
+    z = latents(posterior)
+    t = torch.linspace(0, 1, len(z), dtype=z.dtype) if per_row else 0.3
+    torch.testing.assert_close(posterior.score(z, t), posterior.evaluate(z).score(t))
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_no_parameter_gets_a_gradient(enabled):
     posterior = posterior_of("two latents")

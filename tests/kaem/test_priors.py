@@ -327,18 +327,16 @@ def edit_in_place(prior):
 
 
 def edit_through_data(prior):
-    # The idiom of many optimisers and moving averages. PyTorch does not count it as a change.
-    prior.functions.w_base.data.add_(1)
+    prior.functions.w_base.data.add_(1)  # PyTorch does not count it as a change
+    prior.refresh()
 
 
-def come_back_to_the_same_address(prior):
-    # Stands in for an allocator that gives a freed address out again, which rebinding memory
-    # (torch.nn.utils.vector_to_parameters does) meets by chance.
+def rebind_memory(prior):
+    # As torch.nn.utils.vector_to_parameters does. An allocator would give the old address out
+    # again, if nobody held the memory.
     parameter = prior.functions.coefficients
-    memory = parameter.data
-    parameter.data = memory + 1
-    memory.mul_(-1)
-    parameter.data = memory
+    for _ in range(20):
+        parameter.data = parameter.data + 1
 
 
 def load_state_dict(prior):
@@ -358,7 +356,7 @@ CHANGES = [
     optimiser_step,
     edit_in_place,
     edit_through_data,
-    come_back_to_the_same_address,
+    rebind_memory,
     load_state_dict,
     replace_a_parameter,
     to_double,

@@ -189,7 +189,7 @@ def _fit(posterior: Posterior, ends: Tensor, log_density: Tensor, rounds: int) -
     place = best.unsqueeze(-1).expand(1, *ends.shape[1:])
     flat = ends.gather(0, place).flatten(0, 2)
     for _ in range(rounds):
-        score = posterior.evaluate(flat.unflatten(1, posterior.event_shape)).score(1.0).flatten(1)
+        score = posterior.score(flat.unflatten(1, posterior.event_shape)).flatten(1)
         factor = torch.linalg.cholesky(gauss_newton_precision(posterior, flat))
         step = torch.cholesky_solve(score.double().unsqueeze(-1), factor).squeeze(-1)
         flat = (flat + step).clamp(*posterior.domain).to(flat.dtype)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmark.timing.operations import count_operations
 from benchmark.timing.promises import Promise
 from benchmark.timing.series import Call, seconds_of
 
@@ -29,7 +30,8 @@ def measure_promises(
 
     Returns:
         A row of each: {"what", "target", "at_least", "promised", "ratio", "met"}, the last two only
-        where it can be measured, with what `compare_times` or `compare_memory` gives.
+        where it can be measured, with what `compare_times` or its like gives; of operations in
+        place of the ratio "operations", how many more the first side has.
     """
     rows = []
     for promise in promises:
@@ -38,13 +40,16 @@ def measure_promises(
         if device.type in promise.only:
             torch.manual_seed(0)
             first, second = promise.sides(device)
-            if promise.memory:
+            if promise.cost == "operations":
+                row["operations"] = value = count_operations(first) - count_operations(second)
+            elif promise.cost == "memory":
                 row |= compare_memory(first, second, device)
+                value = row["ratio"]
             else:
                 row |= compare_times(first, second, device, seconds)
-            ratio, target = row["ratio"], promise.target
-            row["met"] = ratio >= target if promise.at_least else ratio <= target
-            print(f"{promise.what}: {ratio:.3g}", file=sys.stderr, flush=True)
+                value = row["ratio"]
+            row["met"] = value >= promise.target if promise.at_least else value <= promise.target
+            print(f"{promise.what}: {value:.3g}", file=sys.stderr, flush=True)
         rows.append(row)
     return rows
 

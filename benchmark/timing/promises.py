@@ -17,6 +17,8 @@ from benchmark.config.validation import merge
 from benchmark.timing.sampling import set_mode
 from benchmark.timing.series import Call, generator_on, image_call, step_call
 from kaem import MixturePrior, UnivariatePrior
+from kaem.langevin import ula_step
+from kaem.posterior import Posterior
 
 Shape = tuple[int, int, int]
 Sides = Callable[[torch.device], tuple[Call, Call]]
@@ -47,7 +49,8 @@ class Promise:
         sides: builds the two calls on a device; ratio = cost of the first / cost of the second.
         devices: where it is promised; elsewhere it is measured and not judged.
         only: where it can be measured.
-        memory: the cost is the calls' peak memory instead of their time.
+        cost: "time", "memory" at its peak, or "operations": of these the first side's beyond the
+            second's is promised, not the ratio.
     """
 
     what: str
@@ -56,7 +59,7 @@ class Promise:
     at_least: bool = False
     devices: tuple[str, ...] = ("cpu", "cuda")
     only: tuple[str, ...] = ("cpu", "cuda")
-    memory: bool = False
+    cost: str = "time"
 
 
 def promises() -> list[Promise]:
@@ -69,7 +72,16 @@ def promises() -> list[Promise]:
     memory = "memory of a thermodynamic step"
     gradient = "20 temperatures / one gradient of 20 batches"
     gpu = ("cuda",)
+    beyond = [
+        Promise(what, target, sides, cost="operations")
+        for what, target, sides in (
+            ("KAEM images beyond the decoder, batch 64", 8, _draw_and_decoder),
+            ("a copula's draw beyond the product's, batch 64", 10, _copula_and_product),
+            ("a ULA step beyond the decoder and its gradient", 16, _chain_and_gradient),
+        )
+    ]
     return [
+        *beyond,
         Promise(f"mixture prior Q=100 P=50, {normals}", 4, mixture),
         Promise(f"univariate prior Q=41 P=20, {normals}", 4, univariate),
         Promise("KAEM images, univariate prior, P=20 / P=1, batch 64", 1.1, _more_summands),
@@ -84,9 +96,9 @@ def promises() -> list[Promise]:
         Promise(f"{importance} (GPU)", 1.5, _is_step, only=gpu),
         Promise("ULA step, n=20 / 20 bare passes and a VAE step", 1.15, _ula_step),
         Promise("thermodynamic step, 20 / 2 temperatures", 5, _steps(MANY, (2, 4)), devices=gpu),
-        Promise(f"{memory}, 20 / 10 temperatures", 2.05, _steps(MANY, FEW), memory=True),
-        Promise(f"{memory}, 16 / 4 Langevin steps", 1.05, _steps((10, 16), FEW), memory=True),
-        Promise(f"{memory}, {gradient}", 1.5, _step_and_gradient, memory=True),
+        Promise(f"{memory}, 20 / 10 temperatures", 2.05, _steps(MANY, FEW), cost="memory"),
+        Promise(f"{memory}, 16 / 4 Langevin steps", 1.05, _steps((10, 16), FEW), cost="memory"),
+        Promise(f"{memory}, {gradient}", 1.5, _step_and_gradient, cost="memory"),
     ]
 
 
@@ -117,6 +129,30 @@ def _beside_vae(size: int, mode: str = "eager") -> Sides:
         return tuple(image_call(model, size, device) for model in models)
 
     return sides
+
+
+def _draw_and_decoder(device: torch.device) -> tuple[Call, Call]:
+    model = kaem_model("kaem_ula", device).eval()
+    h = model.sample_latents(64)
+    return torch.no_grad()(lambda: model.sample(64)), torch.no_grad()(lambda: model.decoder(h))
+
+
+def _copula_and_product(device: torch.device) -> tuple[Call, Call]:
+    model = kaem_model("kaem_ula", device, copula={"components": 100}).eval()
+    prior = model.prior
+    draws = torch.randn(20_000, PRIOR["q"], device=device).cumsum(1) / PRIOR["q"]
+    prior.fit(draws.clamp(*prior.domain), 1, torch.Generator().manual_seed(0))
+    return lambda: prior.sample_features(64), lambda: prior.densities.sample_features(64)
+
+
+def _chain_and_gradient(device: torch.device) -> tuple[Call, Call]:
+    model = kaem_model("kaem_ula", device).requires_grad_(False)
+    x = noise(device)
+    posterior, z = Posterior(model, x), model.prior.sample(BATCH)
+    return (
+        lambda: ula_step(z, posterior.score(z), posterior.domain, 0.01),
+        lambda: _gradient(model.decoder, z.detach().clone(), x),
+    )
 
 
 def _diffusion(kind: str, steps: int) -> Sides:

@@ -92,7 +92,7 @@ def test_peak_memory_is_of_what_lives_at_once(shown):
 
     assert peak_memory(call, CPU) == 3_000_000
     calls = (lambda: torch.zeros(200), lambda: torch.zeros(100))
-    rows = measure_promises([Promise("two / one", 1.5, lambda _: calls, memory=True)], CPU, 0)
+    rows = measure_promises([Promise("two / one", 1.5, lambda _: calls, cost="memory")], CPU, 0)
     assert (rows[0]["ratio"], rows[0]["bytes"]) == (2, 800)
     assert "| 2, MISSED" in shown({"cpu": record(rows)})
 

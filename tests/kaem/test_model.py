@@ -9,7 +9,7 @@ from support.images import adam_losses, bars
 
 from kaem import KAEM, ImportanceSampling, Langevin, MixturePrior, Thermodynamic
 from kaem.bases import BASES
-from kaem.decoders import DECODERS, ConvStack, KANDecoder
+from kaem.decoders import ConvStack, KANDecoder
 from kaem.errors import ChainLeftDomainError, KAEMError, NonFiniteError
 from kaem.laplace import laplace_importance
 from kaem.likelihood import log_mean_exp, pairwise_log_likelihood

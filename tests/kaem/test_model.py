@@ -9,7 +9,7 @@ from support.images import adam_losses, bars
 
 from kaem import KAEM, ImportanceSampling, Langevin, MixturePrior, Thermodynamic
 from kaem.bases import BASES
-from kaem.decoders import DECODERS, ConvStack
+from kaem.decoders import ConvStack, KANDecoder
 from kaem.errors import ChainLeftDomainError, KAEMError, NonFiniteError
 from kaem.laplace import laplace_importance
 from kaem.likelihood import log_mean_exp, pairwise_log_likelihood
@@ -64,7 +64,7 @@ def test_from_settings(prior, decoder, seeded):
     model = KAEM.from_settings(given, IMAGE_SHAPE)
     assert given == settings(prior, decoder)  # the settings are left as they were
     assert isinstance(model.prior, PRIORS[prior])
-    assert isinstance(model.decoder, DECODERS[decoder])
+    assert isinstance(model.decoder, KANDecoder if decoder == "kan" else ConvStack)
     assert (model.prior.q, model.prior.p, len(model.prior.nodes)) == (3, 2, 50)
     assert (model.sampler.proposals, model.sampler.survivors, model.sigma) == (200, 10, 0.3)
     assert model.nfe == 1

@@ -66,7 +66,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
             "Model": table["model"],
             "FD-classifier": table["fd_classifier"].map("{:.1f}".format),
             "Rank": table["fd_classifier_rank"],
-            "FD-EfficientNet": table["fd_efficientnet"].map("{:.2f}".format),
+            "FD-EfficientNet": table["fd_efficientnet"].map("{:.1f}".format),
             "Its rank": table["fd_efficientnet_rank"],
         }
     )

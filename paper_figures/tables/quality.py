@@ -29,7 +29,7 @@ COLUMNS = {
     "fid_infinity": ("FID-infinity ({split} {count})", ".2f"),
     "kid": ("KID ({split} {count})", ".4f"),
     "fd_classifier": ("FD-classifier ({split} {count})", ".1f"),
-    "fd_efficientnet": ("FD-EfficientNet ({split} {count})", ".2f"),
+    "fd_efficientnet": ("FD-EfficientNet ({split} {count})", ".1f"),
     "precision_classifier": ("Precision ({split} {count})", ".2f"),
     "recall_classifier": ("Recall ({split} {count})", ".2f"),
     "bits_per_dimension": ("Bits per dimension ({split} {count})", ".3f"),

@@ -33,7 +33,7 @@ def test_models_and_seeds_that_have_both_are_ordered_by_either(config):
     assert f"{expected:.2f} over 4 models and seeds" in line
     table = shown(frame).set_index("Model")
     assert list(table.index) == ["vae", "kaem_is"]
-    assert list(table.loc["vae"][2:]) == ["1.5", 1, "3.00", 1]
+    assert list(table.loc["vae"][2:]) == ["1.5", 1, "3.0", 1]
     assert table.loc["kaem_is", "FD-classifier"] == "3.5"
 
 

@@ -19,7 +19,7 @@ from benchmark.inspection.two_modes import (
 from kaem.chains import Population
 from kaem.options import make_sampler
 from kaem.tabulated import PiecewiseLinearDensity
-from kaem.thermodynamic import power_schedule
+from kaem.tempering import power_schedule
 
 
 def exact(z: np.ndarray, temperature: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from benchmark.config.config import Config
 from benchmark.records.names import METRIC, count_name
@@ -15,7 +16,7 @@ FIGURE = Figure(
     "fd_infinity_{dataset}",
     needs=(Need("metrics", only=lambda config, job: job.seed == config.seeds[0]),),
     caption="The Frechet distance of disjoint subsets of each model's samples on {dataset} against "
-    "1/N, their size, and its limit of infinitely many with two standard errors; first seed.",
+    "1/N, their size, and its limit of infinitely many with its 95% interval; first seed.",
     category="Samples",
 )
 
@@ -63,15 +64,16 @@ def _panel(axis: plt.Axes, rows: pd.DataFrame, colour) -> None:
     """Draw the subsets' distances, and the line to the limit: through it and their mean."""
     inverse, distance = 1 / rows["images"].to_numpy(float), rows["distance"].to_numpy()
     limit, error = rows[["value", "error"]].iloc[0]
+    half = t.ppf(0.975, len(rows) - 2) * error
     weights = rows["images"].to_numpy(float)
     middle = [np.average(values, weights=weights) for values in (inverse, distance)]
     end = 1.1 * inverse.max()
     slope = (middle[1] - limit) / middle[0]
     axis.plot([0, end], [limit, limit + slope * end], color=colour, lw=1)
     axis.plot(inverse, distance, "o", ms=3, mfc="none", color=colour)
-    axis.errorbar([0], [limit], yerr=[2 * error], fmt="o", ms=4, capsize=2, color=colour)
+    axis.errorbar([0], [limit], yerr=[half], fmt="o", ms=4, capsize=2, color=colour)
     axis.annotate(
-        f"{limit:.3g} ± {2 * error:.1g}",
+        f"{limit:.3g} ± {half:.1g}",
         (0.97, 0.06),
         xycoords="axes fraction",
         fontsize="x-small",

@@ -34,7 +34,7 @@ def render(config: Config, dataset: str) -> None:
     axis.set_axis_off()
     if rows:
         picture = np.concatenate([_with_gap(row) for row in rows.values()])[:-GAP]
-        figure.set_size_inches(FULL, FULL * 0.85 * picture.shape[0] / picture.shape[1] + 0.6)
+        figure.set_size_inches(FULL, FULL * 0.85 * picture.shape[0] / picture.shape[1] + 0.8)
         axis.set_axis_on()
         show_picture(axis, picture)
         step = len(picture) / len(rows)

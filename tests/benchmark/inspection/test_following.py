@@ -1,9 +1,11 @@
 """Scores that follow one of them, against the normal's closed form and conditional draws."""
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp
 
+from benchmark.inspection.dependence import pair_mixture
 from benchmark.inspection.following import between, follow
 from kaem.normal_mixture import NormalMixture
 
@@ -66,11 +68,22 @@ def test_between_two_draws_the_noise_of_one_normal_goes_evenly_through_its_quant
     torch.testing.assert_close(found[..., ORDER], mean + noise @ factor.T)
 
 
-def test_between_two_draws_of_a_mixture_both_are_reached_and_the_first_score_is_alone():
+def conditional_level(mixture: NormalMixture, s: torch.Tensor) -> float:
+    """The quantile of the second score of `ORDER` given the first, by quadrature."""
+    grid = torch.linspace(*mixture.spread(), 4001, dtype=torch.float64)
+    places = torch.stack([s[ORDER[0]].expand(4001), grid], dim=1)
+    density = pair_mixture(mixture, (ORDER[0], ORDER[1])).log_prob(places).exp()
+    mass = torch.cumulative_trapezoid(density, grid)
+    return np.interp(s[ORDER[1]].item(), grid[1:].numpy(), (mass / mass[-1]).numpy())
+
+
+def test_between_two_draws_of_a_mixture_the_conditional_quantiles_are_even():
     mixture, shares = make_mixture(4), torch.linspace(0, 1, 5, dtype=torch.float64)
     start, end = mixture.sample(10, torch.Generator().manual_seed(1)).chunk(2)
     found = between(mixture, start, end, ORDER, shares)
     torch.testing.assert_close(found[:, [0, -1]], torch.stack([start, end], dim=1))
-    levels = mixture.margin_cdf(found.flatten(0, 1)).unflatten(0, (5, 5))[..., ORDER[0]]
-    even = levels[:, :1] + (levels[:, -1:] - levels[:, :1]) * shares
-    torch.testing.assert_close(levels, even, atol=1e-5, rtol=0)  # the margins are a table
+    first = mixture.margin_cdf(found.flatten(0, 1)).unflatten(0, (5, 5))[..., ORDER[0]].numpy()
+    second = np.array([[conditional_level(mixture, s) for s in way] for way in found])
+    for levels in (first, second):
+        even = levels[:, :1] + (levels[:, -1:] - levels[:, :1]) * shares.numpy()
+        np.testing.assert_allclose(levels, even, atol=1e-4)

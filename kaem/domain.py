@@ -51,6 +51,8 @@ class DomainUpdate:
 
     def due(self, update: int) -> bool:
         """Say whether the domain moves after this update, counted from 1."""
+        if self.decay == 1:
+            return update % self.every == 0
         move = wait = self.every
         while move < update:
             # The exponent's bound is beyond every training, and below what a float holds.

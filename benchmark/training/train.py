@@ -29,7 +29,7 @@ def train_model(
     *,
     build: Callable[..., nn.Module] = build,
 ) -> Training:
-    """Train the job's model with Adam; return the finished training.
+    """Train the job's model; return the finished training.
 
     Args:
         checkpoints: the states of a training that may be interrupted.

@@ -62,10 +62,14 @@ def how_long(config: Config) -> str:
     had."""
     left = [job for job in jobs(config, "training") if not job.path().exists()]
     try:
-        seconds = whole_time(left, measure_trainings(config, left, LOOK)) if left else 0
+        measured = measure_trainings(config, left, LOOK) if left else {}
     except (BenchmarkError, ValueError):  # said elsewhere
         return f"{config.run}: how long {len(left)} trainings take cannot be measured here"
-    text = f"{config.run}: {len(left)} trainings, about {duration(seconds)} one after the other"
+    seconds, models = whole_time(left, measured) or 0, len({(j.dataset, j.model) for j in left})
+    text = (
+        f"{config.run}: {len(left)} trainings, about {duration(seconds)} one after the other, by "
+        f"updates of {len(measured)} of {models} models"
+    )
     if seconds < LONG:
         return text
     return (

@@ -154,7 +154,7 @@ def test_the_first_line_says_how_long_the_run_takes_and_where_fewer_hours_are_to
     monkeypatch.setattr(benchmark.run.preflight, "measure_trainings", lambda *_: takes)
     with pytest.raises(DataError):  # mnist is not there
         preflight(config, "digits", whole=True)
-    text = "tiny: 4 trainings, about 8 min one after the other"
+    text = "tiny: 4 trainings, about 8 min one after the other, by updates of 2 of 4 models"
     assert capsys.readouterr().out.splitlines()[0] == text
     with pytest.raises(DataError):
         preflight(config, "mnist", whole=True)

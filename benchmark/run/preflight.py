@@ -32,8 +32,8 @@ GPU_RESERVE = 2**30  # bytes: the CUDA context, cuDNN's workspace, fragments
 
 
 def preflight(config: Config, dataset: str | None = None, whole: bool = False) -> list[str]:
-    """Fetch and check what a run needs, or one dataset; returns lines of what is ready. The first
-    line, how long the run will take, is printed at once.
+    """Fetch and check what a run needs, or one dataset; returns lines of what is ready. How long
+    the run will take is printed before, but for a demo.
 
     Args:
         whole: all that the run needs before the dataset. Of the workflow's jobs, one of each
@@ -43,7 +43,8 @@ def preflight(config: Config, dataset: str | None = None, whole: bool = False) -
         DataError: all that is wrong or missing, in one message.
     """
     waiting = [job for job in jobs(config, "data") if not job.path().exists()]
-    if dataset is None or (whole and waiting and waiting[0].dataset == dataset):
+    first = dataset is None or (whole and waiting and waiting[0].dataset == dataset)
+    if first and config.budget == "full":  # a demo would take longer by the look
         print(how_long(config), flush=True)
     if dataset is None:
         return check_all(config)

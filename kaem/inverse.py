@@ -121,8 +121,9 @@ class PiecewiseQuadraticInverse:
         left = density.clamp_min(precision.tiny)
         square = left.square().mul_(1 + 8 * precision.eps).clamp_min_(precision.tiny)
         slope = torch.nn.functional.pad(2 * density.diff(dim=1) / step, (0, 1))
-        below = torch.nextafter(nodes, nodes - step)
-        cells = torch.minimum(nodes, below[-1] - step).expand_as(density)
+        places = (start + step * number.double()).to(density)
+        last_place = torch.nextafter(places[-1], places[0]) - step
+        cells = torch.minimum(places, last_place).expand_as(density)
         self._guide = GuideTable(ends)
         columns = cumulative, left, square, slope, cells
         self._flat = [self._guide.lay_out(column) for column in columns]

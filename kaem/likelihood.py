@@ -18,10 +18,15 @@ def log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
     Raises:
         ValueError: x and mean have different shapes, which would be broadcast.
     """
-    if x.shape != mean.shape:
-        raise ValueError(f"data of shape {tuple(x.shape)} for means of {tuple(mean.shape)}")
+    _check_shapes(x.shape, mean.shape, x, mean)
     squares = (x - mean).flatten(1).square().sum(dim=1)
     return log_constant(mean.shape[1:].numel(), sigma) - squares / (2 * sigma**2)
+
+
+def log_likelihood_slope(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
+    """Return the gradient of `log_likelihood` in the mean, (n, ...) as both; errors as there."""
+    _check_shapes(x.shape, mean.shape, x, mean)
+    return (x - mean).mul_(1 / sigma**2)
 
 
 def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
@@ -33,8 +38,7 @@ def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
     Raises:
         ValueError: x and mean are of different shapes, which would be flattened.
     """
-    if x.shape[1:] != mean.shape[1:]:
-        raise ValueError(f"data of shape {tuple(x.shape)} for means of {tuple(mean.shape)}")
+    _check_shapes(x.shape[1:], mean.shape[1:], x, mean)
     x, mean = x.flatten(1), mean.flatten(1)
     centre = x.mean(dim=0)
     x, mean = x - centre, mean - centre
@@ -129,3 +133,8 @@ def evidence_from_weights(log_weights: Tensor, strata: int = 1) -> Evidence:
     # Where every weight is zero there is no estimate; where all but one are, no error.
     error = error.masked_fill(error.isnan(), math.inf)
     return Evidence(value, error, ess.masked_fill(value == -math.inf, 0.0))
+
+
+def _check_shapes(one: torch.Size, other: torch.Size, x: Tensor, mean: Tensor) -> None:
+    if one != other:
+        raise ValueError(f"data of shape {tuple(x.shape)} for means of {tuple(mean.shape)}")

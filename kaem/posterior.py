@@ -13,7 +13,7 @@ from torch import Tensor
 from kaem.copula import CopulaPrior
 from kaem.copula_tables import Copula
 from kaem.errors import ChainLeftDomainError, NonFiniteError
-from kaem.likelihood import log_likelihood
+from kaem.likelihood import log_likelihood, log_likelihood_slope
 from kaem.random import Generators
 from kaem.tabulated import PiecewiseLinearDensity
 
@@ -100,9 +100,12 @@ class Posterior:
 
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
+        return log_likelihood(self._data(z), self.decode(z), self.model.sigma)
+
+    def _data(self, z: Tensor) -> Tensor:
+        """Return the datum of each row, (k b, ...) -> (k b, C, H, W)."""
         x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
-        images = x.unflatten(1, self.image_shape)
-        return log_likelihood(images, self.decode(z), self.model.sigma)
+        return x.unflatten(1, self.image_shape)
 
     def features(self, z: Tensor) -> Tensor:
         """Return the decoder's input, (n, *event_shape) -> (n, q)."""
@@ -147,9 +150,8 @@ class Posterior:
         """
         with torch.inference_mode(False), torch.enable_grad():
             z = z.detach().clone().requires_grad_()
-            images = self.decode(z).flatten(1)
-            x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
-            pull = (x - images.detach()).mul_(1 / self.model.sigma**2)
+            images = self.decode(z)
+            pull = log_likelihood_slope(self._data(z), images.detach(), self.model.sigma)
             (grad_likelihood,) = torch.autograd.grad(images, z, pull)
         z = z.detach()
         score = scaled_add(self.marginals.score(z), grad_likelihood, temperature)

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from benchmark.base.errors import RecordError
+from benchmark.claims.gates import FEWEST_IMAGES
 from benchmark.config.config import REAL
 from benchmark.records.folder import read_folder
 from benchmark.records.record import Record
@@ -75,7 +76,10 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 def main(folders: list[str]) -> None:
     """Compare the records of these folders and write the table."""
     frame = both_distances(record for folder in folders for record in read_folder(folder))
-    write_page("distances", shown(frame), "\n".join(correlations(frame)))
+    notes = correlations(frame)
+    if frame["images"].min() < FEWEST_IMAGES:
+        notes.append(f"Below {FEWEST_IMAGES:,} images distances say little beyond their own order.")
+    write_page("distances", shown(frame), "\n\n".join(notes))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ def test_a_loaded_kan_decoder_has_its_grids_where_they_were(tmp_path):
 def test_a_loaded_model_is_the_saved_one(sampler, prior, basis, tmp_path):
     model = trained(sampler, prior, basis=basis)
     assert model.prior.domain != (-4.0, 4.0)
+    if sampler == "thermodynamic":  # as re-spacing would
+        model.chains.temperatures.copy_(torch.tensor([0.0, 0.2, 0.5, 1.0]))
     save(model, tmp_path / "some" / "model")
     torch.manual_seed(99)
     loaded = load(tmp_path / "some" / "model")
@@ -90,9 +92,7 @@ def test_a_loaded_model_is_the_saved_one(sampler, prior, basis, tmp_path):
     assert loaded.sampler == model.sampler
     assert (loaded.sigma, loaded.domain_update) == (model.sigma, model.domain_update)
     if sampler == "thermodynamic":
-        temperatures = loaded.chains.temperatures
-        assert torch.equal(temperatures, model.chains.temperatures)
-        assert not torch.allclose(temperatures, torch.tensor([0, 1, 2, 3]).div(3) ** 4)
+        assert torch.equal(loaded.chains.temperatures, model.chains.temperatures)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

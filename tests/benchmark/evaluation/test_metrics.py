@@ -178,6 +178,6 @@ def test_every_value_gets_the_name_of_its_space(space):
 
 def test_what_feature_metrics_gives_has_a_name_of_its_own(measured):
     # The keys above are the ones that are measured.
-    assert measured[2].keys() == VALUES.keys()
+    assert measured[2].keys() - {"frechet_subsets"} == VALUES.keys()
     names = [name for names in SPACES.values() for name in names]
     assert len(set(names)) == len(names)

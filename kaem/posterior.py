@@ -104,8 +104,9 @@ class Posterior:
 
     def _data(self, z: Tensor) -> Tensor:
         """Return the datum of each row, (k b, ...) -> (k b, C, H, W)."""
-        x = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
-        return x.unflatten(1, self.image_shape)
+        rows = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
+        images: Tensor = rows.unflatten(1, self.image_shape)
+        return images
 
     def features(self, z: Tensor) -> Tensor:
         """Return the decoder's input, (n, *event_shape) -> (n, q)."""

@@ -44,7 +44,7 @@ def preflight(config: Config, dataset: str | None = None, whole: bool = False) -
     """
     waiting = [job for job in jobs(config, "data") if not job.path().exists()]
     first = dataset is None or (whole and waiting and waiting[0].dataset == dataset)
-    if first and config.budget == "full":  # a demo would take longer by the look
+    if first and not config.demo:  # which would take longer by the look
         print(how_long(config), flush=True)
     if dataset is None:
         return check_all(config)

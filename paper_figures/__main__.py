@@ -94,7 +94,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name", metavar="NAME")
     for name, artefact in ARTEFACTS.items():
-        command = commands.add_parser(name, help=artefact.caption)
+        command = commands.add_parser(name, help=artefact.caption.replace("%", "%%"))
         add_config_arguments(command)
         for argument in artefact.arguments:
             command.add_argument(f"--{argument}", required=True)

@@ -29,3 +29,5 @@ class Peak(threading.Thread):
     def __exit__(self, *_error):
         self.running = False
         self.join()
+        # On a busy machine the watch may have slept through the block.
+        self.grown = max(self.grown, resident() - self.start_size)

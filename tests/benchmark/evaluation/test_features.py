@@ -287,5 +287,6 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     # What the allocator keeps of earlier work comes and goes, about a fifth of this.
     assert many.grown < few.grown + features / 2
     with Peak() as whole:  # the watch sees an array of all features
-        torch.ones(MANY, WIDE)
+        everything = torch.ones(MANY, WIDE)
     assert whole.grown > features / 2
+    assert everything.numel() * 4 == features

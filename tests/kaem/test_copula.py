@@ -337,6 +337,19 @@ def test_a_single_feature_is_refused(kind):
         make_copula(kind, q=1)
 
 
+@torch.no_grad()
+def test_the_mixtures_table_stays_until_the_next_fit(seeded):
+    prior = make_copula("mixture", q=2)
+    tables = prior.copula().tables
+    optimiser = torch.optim.SGD(prior.parameters(), lr=0.1)
+    with torch.enable_grad():
+        prior.log_prob(prior.sample(9, seeded(1))).sum().backward()
+    optimiser.step()
+    assert prior.copula().tables is tables
+    prior.fit(prior.sample(500, seeded(2)), 1)
+    assert prior.copula().tables is not tables
+
+
 # --- a moved domain ---------------------------------------------------------------------------
 
 

@@ -315,11 +315,17 @@ def test_what_the_decoder_sees():
 # --- tables follow the parameters ------------------------------------------------------------
 
 
-def optimiser_step(prior):
-    optimiser = torch.optim.Adam(prior.parameters(), lr=0.3)
+def optimiser_step(prior, **options):
+    optimiser = torch.optim.Adam(prior.parameters(), lr=0.3, **options)
     with torch.enable_grad():
         prior.log_prob(in_every_latent(prior, [0.5])).sum().backward()
     optimiser.step()
+
+
+def fused_step(prior):
+    before = prior.functions.coefficients._version
+    optimiser_step(prior, fused=True)
+    assert prior.functions.coefficients._version == before  # else nothing were shown here
 
 
 def edit_in_place(prior):
@@ -354,6 +360,7 @@ def to_double(prior):
 
 CHANGES = [
     optimiser_step,
+    fused_step,
     edit_in_place,
     edit_through_data,
     rebind_memory,

@@ -65,7 +65,11 @@ def frechet_infinity(features: Tensor, real: Gaussian) -> tuple[float, float] | 
     Returns:
         (limit, standard error); None with too few samples for the smallest subset.
     """
-    points = subset_distances(features, real)
+    return limit(subset_distances(features, real))
+
+
+def limit(points: list[tuple[int, float]]) -> tuple[float, float] | None:
+    """Return what `frechet_infinity` says of the distances of subsets, by `subset_distances`."""
     return extrapolate(*np.array(points, float).T) if points else None
 
 

@@ -5,7 +5,6 @@ computes the Frechet distance, KID, precision and recall. Only the Frechet dista
 features, with the standard weights, is called FID.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
@@ -18,9 +17,9 @@ from torch_fidelity.metric_prc import (
 from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.evaluation.features import RealFeatures
 from benchmark.evaluation.frechet import (
-    extrapolate,
     fit_gaussian,
     frechet_distance,
+    limit,
     subset_distances,
 )
 
@@ -52,9 +51,9 @@ def feature_metrics(
     """
     metrics = {"frechet": frechet_distance(fit_gaussian(samples), real.gaussian)}
     points = subset_distances(samples, real.gaussian)
-    if points:
-        limit = extrapolate(*np.array(points, float).T)
-        metrics |= dict(zip(("frechet_infinity", "frechet_infinity_se"), limit, strict=True))
+    infinity = limit(points)
+    if infinity is not None:
+        metrics |= dict(zip(("frechet_infinity", "frechet_infinity_se"), infinity, strict=True))
         metrics["frechet_subsets"] = points
     if min(len(samples), len(real.features)) >= KID_SUBSET_SIZE:
         kid = kid_features_to_metric(

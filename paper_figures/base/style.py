@@ -182,6 +182,7 @@ def show_picture(axis: Axes, picture: np.ndarray) -> None:
 
 
 GAP = 2  # pixels between images
+APART = 8  # pixels between groups of them, beyond that
 
 
 def tiled(images: np.ndarray, gap: int = GAP) -> np.ndarray:
@@ -192,3 +193,12 @@ def tiled(images: np.ndarray, gap: int = GAP) -> np.ndarray:
     picture = picture.reshape(rows * (height + gap), columns * (width + gap), channels)
     picture = picture[: picture.shape[0] - gap, : picture.shape[1] - gap]
     return picture[..., 0] if channels == 1 else picture
+
+
+def spaced(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    """Join pictures of one shape along an axis, `APART` white pixels between them."""
+    shape = list(pictures[0].shape)
+    shape[axis] = APART
+    gap = np.full(shape, 255, np.uint8)
+    parts = [part for picture in pictures for part in (picture, gap)][:-1]
+    return np.concatenate(parts, axis=axis)

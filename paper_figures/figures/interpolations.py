@@ -7,12 +7,14 @@ from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import inspected_models, inspection
 from paper_figures.base.style import (
+    APART,
     FULL,
     GAP,
     model_label,
     save_figure,
     set_title,
     show_picture,
+    spaced,
     tiled,
 )
 
@@ -31,7 +33,6 @@ WAYS = {
     "path_quantiles": "quantiles",
     "path_conditional": "conditional\nquantiles",
 }
-APART = 8  # pixels between pairs, beyond those between images
 
 
 def render(config: Config, dataset: str) -> None:
@@ -48,7 +49,9 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     arrays = inspection(config, dataset, model, "path_arc")[1]
     ways = {name: label for name, label in WAYS.items() if name in arrays}
     pairs = np.stack([arrays[name] for name in ways], axis=1)  # (pairs, ways, k, C, H, W)
-    picture, tops = _stacked([tiled(images) for images in pairs])
+    pictures = [tiled(images) for images in pairs]
+    picture = spaced(pictures, axis=0)
+    tops = [(len(pictures[0]) + APART) * k for k in range(len(pictures))]
     height, width = pairs.shape[-2:]
     size = FULL * 0.88 * picture.shape[0] / picture.shape[1]
     figure, axis = plt.subplots(figsize=(FULL, size + 0.75))
@@ -62,10 +65,3 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     )
     set_title(figure, title)
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
-
-
-def _stacked(pictures: list[np.ndarray]) -> tuple[np.ndarray, list[int]]:
-    """Put pictures of one shape below one another; return also where each begins."""
-    gap = np.full((APART, *pictures[0].shape[1:]), 255, np.uint8)
-    parts = [part for picture in pictures for part in (picture, gap)][:-1]
-    return np.concatenate(parts), [(len(pictures[0]) + APART) * k for k in range(len(pictures))]

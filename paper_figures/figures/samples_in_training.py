@@ -6,7 +6,15 @@ import numpy as np
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import kept_samples
-from paper_figures.base.style import FULL, GAP, narrow_label, save_figure, show_picture, tiled
+from paper_figures.base.style import (
+    FULL,
+    GAP,
+    narrow_label,
+    save_figure,
+    show_picture,
+    spaced,
+    tiled,
+)
 
 FIGURE = Figure(
     "samples_in_training_{dataset}",
@@ -20,7 +28,6 @@ FIGURE = Figure(
 
 SHARES = (0, 0.01, 0.04, 0.13, 0.33, 1)  # of the updates, about which moments are shown
 SHOWN = 4  # samples of each
-APART = 8  # pixels between moments, beyond those between images
 
 
 def render(config: Config, dataset: str) -> None:
@@ -54,9 +61,7 @@ def _row(kept: dict[int, np.ndarray]) -> np.ndarray | None:
         return None
     last = max(kept)
     nearest = [min(kept, key=lambda update: abs(update - share * last)) for share in SHARES]
-    cells = [tiled(kept[update][None, :SHOWN]) for update in nearest]
-    gap = np.full((len(cells[0]), APART, *cells[0].shape[2:]), 255, np.uint8)
-    return np.concatenate([part for cell in cells for part in (cell, gap)][:-1], axis=1)
+    return spaced([tiled(kept[update][None, :SHOWN]) for update in nearest], axis=1)
 
 
 def _with_gap(row: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from benchmark.records.record import read_record
 from benchmark.training.weights import load_model
 from paper_figures.artefacts import ARTEFACTS
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import tiled
+from paper_figures.base.style import APART, tiled
 from paper_figures.figures import latents, samples_in_training, training_film
 from paper_figures.tables import independence
 
@@ -175,7 +175,7 @@ def test_a_film_has_a_picture_of_each_moment(run):
 def test_samples_of_the_moments_nearest_to_the_shares_are_shown():
     kept = {update: np.full((8, 1, 2, 2), update, np.uint8) for update in (0, 1, 5, 12, 30, 90)}
     row = samples_in_training._row(kept)
-    cells = row[0, :: 4 * 4 - 2 + samples_in_training.APART]  # the first pixel of each
+    cells = row[0, :: 4 * 4 - 2 + APART]  # the first pixel of each
     assert cells.tolist() == [0, 1, 5, 12, 30, 90]
     assert samples_in_training._row({}) is None
 

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
 from benchmark.base.errors import DataError
 from benchmark.base.files import file_digest
 from benchmark.data.pixels import to_rgb
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+NAME = "efficientnet-lite0"  # as the network's package and torch-fidelity's registry have it
 SIDE = 224
 MEAN, DEVIATION = 127.0, 128.0  # of pixels from 0 to 255, as TensorFlow's efficientnet/lite trained
 CHUNK = 8  # images that go through at once: more leave the processor's cache and take longer
@@ -65,7 +67,7 @@ class EfficientNetFeatures:
         path = find_weights()
         from efficientnet_lite_pytorch import EfficientNet
 
-        network = EfficientNet.from_name("efficientnet-lite0").eval()
+        network = EfficientNet.from_name(NAME).eval()
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         _fold(network)
         self.network = network.to(device, memory_format=torch.channels_last)
@@ -91,3 +93,36 @@ def _fold(network: nn.Module) -> None:
             if isinstance(norm, nn.BatchNorm2d):
                 setattr(part, name, fuse_conv_bn_eval(layer, norm))
                 setattr(part, norm_name, nn.Identity())
+
+
+class EfficientNetExtractor(FeatureExtractorBase):
+    """`EfficientNetFeatures` as `torch_fidelity.calculate_metrics(feature_extractor=NAME)` takes
+    them. What it then calls FID is FD-EfficientNet."""
+
+    def __init__(self, name: str, features_list: list[str], **_):
+        super().__init__(name, features_list)
+        self.features = EfficientNetFeatures(torch.device("cpu"))
+        self.network = self.features.network  # a part of this module, so that it moves along
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        """Name the one set of features."""
+        return (str(EfficientNetFeatures.dimension),)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(_metric: str) -> str:
+        """Name the features of every metric."""
+        return str(EfficientNetFeatures.dimension)
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        """Say that images are cut into chunks in Python."""
+        return False
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Map uint8 (n, 3, H, W) to one tensor (n, 1280)."""
+        self.features.device = images.device
+        return (self.features(images),)
+
+
+register_feature_extractor(NAME, EfficientNetExtractor)

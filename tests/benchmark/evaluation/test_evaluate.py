@@ -10,7 +10,7 @@ from reference.frechet import classifier_features, frechet, frechet_by_sqrtm
 from reference.inception import write_random_weights
 from reference.precision_recall import covered
 from support.configs import tiny_config
-from support.extractors import Pixels, darker, smooth_images
+from support.extractors import Images, Pixels, darker, smooth_images
 from torch import Tensor
 
 import benchmark.evaluation.evaluate
@@ -21,7 +21,6 @@ from benchmark.config.config import REAL, Config
 from benchmark.config.jobs import job_of
 from benchmark.config.registry import build
 from benchmark.data.dataset import load_data
-from benchmark.data.pixels import to_rgb
 from benchmark.evaluation.efficientnet import SHA256, EfficientNetFeatures
 from benchmark.evaluation.evaluate import evaluate_samples
 from benchmark.evaluation.inception import OFFICIAL_SHA256
@@ -274,19 +273,6 @@ def pictures(tmp_path, **evaluation) -> Config:
 
 def dark_pictures() -> Tensor:
     return darker(smooth_images(PICTURES, SHAPE, 2), 0.3)
-
-
-class Images(torch.utils.data.Dataset):
-    """As torch-fidelity takes them: uint8 with three channels."""
-
-    def __init__(self, images: Tensor):
-        self.images = to_rgb(images)
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, i):
-        return self.images[i]
 
 
 def test_a_run_measures_what_torch_fidelity_does_with_the_same_weights(tmp_path, monkeypatch):

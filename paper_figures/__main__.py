@@ -48,8 +48,8 @@ def render_measured(name: str) -> None:
 
 
 def render_published() -> None:
-    """Render every run of results/published/, its claims and its comparison with a rerun, and what
-    was measured of devices alone.
+    """Render every run of results/published/, its claims and its comparison with a rerun, what they
+    took all together, and what was measured of devices alone.
 
     Most in processes of their own: the folder of the results is fixed as `benchmark.base.paths` is
     loaded.
@@ -62,6 +62,9 @@ def render_published() -> None:
         for command in (["paper_figures", "all"], ["benchmark", "claims"]):
             _render_in(path, [*command, "--config", str(path)])
         render_comparison(path.parent)
+    from paper_figures.tables.experiments import render  # pandas, which no help waits for
+
+    render(configs)
     for name in MEASURED:
         if (folder / name).is_dir():
             _render_in(folder / name, ["paper_figures", name])

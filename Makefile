@@ -1,5 +1,5 @@
-# make demo | test | lint | bench | scaling | faults | gradient_bias | kills | fuzz. Each sets itself up:
-# .venv is created on first use and kept.
+# make demo | test | lint | bench | scaling | faults | gradient_bias | kills | fuzz | archive. Each sets
+# itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/faces.yaml config/bias.yaml config/tuning.yaml config/copula.yaml config/copula_tuning.yaml \
 	config/annealing.yaml config/timing.yaml config/paper.yaml
 
-.PHONY: demo test lint bench scaling faults gradient_bias kills fuzz audit lock
+.PHONY: demo test lint bench scaling faults gradient_bias kills fuzz archive audit lock
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
@@ -45,6 +45,10 @@ scaling: $(INSTALLED)
 # of an hour); 10,000 spoilt files for every reader (ten minutes). Each writes results/studies/.
 faults gradient_bias kills fuzz: $(INSTALLED)
 	python -m studies.$@
+
+# What is committed as dist/kaem-<version>.zip, to be kept where a DOI is given.
+archive: $(INSTALLED)
+	python -m benchmark archive
 
 # Needs `pip-audit` and its database, PyPI's. One package that cannot be looked up is a failure.
 audit:

@@ -112,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     summary = f"copy a run's weights from {PUBLISHED} to where the steps look"
     command("restore", "run.publish:restore", summary, common, passes="config")
+    summary = "write the committed files, with metadata and checksums, as a release to dist/"
+    command("archive", "run.archive:archive", summary)
     summary = "which claims can be checked here within a time, and how"
     plan = command("plan", "claims.plan:plan", summary, passes="config words budget folder")
     add_config_arguments(plan, default=os.path.relpath(ROOT / "config" / "paper.yaml"))

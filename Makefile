@@ -2,9 +2,10 @@
 # itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
-VENV := .venv
-INSTALLED := $(VENV)/installed.stamp
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# KAEM_VENV names an environment that holds requirements.lock already, as the container's does.
+VENV := $(or $(KAEM_VENV),.venv)
+INSTALLED := $(if $(KAEM_VENV),,$(VENV)/installed.stamp)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/faces.yaml config/bias.yaml config/tuning.yaml config/copula.yaml config/copula_tuning.yaml \
 	config/annealing.yaml config/timing.yaml config/paper.yaml
@@ -62,7 +63,7 @@ lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header -o requirements.lock
 
-$(INSTALLED): requirements.lock
+$(VENV)/installed.stamp: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "error: needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -21,13 +21,14 @@ from benchmark.base.files import atomic, file_digest
 from benchmark.base.paths import PUBLISHED, ROOT
 
 METADATA, SUMS = "ro-crate-metadata.json", "SHA256SUMS"
+MARKDOWN, PLAIN = "text/markdown", "text/plain"
 TEXTS = {
-    "README.md": "What it is, what was found, three commands",
-    "ARTIFACT.md": "For evaluators: each claim with the command that checks it",
-    "CHANGELOG.md": "What each version holds",
-    "CITATION.cff": "How to cite it",
-    "LICENSE": "Licence",
-    "requirements.lock": "Every package with its version and hashes",
+    "README.md": (MARKDOWN, "What it is, what was found, three commands"),
+    "ARTIFACT.md": (MARKDOWN, "For evaluators: each claim with the command that checks it"),
+    "CHANGELOG.md": (MARKDOWN, "What each version holds"),
+    "CITATION.cff": ("application/yaml", "How to cite it"),
+    "LICENSE": (PLAIN, "Licence"),
+    "requirements.lock": (PLAIN, "Every package with its version and hashes"),
 }
 
 
@@ -68,7 +69,7 @@ def describe(root: Path, project: dict) -> dict:
     from rocrate.rocrate import ROCrate
 
     citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
-    crate = ROCrate()
+    crate = ROCrate(version="1.1")  # the one that archives of workflows know
     commit = _git(root, "rev-parse", "HEAD").decode().strip()
     crate.name, crate.description = citation["title"], f"{project['description']}, commit {commit}"
     spdx = f"https://spdx.org/licenses/{citation['license']}"
@@ -81,6 +82,7 @@ def describe(root: Path, project: dict) -> dict:
     ]
     crate.add(licence, *authors)
     about = {
+        "encodingFormat": PLAIN,
         "name": citation["title"],
         "version": str(citation["version"]),
         "datePublished": str(citation["date-released"]),
@@ -89,11 +91,14 @@ def describe(root: Path, project: dict) -> dict:
         dest_path="Snakefile", main=True, lang="snakemake", properties=about
     )
     for entity in (crate.root_dataset, workflow):
-        entity["license"], entity["author"] = licence, authors
+        entity["license"] = licence
+        entity["author"] = authors if len(authors) > 1 else authors[0]
     crate.root_dataset["version"] = about["version"]
     crate.datePublished = citation["date-released"]
-    for name, description in TEXTS.items():
-        crate.add_file(dest_path=name, properties={"name": name, "description": description})
+    for name, (encoding, text) in TEXTS.items():
+        properties = {"name": name, "encodingFormat": encoding, "description": text}
+        crate.add_file(dest_path=name, properties=properties)
+    crate.get("README.md")["about"] = crate.root_dataset
     for folder in sorted(path for path in (root / PUBLISHED).iterdir() if path.is_dir()):
         properties = {
             "name": f"Published results: {folder.name}",

@@ -65,7 +65,7 @@ def test_an_archive_says_what_it_is_as_a_workflow_crate(root):
     assert crate.mainEntity["programmingLanguage"]["name"] == "Snakemake"
     for entity in (crate.root_dataset, crate.mainEntity):
         assert entity["license"]["name"] == "MIT"
-        assert [each["name"] for each in entity["author"]] == ["The KAEM reproduction authors"]
+        assert entity["author"]["name"] == "The KAEM reproduction authors"
         assert entity["version"] in next((root / "dist").glob("*.zip")).name
 
 

@@ -1,16 +1,31 @@
-"""The version stands in pyproject.toml; where others read it, it is the same."""
+"""Files that say the same say the same: versions, and the packages that are pinned."""
 
 import re
 import tomllib
+from itertools import chain
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from benchmark.base.paths import ROOT
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
 
 def test_version_and_date_are_the_same_everywhere():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     newest = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert newest.groups() == (version, str(citation["date-released"]))
-    assert citation["version"] == version
+    assert newest.groups() == (PROJECT["version"], str(citation["date-released"]))
+    assert citation["version"] == PROJECT["version"]
+
+
+def test_what_is_pinned_is_what_the_project_asks_for():
+    lock = (ROOT / "requirements.lock").read_text()
+    pinned = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", lock, re.MULTILINE))
+    asked = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for requirement in map(Requirement, chain(*asked)):
+        assert requirement.specifier.contains(pinned[requirement.name]), requirement
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert conda[0].startswith("python=")
+    assert SpecifierSet(PROJECT["requires-python"]).contains(conda[0].removeprefix("python="))

@@ -134,7 +134,8 @@ def _commands(claims: list[Judged], commands: list[str]) -> str:
     ]
     sources = dict.fromkeys(claim.source for claim in claims)
     verdicts = [f"python -m benchmark claims --config {source}" for source in sources]
-    return "\n".join(["```sh", *blocks, "# After any of them: the verdicts", *verdicts, "```"])
+    blocks.append("\n".join(["# After any of them: the verdicts", *verdicts]))
+    return "```sh\n" + "\n\n".join(blocks) + "\n```"
 
 
 def _run_row(source: Path) -> dict[str, str]:
@@ -152,7 +153,7 @@ def _run_row(source: Path) -> dict[str, str]:
         "Run": source.parent.name,
         "Trainings": str(len(trained)),
         "Time, one step after the other": duration(sum(r.wall_time_s for r in records)),
-        "Disk": f"{(weights + drawn) / 1e9:.1f} GB",
+        "Disk": f"{(weights + drawn) / 1e6:.0f} MB",
         "Hardware": "; ".join(sorted({_hardware(record.provenance) for record in records})),
         "Verdicts": ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v != NOT_RUN and counts[v]),
     }

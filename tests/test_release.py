@@ -1,6 +1,8 @@
 """Files that say the same say the same: versions, and the packages that are pinned."""
 
+import os
 import re
+import subprocess
 import tomllib
 from itertools import chain
 
@@ -29,3 +31,15 @@ def test_what_is_pinned_is_what_the_project_asks_for():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert conda[0].startswith("python=")
     assert SpecifierSet(PROJECT["requires-python"]).contains(conda[0].removeprefix("python="))
+
+
+def test_make_installs_nothing_where_an_environment_is_named(tmp_path):
+    def planned(**names: str) -> str:
+        make = ["make", "--always-make", "--dry-run", "lint"]
+        environment = {"PATH": os.environ["PATH"], **names}
+        return subprocess.run(
+            make, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "pip install" in planned()
+    assert "pip install" not in planned(KAEM_VENV=str(tmp_path))

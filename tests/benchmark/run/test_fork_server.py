@@ -35,7 +35,7 @@ exec(sys.argv[2])
 PARENT = """
 from benchmark.run import fork_server
 server = fork_server.start(1)
-print(flush=True)
+print(server.pid, flush=True)
 input()
 """
 CLIENT = "import sys; from benchmark.run.fork_server import hand_over; sys.exit(hand_over('probe'))"
@@ -48,7 +48,7 @@ class Workflow:
         self.folder = folder
         self.environment = os.environ | {"PYTHONPATH": str(CONFIG_FOLDER.parent), "OWN": "ö"}
         self.process = self._start("-c", PARENT, group=0, stdin=subprocess.PIPE)
-        self.process.stdout.readline()
+        self.server = int(self.process.stdout.readline())
         self.environment[ADDRESS] = f".snakemake/steps-{self.process.pid}.socket"
 
     def client(self, *words: str, **environment: str) -> subprocess.Popen:
@@ -145,6 +145,15 @@ def test_a_job_goes_with_its_client_and_outlives_its_workflow(workflow):
     assert _is_alive(pid)
     workflow.end_job()
     assert client.wait() == 0
+
+
+def test_where_the_server_is_killed_its_jobs_fail(workflow):
+    client, _ = workflow.waiting_job()
+    os.kill(workflow.server, signal.SIGKILL)
+    workflow.end_job()
+    assert "the server of the steps was killed" in client.communicate()[0]
+    assert client.returncode == 1
+    next((workflow.folder / ".snakemake").iterdir()).unlink()
 
 
 def test_without_a_server_a_command_runs_by_itself(tmp_path):

@@ -25,6 +25,8 @@ def render_all(config: Config) -> None:
         for name, artefact in ARTEFACTS.items()
         for place in artefact.places(config, gpu=True)
     }
+    for name, *_ in tasks:  # once for all processes of the pool
+        import_module(ARTEFACTS[name].module)
     with ProcessPoolExecutor(available_cores()) as pool:
         for task in [pool.submit(_render, config, *names) for names in tasks]:
             print(task.result(), file=sys.stderr, flush=True)

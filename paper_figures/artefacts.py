@@ -9,6 +9,7 @@ from paper_figures.base.artefact import Artefact
 
 # Of a run, in the order in which they are rendered.
 MODULES = (
+    "paper_figures.tables.summary",
     "paper_figures.tables.quality",
     "paper_figures.tables.timing",
     "paper_figures.tables.cost",

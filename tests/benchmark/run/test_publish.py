@@ -17,7 +17,7 @@ from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import write_record
 from benchmark.run.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
-from paper_figures.__main__ import render_comparison
+from paper_figures.cli import render_comparison
 from paper_figures.tables import quality
 
 CPU = torch.device("cpu")

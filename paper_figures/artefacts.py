@@ -40,7 +40,7 @@ MODULES = (
 # Of devices alone, with no configuration: what `make bench` and `make scaling` measured.
 MEASURED = {"bench": "paper_figures.tables.bench", "scaling": "paper_figures.figures.scaling"}
 
-BASE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("paper_figures/base/*.py"))
+BASE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("paper_figures/base/*.*"))
 
 
 def read_declaration(module: str) -> Artefact:

@@ -35,6 +35,7 @@ MODULES = (
     "paper_figures.figures.power_posteriors",
     "paper_figures.figures.tempered_integral",
     "paper_figures.figures.explorer",
+    "paper_figures.overview.overview",
 )
 
 # Of devices alone, with no configuration: what `make bench` and `make scaling` measured.

@@ -4,6 +4,7 @@ import json
 import textwrap
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -124,22 +125,25 @@ def save_figure(figure: Figure, paths: list[Path]) -> None:
     plt.close(figure)
 
 
-def save_table(
-    values: pd.DataFrame,
-    cells: pd.DataFrame,
-    notes: list[str],
-    paths: list[Path],
-    files: list[dict[str, list[str]]] | None = None,
-) -> None:
-    """Write a table in the formats that the paths end in.
+class Contents(NamedTuple):
+    """What a table says.
 
-    Args:
+    Attributes:
         values: the numbers, for csv.
         cells: the same as formatted text, for md and tex.
         notes: lines below the table.
-        files: for each row of `cells`, column -> the records that the cell rests on; for
-            files.json, with the row's own texts.
+        files: for each row of `cells`, column -> the records that the cell rests on.
     """
+
+    values: pd.DataFrame
+    cells: pd.DataFrame
+    notes: list[str]
+    files: list[dict[str, list[str]]] = []
+
+
+def save_table(contents: Contents, paths: list[Path]) -> None:
+    """Write a table in the formats that the paths end in; files.json has the rows' own texts."""
+    values, cells, notes, files = contents
     writers = {
         "csv": lambda: values.to_csv(index=False),
         "md": lambda: _markdown(cells, notes),

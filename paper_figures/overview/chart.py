@@ -1,0 +1,177 @@
+"""Quality against time of a run's models, as a Vega-Lite plot for its page."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_hex
+
+from benchmark.base.devices import DEVICE_LABELS
+from benchmark.config.config import REAL, Config
+from paper_figures.base.frames import quality_records, select, timing_records, values_of
+from paper_figures.base.quality_panels import DISTANCES
+from paper_figures.base.style import model_colours, model_label
+
+SHAPES = {"kaem": "circle", "vae": "square", "ebm": "triangle-up", "diffusion": "diamond"}
+CHOICES = {
+    "dataset": "Dataset",
+    "device": "Device",
+    "distance": "Distance",
+    "batch": "Images in a batch",
+}
+LINES = 24  # of names that the plot's height has room for
+SPAN = 0.3  # of the plot's width, that a name takes
+NARROW = 620  # pixels, below which names beside the points would overlap
+
+
+def chart(config: Config) -> dict | None:
+    """Return the plot's specification; None where no model was both timed and measured."""
+    points = _points(config)
+    if not points:
+        return None
+    models = list(dict.fromkeys(point["model"] for point in points))
+    colours = {model_label(config, m): to_hex(c) for m, c in model_colours(config).items()}
+    params = [_choice(name, label, points) for name, label in CHOICES.items()]
+    chosen = " && ".join(f"datum.{name} === {name}" for name in CHOICES)
+    legend = {"columns": {"expr": f"width < {NARROW} ? 2 : 4"}, "orient": "bottom", "title": None}
+    colour = {
+        "field": "model",
+        "type": "nominal",
+        "scale": {"domain": models, "range": [colours[model] for model in models]},
+        "legend": legend | {"labelLimit": {"expr": f"width < {NARROW} ? 130 : 260"}},
+    }
+    faded = {"condition": {"param": "named", "value": 1}, "value": 0.15}
+    log = {"type": "quantitative", "scale": {"type": "log", "nice": False, "padding": 24}}
+    few = {"axis": {"tickCount": 6}}
+    x = log | few | {"field": "ms", "title": "ms per image"}
+    y = log | few | {"title": "distance to real images, lower is better"}
+    tooltip = [
+        {"field": "model", "title": "Model"},
+        {"field": "ms", "title": "ms per image", "format": ".3g"},
+        {"field": "mean", "title": "Distance, mean of the seeds", "format": ".4g"},
+        {"field": "low", "title": "least", "format": ".4g"},
+        {"field": "high", "title": "most", "format": ".4g"},
+    ]
+    return {
+        "description": "Distance of samples against the time of an image, a point for each model. "
+        "The tables of quality and of times hold the same numbers.",
+        "width": "container",
+        "height": 420,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "background": None,
+        "data": {"values": points},
+        "params": params,
+        "transform": [{"filter": chosen}],
+        "encoding": {"x": x, "opacity": faded},
+        "layer": [
+            {
+                "mark": {"type": "rule", "strokeDash": [3, 3], "color": "currentColor"},
+                "encoding": {
+                    "x": {},
+                    "y": y | {"field": "real", "aggregate": "mean"},
+                    "opacity": {"value": 0.6},
+                },
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.5},
+                "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour},
+            },
+            {
+                "params": [
+                    {
+                        "name": "named",
+                        "select": {"type": "point", "fields": ["model"]},
+                        "bind": "legend",
+                    }
+                ],
+                "mark": {"type": "point", "filled": True, "size": 90},
+                "encoding": {
+                    "y": y | {"field": "mean"},
+                    "color": colour,
+                    "shape": {
+                        "field": "family",
+                        "type": "nominal",
+                        "scale": {"domain": list(SHAPES), "range": list(SHAPES.values())},
+                        "legend": None,
+                    },
+                    "tooltip": tooltip,
+                },
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 12, "fontSize": 11},
+                "transform": [{"filter": f"width >= {NARROW}"}],
+                "encoding": {
+                    "y": y | {"field": "label"},
+                    "text": {"field": "model"},
+                    "color": {"value": "currentColor"},
+                },
+            },
+        ],
+        "config": {
+            "font": "system-ui, sans-serif",
+            "axis": {
+                "labelColor": "currentColor",
+                "titleColor": "currentColor",
+                "domainColor": "currentColor",
+                "tickColor": "currentColor",
+                "gridColor": "#88888844",
+            },
+            "legend": {"labelColor": "currentColor", "symbolType": "circle"},
+            "view": {"stroke": None},
+        },
+    }
+
+
+def _choice(name: str, label: str, points: list[dict]) -> dict:
+    options = list(dict.fromkeys(point[name] for point in points))
+    bind = {"input": "select", "options": options, "name": label, "element": "#chart-choices"}
+    return {"name": name, "value": options[-1] if name == "batch" else options[0], "bind": bind}
+
+
+def _points(config: Config) -> list[dict]:
+    """Return a point for each model, dataset, device, distance and size of batch."""
+    quality = quality_records(config)
+    timing = select(timing_records(config), part="images", mode="eager", left_out="")
+    points = []
+    for row in timing.to_dict("records") if len(timing) else []:
+        dataset, model = row["dataset"], row["model"]
+        for name, label in DISTANCES.items():
+            values = values_of(quality, name, dataset=dataset, model=model)
+            if len(values):
+                points.append(
+                    {
+                        "dataset": config.facts(dataset).title,
+                        "device": DEVICE_LABELS[row["device"]],
+                        "distance": label,
+                        "batch": row["batch_size"],
+                        "model": model_label(config, model),
+                        "family": config.spec(model).family,
+                        "ms": row["median"] / row["batch_size"],
+                        "mean": values.mean(),
+                        "low": values.min(),
+                        "high": values.max(),
+                        "real": _floor(quality, name, dataset),
+                    }
+                )
+    for _, together in pd.DataFrame(points).groupby(list(CHOICES)) if points else ():
+        for place, height in _spread(together).items():
+            points[place]["label"] = height
+    return points
+
+
+def _spread(points: pd.DataFrame) -> dict[int, float]:
+    """Return how high the name of each point stands: at the point, or just above the name below it
+    where the two would overlap."""
+    x, y = np.log(points["ms"]), np.log(points["mean"])
+    seen = np.log(points[["low", "high", "real"]].stack())
+    line = (seen.max() - seen.min()) / LINES
+    heights: dict[int, float] = {}
+    for place in y.sort_values().index:
+        width = SPAN * (x.max() - x.min())
+        below = [height for other, height in heights.items() if abs(x[other] - x[place]) <= width]
+        heights[place] = max([y[place], *(height + line for height in below)])
+    return {place: float(np.exp(height)) for place, height in heights.items()}
+
+
+def _floor(quality: pd.DataFrame, name: str, dataset: str) -> float | None:
+    """Return the distance of real images."""
+    values = values_of(quality, name, dataset=dataset, model=REAL)
+    return values.mean() if len(values) else None

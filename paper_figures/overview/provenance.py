@@ -1,0 +1,89 @@
+"""Where the numbers of a run's page are from: each record's commit, machine and date."""
+
+import pandas as pd
+from markupsafe import Markup
+
+from benchmark.config.config import Config
+from benchmark.records.folder import own_records
+from benchmark.records.record import Record
+from paper_figures.base.html import fill, sortable_table
+from paper_figures.base.style import model_label
+
+KINDS = ("training", "metrics", "timing", "classifier", "inspection")
+
+
+class Provenance:
+    """The records of a run, by their files.
+
+    Raises:
+        RecordError: one is damaged or belongs to another job.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._records = {str(record.path): record for record in own_records(config, *KINDS)}
+
+    @property
+    def machines(self) -> list[str]:
+        """What computed, in the order of the alphabet."""
+        return sorted({record.provenance.hardware for record in self._records.values()})
+
+    @property
+    def commits(self) -> list[str]:
+        """The versions of the source that made the records."""
+        return sorted({commit(record) for record in self._records.values()})
+
+    def evidence(self, by_files: dict[tuple[str, ...], list[tuple[str, str]]]) -> Markup:
+        """Return what rests on which records.
+
+        Args:
+            by_files: files -> the names and texts of what rests on them.
+        """
+        parts = [
+            (texts, [self._origin(file) for file in files]) for files, texts in by_files.items()
+        ]
+        return fill("overview/evidence.html", parts=parts)
+
+    def _origin(self, file: str) -> dict[str, str]:
+        record = self._records.get(file)
+        if record is None:
+            return {"file": self._short(file), "text": ""}
+        origin = record.provenance
+        text = f"{commit(record)}, {origin.hardware}, {origin.created[:10]}"
+        return {"file": self._short(file), "text": text}
+
+    def _short(self, file: str) -> str:
+        return file.removeprefix(f"{self._config.folder}/")
+
+    def table(self) -> Markup:
+        """Return all records with their origin."""
+        rows = [self._row(file, record) for file, record in self._records.items()]
+        caption = f"{len(rows)} records, JSON files below {self._config.folder}."
+        return sortable_table(
+            pd.DataFrame(rows), "records", caption, filters=("Kind", "Dataset", "Machine")
+        )
+
+    def _row(self, file: str, record: Record) -> dict[str, str]:
+        origin, config = record.provenance, self._config
+        known = record.model in config.models or record.model == "real"
+        return {
+            "Record": self._short(file),
+            "Kind": record.kind,
+            "Dataset": config.facts(record.dataset).title,
+            "Model": model_label(config, record.model) if known else record.model,
+            "Commit": commit(record),
+            "Machine": origin.hardware,
+            "Seed": str(record.seed),
+            "Made": origin.created[:10],
+            "torch": origin.packages.get("torch") or "",
+            "Seconds": f"{record.wall_time_s:,.1f}",
+            "Settings": record.config_hash,
+            "Source": origin.source_digest,
+            "Digest": record.digest[:16],
+        }
+
+
+def commit(record: Record) -> str:
+    """Return the commit that made a record, in short; dirty where files had changed since."""
+    made_by = record.provenance
+    return (made_by.commit or "no commit")[:10] + (" (dirty)" if made_by.dirty else "")

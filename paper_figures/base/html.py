@@ -20,7 +20,8 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-NUMBER = re.compile(r"-?[\d,]*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
+# At the head of a cell; dates and digests that begin with a digit are none.
+NUMBER = re.compile(r"-?[\d,]*\.?\d+(e[-+]?\d+)?(?![\w-])", re.IGNORECASE)
 PAGED = 40  # rows, from which on a table shows them in parts
 
 

@@ -1,5 +1,7 @@
 """Quality against time of a run's models, as a Vega-Lite plot for its page."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
@@ -82,7 +84,13 @@ def chart(config: Config) -> dict | None:
                         "bind": "legend",
                     }
                 ],
-                "mark": {"type": "point", "filled": True, "size": 90},
+                "mark": {
+                    "type": "point",
+                    "filled": True,
+                    "size": 90,
+                    "stroke": "currentColor",
+                    "strokeWidth": 0.6,
+                },
                 "encoding": {
                     "y": y | {"field": "mean"},
                     "color": colour,
@@ -120,10 +128,23 @@ def chart(config: Config) -> dict | None:
     }
 
 
+def untimed(config: Config) -> list[str]:
+    """Return the models that were measured, but not timed."""
+    quality, timing = quality_records(config), timing_records(config)
+    timed = set(timing["model"]) if len(timing) else set()
+    measured = set(quality["model"]) if len(quality) else set()
+    return [model_label(config, m) for m in config.models if m in measured - timed]
+
+
 def _choice(name: str, label: str, points: list[dict]) -> dict:
-    options = list(dict.fromkeys(point[name] for point in points))
-    bind = {"input": "select", "options": options, "name": label, "element": "#chart-choices"}
-    return {"name": name, "value": options[-1] if name == "batch" else options[0], "bind": bind}
+    """Return a parameter with a list to choose from; at first the first, and of batches the largest
+    of those that most models were timed with."""
+    counts = Counter(point[name] for point in points)
+    first = next(iter(counts))
+    if name == "batch":
+        first = max(counts, key=lambda size: (counts[size], size))
+    bind = {"input": "select", "options": list(counts), "name": label, "element": "#chart-choices"}
+    return {"name": name, "value": first, "bind": bind}
 
 
 def _points(config: Config) -> list[dict]:

@@ -18,7 +18,7 @@ from paper_figures.base.artefact import Need, Page
 from paper_figures.base.frames import inspected_models
 from paper_figures.base.html import document, fill, sortable_table
 from paper_figures.base.style import Contents
-from paper_figures.overview.chart import chart
+from paper_figures.overview.chart import chart, untimed
 from paper_figures.overview.grids import grids
 from paper_figures.overview.provenance import Provenance
 from paper_figures.overview.verdicts import findings
@@ -61,6 +61,7 @@ TABLES = {
     cost: "Cost",
     independence: "Independence",
 }
+NAMES = ("Dataset", "Batch", "Model", "Mode")  # columns that say what a row is about
 VEGA = "window.vegaEmbed = vegaEmbed;"
 
 
@@ -78,6 +79,7 @@ def render(config: Config) -> None:
         note=config.note,
         findings=findings(config, provenance),
         chart=plot,
+        untimed=untimed(config),
         grids=grids(config),
         tables=list(_tables(config, provenance)),
         explorer=_has_explorer(config),
@@ -120,7 +122,7 @@ def _tables(config: Config, provenance: Provenance):
                 module.TABLE.name,
                 module.TABLE.caption,
                 head="Model",
-                filters=("Dataset", "Batch", "Mode"),
+                filters=[name for name in NAMES if name != "Model"],
                 details=list(_details(contents, provenance)),
             )
             yield title, table, contents.notes, module.TABLE.name
@@ -131,8 +133,9 @@ def _details(contents: Contents, provenance: Provenance):
     for cells, origins in zip(contents.cells.to_dict("records"), contents.files, strict=True):
         by_files: dict[tuple, list] = {}
         for column, text in cells.items():
-            if text and column in origins:
-                by_files.setdefault(tuple(sorted(set(origins[column]))), []).append((column, text))
+            if text and column not in NAMES:
+                rests_on = tuple(sorted(set(origins.get(column, ()))))
+                by_files.setdefault(rests_on, []).append((column, text))
         yield provenance.evidence(by_files)
 
 

@@ -7,7 +7,6 @@ from benchmark.config.config import Config
 from benchmark.records.folder import own_records
 from benchmark.records.record import Record
 from paper_figures.base.html import fill, sortable_table
-from paper_figures.base.style import model_label
 
 KINDS = ("training", "metrics", "timing", "classifier", "inspection")
 
@@ -64,22 +63,19 @@ class Provenance:
         )
 
     def _row(self, file: str, record: Record) -> dict[str, str]:
-        origin, config = record.provenance, self._config
-        known = record.model in config.models or record.model == "real"
+        origin = record.provenance
         return {
             "Record": self._short(file),
-            "Kind": record.kind,
-            "Dataset": config.facts(record.dataset).title,
-            "Model": model_label(config, record.model) if known else record.model,
             "Commit": commit(record),
             "Machine": origin.hardware,
-            "Seed": str(record.seed),
             "Made": origin.created[:10],
-            "torch": origin.packages.get("torch") or "",
             "Seconds": f"{record.wall_time_s:,.1f}",
+            "Digest": record.digest[:16],
+            "Kind": record.kind,
+            "Dataset": self._config.facts(record.dataset).title,
+            "torch": origin.packages.get("torch") or "",
             "Settings": record.config_hash,
             "Source": origin.source_digest,
-            "Digest": record.digest[:16],
         }
 
 

@@ -5,7 +5,7 @@ import math
 from markupsafe import Markup
 
 from benchmark.base.devices import DEVICE_LABELS
-from benchmark.claims.claims import NOT_RUN, VERDICTS, Claim, Verdict, load_claims
+from benchmark.claims.claims import NOT_RUN, TIMES, VERDICTS, Claim, Verdict, load_claims
 from benchmark.claims.judge import judge_all
 from benchmark.config.config import Config
 from benchmark.config.jobs import JUDGED
@@ -37,8 +37,9 @@ def _shown(config: Config, provenance: Provenance, verdict: Verdict) -> dict:
     """Return a verdict as the template shows it."""
     device = DEVICE_LABELS.get(verdict.device)
     claim = verdict.claim
+    unit = " ms" if claim.metric in TIMES else ""
     values = {
-        model_label(config, entry): [f"{value:.4g}" for value in values]
+        model_label(config, entry): [f"{value:.4g}{unit}" for value in values]
         for entry, values in verdict.values.items()
     }
     return {
@@ -61,7 +62,7 @@ def _compared(config: Config, claim: Claim) -> str:
     other = model_label(config, against) if isinstance(against, str) else f"{against:g}"
     batch = f", batches of {claim.batch_size:,}" if claim.batch_size else ""
     what = claim.metric.replace("_", " ") + batch
-    return f"{claim.effect} of {what}: {model_label(config, claim.model)} to {other}"
+    return f"{claim.effect.capitalize()} of {what}: {model_label(config, claim.model)} to {other}"
 
 
 def _drawing(verdict: Verdict) -> dict | None:

@@ -97,8 +97,11 @@ class Browser:
     def choose(self, selector: str, value: str) -> None:
         """Choose a value of a list."""
         self.evaluate(
-            f"(() => {{ const list = document.querySelector({json.dumps(selector)});"
-            f" list.value = {json.dumps(value)}; list.dispatchEvent(new Event('change')); }})()"
+            f"""(() => {{
+                const list = document.querySelector({json.dumps(selector)});
+                list.value = {json.dumps(value)};
+                list.dispatchEvent(new Event("change", {{ bubbles: true }}));
+            }})()"""
         )
 
     def mouse(self, kind: str, x: float, y: float) -> None:
@@ -108,11 +111,13 @@ class Browser:
 
     def key(self, name: str) -> None:
         """Press and release a key, "ArrowLeft" say."""
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9, "Enter": 13}
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}
+        codes |= {"Enter": 13, " ": 32}
+        texts = {"Enter": "\r", " ": " "}
         for kind in ("keyDown", "keyUp"):
             options = {"key": name, "code": name, "windowsVirtualKeyCode": codes[name]}
-            if name == "Enter":  # without its text no button is pressed
-                options["text"] = "\r"
+            if name in texts:  # without it no button is pressed
+                options["text"] = texts[name]
             self.send("Input.dispatchKeyEvent", type=kind, **options)
 
     def screenshot(self, path: Path) -> None:

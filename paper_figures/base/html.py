@@ -22,6 +22,7 @@ TEMPLATES = Environment(
 )
 # At the head of a cell; dates and digests that begin with a digit are none.
 NUMBER = re.compile(r"-?[\d,]*\.?\d+(e[-+]?\d+)?(?![\w-])", re.IGNORECASE)
+SHORT = 20  # letters
 PAGED = 40  # rows, from which on a table shows them in parts
 
 
@@ -85,7 +86,7 @@ def sortable_table(
         {
             "name": column,
             "hidden": place >= shown,
-            "is_number": numbers[column] is not None,
+            "kind": _kind(texts[column], numbers[column]),
             "is_filter": column in filters,
             "is_head": column == (head or cells.columns[0]),
         }
@@ -119,6 +120,13 @@ def _orders(texts: pd.Series) -> list[str] | None:
     if not any(matches) or any(NUMBER.match(text) is None for text in texts if len(text) > 1):
         return None
     return [match[0].replace(",", "") if match else "" for match in matches]
+
+
+def _kind(texts: pd.Series, numbers: list[str] | None) -> str:
+    """Return the class of a column's cells; those of a few short words stay on one line."""
+    if numbers is not None:
+        return "number"
+    return "short" if texts.map(len).max() <= SHORT else ""
 
 
 def _text(file) -> Markup:

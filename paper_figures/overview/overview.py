@@ -29,7 +29,8 @@ PAGE = Page(
     needs=(
         Need("metrics"),
         Need("training"),
-        Need("timing"),
+        Need("timing", optional=True),
+        Need("inspection", optional=True),
         Need("sampling", ("samples",), only=lambda config, job: job.seed == config.seeds[0]),
     ),
     caption="The run on one page: verdicts with their evidence, tables to sort, samples side by "
@@ -59,7 +60,7 @@ TABLES = {
     quality: "Quality",
     timing: "Time of sampling",
     cost: "Cost",
-    independence: "Independence",
+    independence: "Independence of the latents",
 }
 NAMES = ("Dataset", "Batch", "Model", "Mode")  # columns that say what a row is about
 VEGA = "window.vegaEmbed = vegaEmbed;"
@@ -69,7 +70,7 @@ def render(config: Config) -> None:
     """Write the page.
 
     Raises:
-        RecordError: there are no records, or one is damaged or belongs to another job.
+        MissingError: there are no records; RecordError: one is damaged or of another job.
     """
     provenance = Provenance(config)
     plot = chart(config)

@@ -3,6 +3,7 @@
 import pandas as pd
 from markupsafe import Markup
 
+from benchmark.base.errors import MissingError
 from benchmark.config.config import Config
 from benchmark.records.folder import own_records
 from benchmark.records.record import Record
@@ -15,12 +16,16 @@ class Provenance:
     """The records of a run, by their files.
 
     Raises:
-        RecordError: one is damaged or belongs to another job.
+        MissingError: there are none; RecordError: one is damaged or belongs to another job.
     """
 
     def __init__(self, config: Config):
         self._config = config
         self._records = {str(record.path): record for record in own_records(config, *KINDS)}
+        if not self._records:
+            raise MissingError(
+                f"{config.folder}: has no records to show\n  Run the workflow first."
+            )
 
     @property
     def machines(self) -> list[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 from support.browser import CHROMIUM, Browser
 from support.golden import golden_config, write_golden_run
 
+from benchmark.base.errors import MissingError
 from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import save_samples
 from benchmark.records.record import read_record
@@ -106,6 +107,12 @@ def test_grids_hold_the_first_samples(page):
         picture = np.array(Image.open(io.BytesIO(base64.b64decode(text))))
         assert picture.shape == (29 * SIDE - 1,) * 2
         assert set(np.unique(picture)) == {shade(model), 255}
+
+
+def test_a_run_without_records_has_no_page(folder):
+    with pytest.raises(MissingError, match="results/golden: has no records"):
+        overview.render(golden_config())
+    assert list(folder.iterdir()) == []
 
 
 def visible(selector: str, attribute: str) -> str:

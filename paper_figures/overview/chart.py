@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.config.config import REAL, Config
-from paper_figures.base.frames import quality_records, select, timing_records, values_of
+from paper_figures.base.frames import select, values_of
 from paper_figures.base.quality_panels import DISTANCES
 from paper_figures.base.style import model_colours, model_label
 
@@ -24,9 +24,9 @@ SPAN = 0.3  # of the plot's width, that a name takes
 NARROW = 620  # pixels, below which names beside the points would overlap
 
 
-def chart(config: Config) -> dict | None:
+def chart(config: Config, quality: pd.DataFrame, timing: pd.DataFrame) -> dict | None:
     """Return the plot's specification; None where no model was both timed and measured."""
-    points = _points(config)
+    points = _points(config, quality, timing)
     if not points:
         return None
     models = list(dict.fromkeys(point["model"] for point in points))
@@ -128,9 +128,8 @@ def chart(config: Config) -> dict | None:
     }
 
 
-def untimed(config: Config) -> list[str]:
+def untimed(config: Config, quality: pd.DataFrame, timing: pd.DataFrame) -> list[str]:
     """Return the models that were measured, but not timed."""
-    quality, timing = quality_records(config), timing_records(config)
     timed = set(timing["model"]) if len(timing) else set()
     measured = set(quality["model"]) if len(quality) else set()
     return [model_label(config, m) for m in config.models if m in measured - timed]
@@ -147,35 +146,37 @@ def _choice(name: str, label: str, points: list[dict]) -> dict:
     return {"name": name, "value": first, "bind": bind}
 
 
-def _points(config: Config) -> list[dict]:
+def _points(config: Config, quality: pd.DataFrame, timing: pd.DataFrame) -> list[dict]:
     """Return a point for each model, dataset, device, distance and size of batch."""
-    quality = quality_records(config)
-    timing = select(timing_records(config), part="images", mode="eager", left_out="")
+    times = select(timing, part="images", mode="eager", left_out="")
     points = []
-    for row in timing.to_dict("records") if len(timing) else []:
-        dataset, model = row["dataset"], row["model"]
+    for (dataset, model), rows in (
+        times.groupby(["dataset", "model"], sort=False) if len(times) else ()
+    ):
         for name, label in DISTANCES.items():
             values = values_of(quality, name, dataset=dataset, model=model)
+            real = values_of(quality, name, dataset=dataset, model=REAL)
             if len(values):
-                points.append(
-                    {
-                        "dataset": config.facts(dataset).title,
-                        "device": DEVICE_LABELS[row["device"]],
-                        "distance": label,
-                        "batch": row["batch_size"],
-                        "model": model_label(config, model),
-                        "family": config.spec(model).family,
-                        "ms": row["median"] / row["batch_size"],
-                        "mean": values.mean(),
-                        "low": values.min(),
-                        "high": values.max(),
-                        "real": _floor(quality, name, dataset),
-                    }
-                )
+                point = {
+                    "dataset": config.facts(dataset).title,
+                    "distance": label,
+                    "model": model_label(config, model),
+                    "family": config.spec(model).family,
+                    "mean": values.mean(),
+                    "low": values.min(),
+                    "high": values.max(),
+                    "real": real.mean() if len(real) else None,
+                }
+                points += [point | _time(row) for row in rows.to_dict("records")]
     for _, together in pd.DataFrame(points).groupby(list(CHOICES)) if points else ():
         for place, height in _spread(together).items():
             points[place]["label"] = height
     return points
+
+
+def _time(row: dict) -> dict:
+    device, size = DEVICE_LABELS[row["device"]], row["batch_size"]
+    return {"device": device, "batch": size, "ms": row["median"] / size}
 
 
 def _spread(points: pd.DataFrame) -> dict[int, float]:
@@ -190,9 +191,3 @@ def _spread(points: pd.DataFrame) -> dict[int, float]:
         below = [height for other, height in heights.items() if abs(x[other] - x[place]) <= width]
         heights[place] = max([y[place], *(height + line for height in below)])
     return {place: float(np.exp(height)) for place, height in heights.items()}
-
-
-def _floor(quality: pd.DataFrame, name: str, dataset: str) -> float | None:
-    """Return the distance of real images."""
-    values = values_of(quality, name, dataset=dataset, model=REAL)
-    return values.mean() if len(values) else None

@@ -3,11 +3,12 @@
 import base64
 import io
 
+import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
 from benchmark.config.config import REAL, Config
-from paper_figures.base.frames import quality_records, values_of
+from paper_figures.base.frames import values_of
 from paper_figures.base.html import fill
 from paper_figures.base.quality_panels import DISTANCES
 from paper_figures.base.style import model_label
@@ -16,10 +17,9 @@ from paper_figures.figures.sample_grids import first_samples, mosaic
 SIDE = 6  # images per side of a grid
 
 
-def grids(config: Config) -> Markup:
+def grids(config: Config, quality: pd.DataFrame) -> Markup:
     """Return a picture for each dataset and model, and what chooses those to see; at first the
     real images and of each family the model with the least distance."""
-    quality = quality_records(config)
     pictures, models = [], {}
     for dataset in config.datasets:
         title = config.facts(dataset).title
@@ -46,7 +46,7 @@ def grids(config: Config) -> Markup:
     )
 
 
-def _distance(quality, dataset: str, model: str) -> tuple[float, str] | None:
+def _distance(quality: pd.DataFrame, dataset: str, model: str) -> tuple[float, str] | None:
     """Return a model's mean distance, of the kind that was measured first, and its text."""
     for name, label in DISTANCES.items():
         values = values_of(quality, name, dataset=dataset, model=model)
@@ -55,7 +55,7 @@ def _distance(quality, dataset: str, model: str) -> tuple[float, str] | None:
     return None
 
 
-def _first(config: Config, quality, models: dict[str, str]) -> list[str]:
+def _first(config: Config, quality: pd.DataFrame, models: dict[str, str]) -> list[str]:
     """Return the models to see at first, judged by the first dataset."""
     best: dict[str, tuple[float, str]] = {}
     for model in models:

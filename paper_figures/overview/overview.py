@@ -15,14 +15,16 @@ from benchmark.base.files import atomic
 from benchmark.claims.gates import is_distance
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Need, Page
-from paper_figures.base.frames import inspected_models
+from paper_figures.base.frames import inspected_models, quality_records, timing_records
 from paper_figures.base.html import document, fill, sortable_table
 from paper_figures.base.style import Contents
 from paper_figures.overview.chart import chart, untimed
 from paper_figures.overview.grids import grids
 from paper_figures.overview.provenance import Provenance
 from paper_figures.overview.verdicts import findings
-from paper_figures.tables import cost, independence, quality, timing
+from paper_figures.tables import cost, independence
+from paper_figures.tables import quality as quality_table
+from paper_figures.tables import timing as timing_table
 
 PAGE = Page(
     "index",
@@ -57,8 +59,8 @@ PAGE = Page(
 )
 
 TABLES = {
-    quality: "Quality",
-    timing: "Time of sampling",
+    quality_table: "Quality",
+    timing_table: "Time of sampling",
     cost: "Cost",
     independence: "Independence of the latents",
 }
@@ -73,15 +75,16 @@ def render(config: Config) -> None:
         MissingError: there are no records; RecordError: one is damaged or of another job.
     """
     provenance = Provenance(config)
-    plot = chart(config)
+    quality, timing = quality_records(config), timing_records(config)
+    plot = chart(config, quality, timing)
     body = fill(
         "overview/overview.html",
         run=config.run,
         note=config.note,
         findings=findings(config, provenance),
         chart=plot,
-        untimed=untimed(config),
-        grids=grids(config),
+        untimed=untimed(config, quality, timing),
+        grids=grids(config, quality),
         tables=list(_tables(config, provenance)),
         explorer=_has_explorer(config),
         provenance=provenance,
@@ -119,7 +122,7 @@ def _tables(config: Config, provenance: Provenance):
             continue
         if any(contents.files):
             table = sortable_table(
-                _with_best(contents.cells) if module is quality else contents.cells,
+                _with_best(contents.cells) if module is quality_table else contents.cells,
                 module.TABLE.name,
                 module.TABLE.caption,
                 head="Model",

@@ -125,25 +125,22 @@ def save_figure(figure: Figure, paths: list[Path]) -> None:
     plt.close(figure)
 
 
-class Contents(NamedTuple):
-    """What a table says.
+def save_table(
+    values: pd.DataFrame,
+    cells: pd.DataFrame,
+    notes: list[str],
+    paths: list[Path],
+    files: list[dict[str, list[str]]] | None = None,
+) -> None:
+    """Write a table in the formats that the paths end in.
 
-    Attributes:
+    Args:
         values: the numbers, for csv.
         cells: the same as formatted text, for md and tex.
         notes: lines below the table.
-        files: for each row of `cells`, column -> the records that the cell rests on.
+        files: for each row of `cells`, column -> the records that the cell rests on; for
+            files.json, with the row's own texts.
     """
-
-    values: pd.DataFrame
-    cells: pd.DataFrame
-    notes: list[str]
-    files: list[dict[str, list[str]]] = []
-
-
-def save_table(contents: Contents, paths: list[Path]) -> None:
-    """Write a table in the formats that the paths end in; files.json has the rows' own texts."""
-    values, cells, notes, files = contents
     writers = {
         "csv": lambda: values.to_csv(index=False),
         "md": lambda: _markdown(cells, notes),
@@ -153,6 +150,19 @@ def save_table(contents: Contents, paths: list[Path]) -> None:
     for path in paths:
         with atomic(path) as temporary:
             temporary.write_text(writers[path.name.partition(".")[2]](), encoding="utf-8")
+
+
+class Contents(NamedTuple):
+    """What a table says, as `save_table` has it."""
+
+    values: pd.DataFrame
+    cells: pd.DataFrame
+    notes: list[str]
+    files: list[dict[str, list[str]]]
+
+    def save(self, paths: list[Path]) -> None:
+        """Write the table in the formats that the paths end in."""
+        save_table(self.values, self.cells, self.notes, paths, self.files)
 
 
 def _markdown(cells: pd.DataFrame, notes: list[str]) -> str:

@@ -60,6 +60,11 @@ for (const element of document.querySelectorAll("table.sortable")) {
       bottomEnd: paged ? "paging" : null,
     },
   });
+  // Who has no mouse scrolls it by keys.
+  const scroller = element.closest(".dt-layout-table");
+  scroller.tabIndex = 0;
+  scroller.setAttribute("role", "region");
+  scroller.setAttribute("aria-labelledby", element.getAttribute("aria-labelledby"));
   const filtered = table.columns("[data-filter]").indexes().toArray();
   bar.append(...filtered.flatMap((index) => makeFilter(table, table.column(index))));
   element.addEventListener("click", (event) => {

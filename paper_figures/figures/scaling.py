@@ -12,7 +12,7 @@ from benchmark.base.devices import DEVICE_LABELS
 from paper_figures.base.artefact import Figure, Table
 from paper_figures.base.devices import machine_notes
 from paper_figures.base.quality_panels import plain_ticks
-from paper_figures.base.style import FULL, LOOKS, Contents, save_figure, save_table
+from paper_figures.base.style import FULL, LOOKS, save_figure, save_table
 
 FIGURE = Figure("scaling")
 COSTS = Figure("cost_of_size")
@@ -80,8 +80,7 @@ def _write_table(rows: list[dict], records: dict[str, dict]) -> None:
         "measured ones. Empty: not measured."
     ]
     notes += machine_notes(records)
-    contents = Contents(pd.DataFrame(values), pd.DataFrame(cells.values()), notes)
-    save_table(contents, TABLE.paths("scaling"))
+    save_table(pd.DataFrame(values), pd.DataFrame(cells.values()), notes, TABLE.paths("scaling"))
 
 
 def _draw(rows: list[dict]) -> None:

@@ -2,8 +2,7 @@
 
 const specification = document.getElementById("chart-specification");
 if (specification) {
-  vegaEmbed("#chart", JSON.parse(specification.textContent), { renderer: "svg", actions: false })
-    .then(({ view }) => { window.view = view; });
+  vegaEmbed("#chart", JSON.parse(specification.textContent), { renderer: "svg", actions: false });
 }
 
 // Claims with the chosen verdict, on some dataset, and of whom was chosen.

@@ -4,6 +4,7 @@ One file that opens from the disk, on a phone too. It shows what the records say
 more than the tables, figures and verdicts that it puts together.
 """
 
+from importlib import import_module
 from importlib.resources import files
 
 import pandas as pd
@@ -14,17 +15,15 @@ from benchmark.base.errors import MissingError
 from benchmark.base.files import atomic
 from benchmark.claims.gates import is_distance
 from benchmark.config.config import Config
+from paper_figures.artefacts import ARTEFACTS
 from paper_figures.base.artefact import Need, Page
-from paper_figures.base.frames import inspected_models, quality_records, timing_records
+from paper_figures.base.frames import quality_records, timing_records
 from paper_figures.base.html import document, fill, sortable_table
 from paper_figures.base.style import Contents
 from paper_figures.overview.chart import chart, untimed
 from paper_figures.overview.grids import grids
 from paper_figures.overview.provenance import Provenance
 from paper_figures.overview.verdicts import findings
-from paper_figures.tables import cost, independence
-from paper_figures.tables import quality as quality_table
-from paper_figures.tables import timing as timing_table
 
 PAGE = Page(
     "index",
@@ -59,10 +58,10 @@ PAGE = Page(
 )
 
 TABLES = {
-    quality_table: "Quality",
-    timing_table: "Time of sampling",
-    cost: "Cost",
-    independence: "Independence of the latents",
+    "quality": "Quality",
+    "timing": "Time of sampling",
+    "cost": "Cost",
+    "independence": "Independence of the latents",
 }
 NAMES = ("Dataset", "Batch", "Model", "Mode")  # columns that say what a row is about
 VEGA = "window.vegaEmbed = vegaEmbed;"
@@ -86,7 +85,7 @@ def render(config: Config) -> None:
         untimed=untimed(config, quality, timing),
         grids=grids(config, quality),
         tables=list(_tables(config, provenance)),
-        explorer=_has_explorer(config),
+        explorer=_has(config, "explorer") and "inspection" in provenance.kinds,
         provenance=provenance,
         records=provenance.table(),
     )
@@ -103,33 +102,30 @@ def render(config: Config) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _has_explorer(config: Config) -> bool:
-    """Say whether the run's latents were looked into, so that there is a page of them."""
-    for dataset in config.datasets:
-        try:
-            return bool(inspected_models(config, dataset))
-        except MissingError:
-            continue
-    return False
-
-
 def _tables(config: Config, provenance: Provenance):
     """Give title, HTML, notes and name of each table that the run has."""
-    for module, title in TABLES.items():
+    for name, title in TABLES.items():
+        artefact = ARTEFACTS[name]
+        if not _has(config, name):
+            continue
         try:
-            contents = module.contents(config)
+            contents = import_module(artefact.module).contents(config)
         except MissingError:
             continue
         if any(contents.files):
             table = sortable_table(
-                _with_best(contents.cells) if module is quality_table else contents.cells,
-                module.TABLE.name,
-                module.TABLE.caption,
+                _with_best(contents.cells) if name == "quality" else contents.cells,
+                name,
+                artefact.caption,
                 head="Model",
-                filters=[name for name in NAMES if name != "Model"],
+                filters=("Dataset", "Batch", "Mode"),
                 details=list(_details(contents, provenance)),
             )
-            yield title, table, contents.notes, module.TABLE.name
+            yield title, table, contents.notes, name
+
+
+def _has(config: Config, name: str) -> bool:
+    return bool(ARTEFACTS[name].places(config, gpu=True))
 
 
 def _details(contents: Contents, provenance: Provenance):
@@ -152,12 +148,10 @@ def _with_best(cells: pd.DataFrame) -> pd.DataFrame:
         best_of = {"precision": max, "recall": max}.get(name, min if is_distance(name) else None)
         if not best_of:
             continue
-        for _, rows in cells[cells["Health"] != ""].groupby("Dataset"):
-            passed = rows[(rows[column] != "") & ~rows["Health"].str.startswith("FAILED")][column]
-            if len(passed):
-                means = passed.str.split().str[0].str.rstrip("†").astype(float)
-                best = means[means == best_of(means)].index
-                marked.loc[best, column] = [
-                    Markup("<strong>{}</strong>").format(text) for text in cells.loc[best, column]
-                ]
+        passed = cells[(cells["Health"] == "passed") & (cells[column] != "")]
+        for _, rows in passed.groupby("Dataset"):
+            means = rows[column].str.split().str[0].str.rstrip("†").astype(float)
+            for place in means[means == best_of(means)].index:
+                bold = Markup("<strong>{}</strong>").format(cells.loc[place, column])
+                marked.loc[place, column] = bold
     return marked

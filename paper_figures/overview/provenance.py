@@ -28,6 +28,11 @@ class Provenance:
             )
 
     @property
+    def kinds(self) -> set[str]:
+        """Of the records."""
+        return {record.kind for record in self._records.values()}
+
+    @property
     def machines(self) -> list[str]:
         """What computed, in the order of the alphabet."""
         return sorted({record.provenance.hardware for record in self._records.values()})

@@ -5,7 +5,7 @@ import pandas as pd
 from benchmark.base.devices import DEVICE_LABELS
 from paper_figures.base.artefact import Table
 from paper_figures.base.devices import machine_notes
-from paper_figures.base.style import Contents, save_table
+from paper_figures.base.style import save_table
 
 TABLE = Table("bench", formats=("csv", "md", "tex"))
 
@@ -39,8 +39,7 @@ def render(records: dict[str, dict]) -> None:
         if "met" in row
     ]
     notes = machine_notes(records)
-    contents = Contents(pd.DataFrame(values), pd.DataFrame(cells), notes)
-    save_table(contents, TABLE.paths("bench"))
+    save_table(pd.DataFrame(values), pd.DataFrame(cells), notes, TABLE.paths("bench"))
 
 
 def _judged(row: dict) -> str:

@@ -15,7 +15,7 @@ from paper_figures.base.frames import (
     timing_records,
     training_records,
 )
-from paper_figures.base.style import Contents, model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "cost",
@@ -40,7 +40,7 @@ COLUMNS = [
 
 def render(config: Config) -> None:
     """Write tables/cost.{csv,md,tex}."""
-    save_table(contents(config), TABLE.paths(config.run))
+    contents(config).save(TABLE.paths(config.run))
 
 
 def contents(config: Config) -> Contents:

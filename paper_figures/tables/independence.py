@@ -7,7 +7,7 @@ from benchmark.config.config import Config
 from benchmark.config.job_settings import INSPECTION
 from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import independence_records, source_note
-from paper_figures.base.style import Contents, model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "independence",
@@ -26,7 +26,7 @@ COLUMNS = {
 
 def render(config: Config) -> None:
     """Write tables/independence.{csv,md,tex}."""
-    save_table(contents(config), TABLE.paths(config.run))
+    contents(config).save(TABLE.paths(config.run))
 
 
 def contents(config: Config) -> Contents:

@@ -11,7 +11,7 @@ from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.records.names import METRIC, metric_name
 from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import quality_records, select, source_note, training_records
-from paper_figures.base.style import Contents, model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "quality",
@@ -42,7 +42,7 @@ ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first ref
 
 def render(config: Config) -> None:
     """Write tables/quality.{csv,md,tex}."""
-    save_table(contents(config), TABLE.paths(config.run))
+    contents(config).save(TABLE.paths(config.run))
 
 
 def contents(config: Config) -> Contents:

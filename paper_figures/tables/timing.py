@@ -17,7 +17,7 @@ from paper_figures.base.frames import (
     source_note,
     timing_records,
 )
-from paper_figures.base.style import Contents, model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "timing",
@@ -50,7 +50,7 @@ COLUMNS = [
 
 def render(config: Config) -> None:
     """Write tables/timing.{csv,md,tex}."""
-    save_table(contents(config), TABLE.paths(config.run))
+    contents(config).save(TABLE.paths(config.run))
 
 
 def contents(config: Config) -> Contents:

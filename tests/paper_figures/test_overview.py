@@ -125,7 +125,7 @@ def visible(selector: str, attribute: str) -> str:
 def test_choices_change_what_is_shown(page, tmp_path, width, height):
     with Browser(tmp_path) as browser:
         browser.open(page, width, height)
-        browser.wait("'ready' in document.documentElement.dataset && window.view")
+        browser.wait("'ready' in document.documentElement.dataset")
         points = """[...document.querySelectorAll('#chart [aria-roledescription=point]')]
             .map((e) => e.getAttribute('aria-label'))
             .map((label) => label.match(/image: ([^;]*).* Model: ([^;]*)/).slice(1))"""

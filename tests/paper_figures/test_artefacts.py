@@ -20,7 +20,8 @@ from paper_figures.cli import render_all
 def test_every_module_of_a_table_or_figure_is_listed():
     files = [*ROOT.glob("paper_figures/tables/*.py"), *ROOT.glob("paper_figures/figures/*.py")]
     modules = {f"paper_figures.{path.parent.name}.{path.stem}" for path in files}
-    assert {name for name in modules if "__init__" not in name} == {*MODULES, *MEASURED.values()}
+    modules = {name for name in modules if "__init__" not in name}
+    assert modules | {"paper_figures.overview.overview"} == {*MODULES, *MEASURED.values()}
     assert len(ARTEFACTS) == len(MODULES)
 
 

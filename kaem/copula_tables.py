@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from kaem.expectation_maximisation import full_precision, whitening
-from kaem.inverse import PiecewiseQuadraticInverse, quadratic_cells, solve
+from kaem.inverse import PiecewiseQuadraticInverse, look_up, quadratic_cells
 from kaem.normal_mixture import MixtureDraws, NormalMixture
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
@@ -155,8 +155,4 @@ class QuantilesOfScores:
 
     def __call__(self, s: Tensor) -> Tensor:
         """Return F^{-1}(G(s)), (q, n) -> (q, n), both contiguous; NaN stays NaN."""
-        piece = torch.searchsorted(self._ends, s, right=True)
-        columns = self._columns.gather(2, piece.expand(len(self._columns), -1, -1))
-        start, mass, rise, bend, *cell = columns.unbind(0)
-        away = s - start
-        return solve(mass.addcmul_(rise.addcmul_(bend, away), away), *cell)
+        return look_up(self._ends, self._columns, s)

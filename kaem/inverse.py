@@ -1,4 +1,5 @@
-"""Inverting many piecewise quadratic distribution functions at once, on a CPU without a search.
+"""Inverting many piecewise quadratic distribution functions at once, on a CPU without a search,
+on a GPU in one kernel (`kaem.kernels`).
 
 A guide table holds, for each of many buckets of u, the cell where the search for u begins, so that
 hardly anything is left to search (Chen & Asau 1974; Devroye 1986, Non-Uniform Random Variate
@@ -8,7 +9,8 @@ middle. The cell found is the one that a full search finds, whatever the distrib
 rounds it takes depends on that.
 """
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -114,24 +116,24 @@ class PiecewiseQuadraticInverse:
     """
 
     def __init__(self, density: Tensor, cumulative: Tensor, nodes: Tensor):
-        self.ends, self.cells = quadratic_cells(density, cumulative, nodes, density.dtype)
-        # `search` counts entries, and none has the number 0.
-        self.columns = pad(torch.stack(self.cells), (1, 0))
+        self._ends, self._cells = quadratic_cells(density, cumulative, nodes, density.dtype)
+        # Every u is at or beyond the first end: no column belongs to what is before it.
+        self._columns = pad(torch.stack(self._cells), (1, 0))
 
     @cached_property
     def _guide(self) -> GuideTable:
-        return GuideTable(self.ends)
+        return GuideTable(self._ends)
 
     @cached_property
     def _flat(self) -> list[Tensor]:
-        cumulative, left, _, slope, place = map(self._guide.lay_out, self.cells)
+        cumulative, left, _, slope, place = map(self._guide.lay_out, self._cells)
         return [cumulative, left, slope, place]
 
     def __call__(self, u: Tensor) -> Tensor:
         """Invert u, (batch, m) -> (batch, m), contiguous; NaN stays NaN."""
         # On a GPU a search of any size is one launch, and launches are what an inversion costs.
         if u.numel() <= FEW or u.device.type != "cpu":
-            return self._invert_few(u.contiguous())
+            return look_up(self._ends, self._columns, u.contiguous())
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         # Row by row: their tables and what lies between stay in a CPU's cache.
         size = max(1, PIECE * torch.get_num_threads() // u.shape[1])
@@ -145,13 +147,6 @@ class PiecewiseQuadraticInverse:
             mass = torch.sub(piece, cumulative, out=cumulative)
             solve(mass, left, left * left, slope, cell, out=z[rows])
         return z
-
-    def _invert_few(self, u: Tensor) -> Tensor:
-        """Invert with as few calls as possible, to the same numbers."""
-        count = torch.searchsorted(self.ends, u, right=True)
-        columns = self.columns.gather(2, count.expand(len(self.columns), -1, -1))
-        cumulative, *cell = columns.unbind(0)
-        return solve(u - cumulative, *cell)
 
 
 def quadratic_cells(
@@ -204,3 +199,50 @@ def solve(
     """
     below = square.addcmul_(slope, mass).sqrt_().add_(left)
     return torch.addcdiv(place, mass, below, value=2, out=out)
+
+
+def look_up(ends: Tensor, columns: Tensor, keys: Tensor) -> Tensor:
+    """Find the cell of each key and solve there, with as few calls as possible.
+
+    Args:
+        ends: (batch, n), sorted; a key's cell has the number of the ends that are not above it.
+        columns: (k, batch, n + 1), of each cell: what is taken from the key to get the mass, and
+            the last four of `quadratic_cells`. Between them may be three more: the mass is then
+            the first of these plus the key's distance times the second and its square times the
+            third.
+        keys: (batch, m), contiguous.
+
+    Returns:
+        (batch, m).
+    """
+    fit = keys.is_cuda and keys.dtype == torch.float32 and not keys.requires_grad
+    if fit and not torch.compiler.is_compiling():
+        kernel = _kernel_on(keys.device)
+        if kernel is not None:
+            return kernel(ends, columns, keys)
+    return _look_up(ends, columns, keys)
+
+
+def _look_up(ends: Tensor, columns: Tensor, keys: Tensor) -> Tensor:
+    cell = torch.searchsorted(ends, keys, right=True)
+    start, *own = columns.gather(2, cell.expand(len(columns), -1, -1)).unbind(0)
+    mass = keys - start
+    if len(own) > 4:
+        first, rise, bend, *own = own
+        mass = first.addcmul_(rise.addcmul_(bend, mass), mass)
+    return solve(mass, *own)
+
+
+@cache
+def _kernel_on(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """Return `kaem.kernels.look_up` where it runs and finds what torch's calls find, else None."""
+    draws = torch.Generator().manual_seed(0)
+    ends, keys = (torch.rand(2, n, generator=draws).sort().values.to(device) for n in (9, 99))
+    columns = torch.rand(8, 2, 10, generator=draws).to(device)
+    try:
+        from kaem.kernels import look_up as kernel
+
+        alike = torch.allclose(kernel(ends, columns, keys), _look_up(ends, columns, keys))
+    except Exception:  # no Triton, no compiler that it could call, a GPU that it does not know
+        return None
+    return kernel if alike else None

@@ -12,8 +12,9 @@ from reference.quadrature import smallest_p_value
 from support.configs import bars_dataset, tiny_config
 from support.kills import UPDATES, settings
 from support.models import batch, make
-from support.priors import DOMAIN, kinds, make_prior, shapes
+from support.priors import DOMAIN, kinds, make_prior, shapes, sharp
 from support.trainings import Interrupted, MemoryCheckpoints
+from torch.profiler import ProfilerActivity, profile
 
 from benchmark.base.seeding import PhiloxStreams
 from benchmark.config.jobs import job_of
@@ -60,6 +61,19 @@ def test_samples_follow_the_density(kind, shape):
     assert draws.device.type == "cuda"
     densities = densities_of_log_prob(prior, DENSE)
     assert smallest_p_value(draws.cpu().numpy(), densities, DENSE) > KS_LEVEL
+
+
+@kinds
+def test_uniforms_become_latents_in_one_kernel(kind):
+    pytest.importorskip("triton")
+    prior, u = make_prior(kind, "gaussian", shape=sharp), torch.rand(2, 5000)
+    expected, u = prior.transport()(u), u.to(CUDA)
+    transport = prior.to(CUDA).transport()
+    torch.testing.assert_close(transport(u).cpu(), expected, atol=1e-4, rtol=0)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        transport(u)
+        torch.cuda.synchronize()
+    assert [event.name for event in profiled.events()] == ["_look_up"]
 
 
 @pytest.mark.parametrize("draw", [rand, randn])

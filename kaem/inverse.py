@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-PIECE = 2**15  # numbers of each thread at once: torch gives it no fewer, and a cache holds them
+PIECE = 2**16  # numbers of each thread at once: calls cost little beside, and a cache holds them
 FEW = 2**12  # numbers for which, on a CPU, calling an operation costs more than what it does
 
 LEAST = 1e-15  # of a density that is divided by, and whose square must not be lost

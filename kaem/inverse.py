@@ -132,7 +132,7 @@ class PiecewiseQuadraticInverse:
     def __call__(self, u: Tensor) -> Tensor:
         """Invert u, (batch, m) -> (batch, m), contiguous; NaN stays NaN."""
         # On a GPU a search of any size is one launch, and launches are what an inversion costs.
-        if u.numel() <= FEW or u.device.type != "cpu":
+        if u.numel() <= FEW or not u.is_cpu:
             return look_up(self._ends, self._columns, u.contiguous())
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         # Row by row: their tables and what lies between stay in a CPU's cache.

@@ -1,7 +1,7 @@
 """What `kaem.inverse.look_up` computes, as one kernel of Triton's: a launch where torch's calls are
 eight. Imported only where there is a GPU; `kaem.inverse` holds the same in torch's calls.
 """
-# mypy: disable-error-code="import-untyped,import-not-found,no-untyped-def,no-untyped-call,untyped-decorator"
+# mypy: ignore-errors
 
 import torch
 import triton

@@ -23,6 +23,7 @@ from benchmark.timing.gpu import EnergyMeter, gpu_state
 from benchmark.timing.sampling import MODES, set_mode
 from benchmark.timing.series import Limits, Series, run_in_turns
 from benchmark.training.train import train_model
+from kaem.graphs import CALLS, Graph
 from kaem.random import rand, randn
 
 DENSE = np.linspace(*DOMAIN, 50_001)
@@ -139,6 +140,23 @@ def test_a_training_goes_on_from_its_state(model):
     # normalisation, follow the rounding errors of their gradients.
     losses = ([row["loss"] for row in run.history.rows] for run in (whole, resumed))
     assert next(losses) == pytest.approx(next(losses), rel=1e-2)
+
+
+def test_chains_are_the_same_with_a_graph_of_the_decoder(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    graphed, eager = make("kaem_ula").to(CUDA), make("kaem_ula").to(CUDA)
+    monkeypatch.setattr(eager.graphs, "call", lambda _, function, *inputs: function(*inputs))
+    x, index = batch().to(CUDA), torch.arange(len(batch()))
+    for model in (graphed, eager):
+        optimiser, draws = torch.optim.Adam(model.parameters(), 1e-3), on_gpu()
+        for _ in range(2 * CALLS):  # the parameters move after the graph was made, too
+            loss, _ = model.loss(x, draws, index)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    assert [type(call) for call in graphed.graphs._graphs.values()] == [Graph]
+    chains = (model.chains.store.table for model in (graphed, eager))
+    torch.testing.assert_close(*chains, atol=2e-2, rtol=0)
 
 
 # What the device says of itself ------------------------------------------------------------------

@@ -25,4 +25,4 @@ def test_the_page_has_a_column_for_each_number_of_threads(tmp_path, monkeypatch)
         "Updates per second, 1 thread each",
         "Updates per second, 2 threads each",
     ]
-    assert [cell.strip() for cell in lines[3].split("|")[1:4]] == ["4", "41", "42"]
+    assert [cell.strip() for cell in lines[3].split("|")[1:4]] == ["4", "41.0", "42.0"]

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 PIECE = 2**16  # numbers of each thread at once: calls cost little beside, and a cache holds them
-FEW = 2**12  # numbers for which, on a CPU, calling an operation costs more than what it does
 
 LEAST = 1e-15  # of a density that is divided by, and whose square must not be lost
 
@@ -39,7 +38,7 @@ class GuideTable:
     Attributes:
         stride: distance between the starts of rows that are laid one after the other.
         row_start: (batch, 1), int32, those starts.
-        rounds: of bisection that are left after the look into the table.
+        rounds: of bisection that are left after the look into the table, of each row.
     """
 
     def __init__(self, rows: Tensor):
@@ -51,8 +50,8 @@ class GuideTable:
             for ends in _bucket_ends(rows)
         )
         # Halving a span of s entries takes as many rounds as s has binary digits.
-        self.rounds = int((last - first).max()).bit_length()
-        self.stride = rows.shape[1] + 2**self.rounds
+        self.rounds = [span.bit_length() for span in (last - first).amax(dim=1).tolist()]
+        self.stride = rows.shape[1] + 2 ** max(self.rounds)
         self._rows = self.lay_out(rows, torch.inf)
         number = torch.arange(len(rows), device=rows.device, dtype=torch.int32)[:, None]
         self.row_start = number * self.stride
@@ -79,8 +78,9 @@ class GuideTable:
         bucket.clamp_(0, SIDE - 1).bitwise_xor_(upper)
         bucket.add_(self._guide_start[first : first + len(u)])
         place: Tensor = self._guide.index_select(0, bucket.flatten())
+        rounds = max(self.rounds[first : first + len(u)])
         u = u.flatten()
-        for step in (2**k for k in reversed(range(self.rounds))):
+        for step in (2**k for k in reversed(range(rounds))):
             ahead = u - self._rows.index_select(0, place.add_(step))
             # All bits where u is below, or none: on a CPU a third of what a comparison takes.
             below = ahead.view(self._integer).bitwise_right_shift_(self._sign)
@@ -132,7 +132,9 @@ class PiecewiseQuadraticInverse:
     def __call__(self, u: Tensor) -> Tensor:
         """Invert u, (batch, m) -> (batch, m), contiguous; NaN stays NaN."""
         # On a GPU a search of any size is one launch, and launches are what an inversion costs.
-        if u.numel() <= FEW or not u.is_cpu:
+        # On a CPU one pays for fewer numbers than a guide has buckets: it is built anew for each
+        # update of a training.
+        if u.shape[1] < 2 * SIDE or not u.is_cpu:
             return look_up(self._ends, self._columns, u.contiguous())
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         # Row by row: their tables and what lies between stay in a CPU's cache.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kaem.inverse import FEW, GuideTable, PiecewiseQuadraticInverse
+from kaem.inverse import SIDE, GuideTable, PiecewiseQuadraticInverse
 
 # Densities at 60 nodes whose distribution functions are hard to search: far tails, gaps without
 # mass and with next to none, all mass in one cell, steps.
@@ -64,7 +64,7 @@ def test_an_entry_at_the_end_of_its_bucket_is_found(dtype):
 def test_smooth_densities_need_hardly_a_round():
     # What makes the table worth its while: sixty cells would take six rounds.
     smooth = torch.stack([cumulative(DENSITIES[name]) for name in ("flat", "gaussian")])
-    assert GuideTable(smooth.float()).rounds <= 2
+    assert max(GuideTable(smooth.float()).rounds) <= 2
 
 
 def inverse(names, dtype=torch.float64) -> PiecewiseQuadraticInverse:
@@ -99,7 +99,7 @@ def test_every_u_has_a_place_and_a_piece_of_many_the_same_as_a_few(dtype):
     u = probes(rows(dtype)).expand(len(DENSITIES), -1)
     z = inverted(u)
     assert ((z >= ends[0]) & (z <= ends[1])).all()
-    for few in u[:, :2000].split(FEW // len(DENSITIES), dim=1):
+    for few in u[:, :2000].split(2 * SIDE - 1, dim=1):
         assert torch.equal(inverted(few), z[:, : few.shape[1]])
         z = z[:, few.shape[1] :]
 

@@ -62,41 +62,6 @@ scaling: $(INSTALLED)
 # samplers' gradients are from the truth (a minute); how many trainings at once make the most updates
 # (two minutes with nothing beside it); twenty kills of each model's training (a quarter of an hour);
 # 10,000 spoilt files for every reader (ten minutes). Each writes results/studies/.
-faults gradient_bias side_by_side kills fuzz audit lock
-
-demo: $(INSTALLED)
-	snakemake --cores all --configfile config/demo.yaml
-	@echo && cat results/demo/tables/quality.md
-	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/   Claims: results/demo/claims.md"
-
-test: $(INSTALLED)
-	PYTHONWARNDEFAULTENCODING=1 python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
-
-lint: $(INSTALLED)
-	ruff check .
-	ruff format --check .
-	lint-imports
-	mypy
-	@for config in $(CONFIGS); do \
-		echo "snakemake --lint $$config" && \
-		snakemake --lint --configfile $$config || exit 1; \
-	done
-
-# Six minutes with nothing beside it; every speed that is promised, with target and what was obtained.
-bench: $(INSTALLED)
-	python -m benchmark.timing bench
-	python -m paper_figures bench
-	@cat $${KAEM_RESULTS:-results}/bench/tables/bench.md
-
-# Five minutes with nothing beside it; how cost grows with each size, as a table and a figure.
-scaling: $(INSTALLED)
-	python -m benchmark.timing scaling
-	python -m paper_figures scaling
-
-# What each fault of the published code does to a number whose truth is known (seconds); how far the
-# samplers' gradients are from the truth (a minute); how many trainings at once make the most updates (two
-# minutes with nothing beside it); twenty kills of each model's training (a quarter
-# of an hour); 10,000 spoilt files for every reader (ten minutes). Each writes results/studies/.
 faults gradient_bias side_by_side kills fuzz: $(INSTALLED)
 	python -m studies.$@
 

@@ -84,6 +84,7 @@ def render(config: Config) -> None:
         "overview/overview.html",
         run=config.run,
         note=config.note,
+        demo=config.demo,
         findings=findings(config, provenance),
         chart=plot,
         untimed=untimed(config, quality, timing),

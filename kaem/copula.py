@@ -241,7 +241,9 @@ class CopulaPrior(nn.Module):
 
     def transport(self) -> Callable[[Tensor], Tensor]:
         """Return the function from noise to features, (1 + q, n) -> (q, n), of tables alone."""
-        return self.copula()
+        copula = self.copula()
+        _ = copula.quantiles  # built here: a compiled call could not
+        return copula
 
     def decoder_input(self, z: Tensor) -> Tensor:
         """Return the features of latents, (n, *event_shape) -> (n, q)."""

@@ -101,10 +101,11 @@ class Copula:
     @torch.no_grad()
     def features(self, s: Tensor) -> Tensor:
         """Return F_q^{-1}(G_q(s_q)), (n, q) -> (n, q)."""
-        return self._quantiles(s.T.contiguous()).T
+        return self.quantiles(s.T.contiguous()).T
 
     @cached_property
-    def _quantiles(self) -> "QuantilesOfScores":
+    def quantiles(self) -> "QuantilesOfScores":
+        """Return the table from scores to features."""
         return QuantilesOfScores(self.tables.margins, self.densities)
 
     def __call__(self, noise: Tensor) -> Tensor:

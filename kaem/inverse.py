@@ -132,9 +132,9 @@ class PiecewiseQuadraticInverse:
     def __call__(self, u: Tensor) -> Tensor:
         """Invert u, (batch, m) -> (batch, m), contiguous; NaN stays NaN."""
         # On a GPU a search of any size is one launch, and launches are what an inversion costs.
-        # On a CPU one pays for fewer numbers than a guide has buckets: it is built anew for each
-        # update of a training.
-        if u.shape[1] < 2 * SIDE or not u.is_cpu:
+        # A guide is built anew for each update of a training: not for fewer numbers than it has
+        # buckets, nor by a compiled call.
+        if u.shape[1] < 2 * SIDE or not u.is_cpu or torch.compiler.is_compiling():
             return look_up(self._ends, self._columns, u.contiguous())
         z = torch.empty_like(u, memory_format=torch.contiguous_format)
         # Row by row: their tables and what lies between stay in a CPU's cache.

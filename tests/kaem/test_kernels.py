@@ -34,7 +34,7 @@ def lookups() -> list[tuple[torch.Tensor, ...]]:
         arguments.append((table._ends, table._columns, u))
         s = prior.mixture.sample(600, seeded).T.contiguous()
         s[:, :2] = torch.tensor([-1e3, 1e3])
-        arguments.append((copula._quantiles._ends, copula._quantiles._columns, s))
+        arguments.append((copula.quantiles._ends, copula.quantiles._columns, s))
     return arguments
 
 

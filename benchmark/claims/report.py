@@ -39,7 +39,7 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
             "note": config.note,
             "confidence": CONFIDENCE,
             **{
-                name: [asdict(verdict) | {"claim": dict(verdict.claim)} for verdict in part]
+                name: [_content(verdict) for verdict in part]
                 for name, part in zip(("verdicts", "own_verdicts"), _parts(verdicts), strict=True)
             },
         },
@@ -53,6 +53,13 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
             temporary.write_text(content, encoding="utf-8")
     note_drawn(config, "claims", judged_jobs(config))
     return text
+
+
+def _content(verdict: Verdict) -> dict:
+    """Return what claims.json holds of a verdict: the claim's words in full where it was judged."""
+    content = {key: value for key, value in asdict(verdict).items() if value not in (None, [], {})}
+    claim = verdict.claim.model_dump(exclude_defaults=True)
+    return content | {"claim": claim if verdict.verdict != NOT_RUN else {"id": claim["id"]}}
 
 
 def judged_records(config: Config, folder: Path) -> list[Record]:

@@ -34,7 +34,7 @@ from benchmark.training.weights import publish_weights
 
 FOLDERS = ("data", "classifier", "training", "metrics", "timing", "inspection", "power", REPEAT)
 COPIES = {".json": shutil.copyfile, ".csv": thin_history, ".npz": thin_arrays}
-SHOWN = 36  # images of each samples file
+SHOWN = 25  # images of each samples file
 LARGEST_WEIGHTS = 3_000_000  # bytes of a file of weights that is published
 
 

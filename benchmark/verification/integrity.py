@@ -86,7 +86,7 @@ def differing_verdicts(config: Config, folder: Path, verdicts: list[Verdict]) ->
     try:
         content = parse_json(read_text(path))
         told = {
-            (v["claim"]["id"], v["dataset"], v["device"]): v["verdict"]
+            (v["claim"]["id"], v["dataset"], v.get("device")): v["verdict"]
             for part in ("verdicts", "own_verdicts")
             for v in content[part]
         }

@@ -1,7 +1,11 @@
 """Writes what a verification found: results/verify/index.md and index.html."""
 
 from collections import Counter
+from html import escape
 from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
 
 from benchmark.base.files import atomic
 from benchmark.claims.claims import Verdict
@@ -11,6 +15,33 @@ from benchmark.verification.findings import AGREES, DISAGREES, NOT_CHECKED, Find
 from benchmark.verification.redraw import FALSE_ALARMS, Redrawn
 
 WORDS = (AGREES, DISAGREES, NOT_CHECKED)
+CLAIMS_NOTE = (
+    "Published: the verdict on the published records. Here: on the same records, with those in "
+    "their place that were made here. Two verdicts agree where they are the same, or where one "
+    "is inconclusive and the intervals overlap. Effect: the ratio or difference, and its "
+    f"{CONFIDENCE:.0%} confidence interval."
+)
+TIMES_NOTE = "Medians in ms, those that were published in brackets; all models took turns."
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Verification</title>
+<style>
+body {{ font: 16px/1.5 sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }}
+.wide {{ overflow-x: auto }} table {{ border-collapse: collapse; font-size: 0.85rem }}
+th, td {{ border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: left }}
+.agr {{ color: #116329 }} .dis {{ color: #a40e26; font-weight: bold }} .not {{ color: #57606a }}
+</style>
+{body}
+</html>
+"""
+
+
+class Section(NamedTuple):
+    """A part of the page: a heading, a paragraph and a table, each of which may be empty."""
+
+    title: str
+    text: str
+    rows: list[dict]
 
 
 def write_pages(folder: Path, runs: list[Run]) -> list[str]:
@@ -18,67 +49,101 @@ def write_pages(folder: Path, runs: list[Run]) -> list[str]:
     tests = max(1, sum(len(drawn.values) for run in runs for drawn in run.drawn))
     claims = [_claim(run, finding) for run in runs for finding in run.judged]
     values = [row for run in runs for drawn in run.drawn for row in _values(run, drawn, tests)]
-    undrawn = [
-        {"Run": run.folder.name, "Dataset": dataset, "Model": model, "Why": why}
-        for run in runs if run.drawn for (dataset, model), why in run.undrawn.items()
-    ]  # fmt: skip
-    problems = [line for run in runs for line in run.faults]
-    problems += [
-        f"{row['Run']}: {row['Dataset']} {row['Model']}: {row['Metric']} {row['Here']}, published "
+    wrong = [line for run in runs for line in run.faults] + _disagreeing(claims, values)
+    checked = [row for row in claims if row["Finding"] != NOT_CHECKED]
+    unchecked = [row for row in claims if row["Finding"] == NOT_CHECKED]
+    sections = [
+        Section("Verification", _summary(runs, claims, values), []),
+        Section("What is not as it was published", "", [{"What": line} for line in wrong]),
+        Section("Claims", CLAIMS_NOTE, _without(checked, "What checks it")),
+        Section("Models drawn again", _values_note(tests), values),
+        Section(
+            "Claims not checked here", "", _without(unchecked, "Here", "Effect here", "Finding")
+        ),
+        Section("Models not drawn again", "", [row for run in runs for row in _undrawn(run)]),
+        Section("Times on this machine", TIMES_NOTE, [row for run in runs for row in _times(run)]),
+    ]
+    shown = [sections[0], *(section for section in sections[1:] if section.rows)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("index.md", _markdown(shown)), ("index.html", _html(shown))):
+        with atomic(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return wrong
+
+
+def _markdown(sections: list[Section]) -> str:
+    parts = [
+        part
+        for number, section in enumerate(sections)
+        for part in (
+            f"{'##' if number else '#'} {section.title}",
+            section.text,
+            table(section.rows),
+        )
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _html(sections: list[Section]) -> str:
+    parts = []
+    for section in sections:
+        parts.append(f"<h2>{escape(section.title)}</h2>")
+        lines = section.text.split("\n")
+        parts += [f"<p>{escape(line.removeprefix('- '))}</p>" for line in lines if line]
+        if section.rows:
+            cells = pd.DataFrame(section.rows).fillna("").to_html(index=False, border=0)
+            for word in WORDS:
+                cells = cells.replace(f"<td>{word}</td>", f'<td class="{word[:3]}">{word}</td>')
+            parts.append(f'<div class="wide">{cells}</div>')
+    return PAGE.format(body="\n".join(parts))
+
+
+def _disagreeing(claims: list[dict], values: list[dict]) -> list[str]:
+    """Return a line for each value and each verdict that disagrees."""
+    lines = [
+        f"{row['Run']}: {row['Dataset']}, {row['Model']}: {row['Metric']} {row['Here']}, published "
         f"{row['Published']}, tolerance {row['Tolerance']}"
         for row in values
         if row["Finding"] == DISAGREES
     ]
-    problems += [
-        f"{row['Run']}: {row['Claim']} {row['Dataset']}: here {row['Here']}, published "
+    return lines + [
+        f"{row['Run']}: {row['Dataset']}: {row['Claim']} Here {row['Here']}, published "
         f"{row['Published']}"
         for row in claims
         if row["Finding"] == DISAGREES
     ]
-    sections = {
-        "": _summary(runs, claims, values, problems),
-        "Claims": _claims_note() + "\n\n" + table(claims),
-        "Models drawn again": _values_note(tests) + "\n\n" + table(values),
-        "Not drawn again": table(undrawn),
-        "Times on this machine": table([row for run in runs for row in _times(run)]),
-    }
-    text = "\n\n".join(
-        part
-        for title, content in sections.items()
-        if content
-        for part in ([f"## {title}"] if title else []) + [content]
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic(folder / "index.md") as temporary:
-        temporary.write_text(f"# Verification\n\n{text}\n", encoding="utf-8")
-    return problems
 
 
-def _summary(runs: list[Run], claims: list[dict], values: list[dict], problems: list[str]) -> str:
-    drawn = [d for run in runs for d in run.drawn]
-    lines = [
-        f"- {sum(map(len, (run.records for run in runs)))} measured subjects in {len(runs)} runs: "
-        f"{sum(len(run.faults) for run in runs) or 'no'} faults in files and records.",
-        f"- {len(drawn)} models drawn again, {sum(d.images for d in drawn):,} images: "
-        f"{_counts(values)}.",
-        f"- Claims: {_counts(claims)}.",
+def _without(rows: list[dict], *columns: str) -> list[dict]:
+    return [{key: value for key, value in row.items() if key not in columns} for row in rows]
+
+
+def _undrawn(run: Run) -> list[dict]:
+    """Return a row for each model that was not drawn, of the runs that have any weights."""
+    return [
+        {"Run": run.folder.name, "Dataset": dataset, "Model": model, "Why": why}
+        for (dataset, model), why in (run.undrawn if run.drawn else {}).items()
     ]
-    wrong = ["What is not as it was published:", "\n".join(f"- {line}" for line in problems)]
-    return "\n\n".join(["\n".join(lines), *(wrong if problems else [])])
+
+
+def _summary(runs: list[Run], claims: list[dict], values: list[dict]) -> str:
+    drawn = [d for run in runs for d in run.drawn]
+    records = sum(len(of_seeds) for run in runs for of_seeds in run.records.values())
+    at_fault = sum(len(run.faults) for run in runs)
+    return "\n".join(
+        [
+            f"- {records:,} records of {len(runs)} runs, on which verdicts rest, and all files "
+            f"beside them: {at_fault or 'no'} faults.",
+            f"- {len(drawn)} models drawn again, {sum(d.images for d in drawn):,} images; their "
+            f"values: {_counts(values)}.",
+            f"- Verdicts on claims: {_counts(claims)}.",
+        ]
+    )
 
 
 def _counts(rows: list[dict]) -> str:
     numbers = Counter(row["Finding"] for row in rows)
     return ", ".join(f"{numbers[word]} {word}" for word in WORDS)
-
-
-def _claims_note() -> str:
-    return (
-        "Published: the verdict on the published records. Here: on the same records, with those in "
-        "their place that were made here. Two verdicts agree where they are the same, or where one "
-        "is inconclusive and the intervals overlap. Effect: the ratio or difference, and its "
-        f"{CONFIDENCE:.0%} confidence interval."
-    )
 
 
 def _values_note(tests: int) -> str:

@@ -67,8 +67,10 @@ def network(*parts: tuple[str, int]) -> nn.Module:
 def write_training(config: Config, seed: int) -> None:
     """The arrays and the history that a training leaves."""
     job = job_of(config, "training", "digits", "vae", seed=seed)
-    write_arrays(job.path("diagnostics"), density=DENSITY, counts=np.arange(2000))
-    job.path("history").write_text("update,seconds,loss\n100000,1.23456789,-0.000123456789\n")
+    arrays = {"density_after": DENSITY, "values": DENSITY, "counts": np.arange(2000)}
+    write_arrays(job.path("diagnostics"), **arrays)
+    row = "100000,1.23456789,-0.000123456789,7.1,0.25"
+    job.path("history").write_text(f"update,seconds,loss,kl,swap_1\n{row}\n")
 
 
 def test_records_small_weights_and_the_first_images_are_copied(config):
@@ -99,15 +101,16 @@ def test_arrays_and_histories_are_thinned_and_name_what_they_were(config):
     folder = TARGET / "training/digits/vae"
     assert sorted(path.name for path in folder.iterdir()) == ["seed0.csv", "seed0.npz", "seed1.csv"]
     assert (folder / "seed0.csv").read_text().split() == [
-        "update,seconds,loss",
-        "100000,1.2346,-0.00012346",
+        "update,seconds,loss,swap_1",
+        "100000,1.2346,-0.00012346,0.25",
     ]
     whole = Path("results/tiny/training/digits/vae/seed0.npz")
     assert arrays_digest(folder / "seed0.npz") == file_digest(whole)
     assert (folder / "seed0.npz").stat().st_size < whole.stat().st_size
     arrays = read_arrays(folder / "seed0.npz", "arrays")
-    np.testing.assert_allclose(arrays["density"], DENSITY, rtol=1e-3)
-    assert arrays["density"].dtype == np.float32  # again, for whoever computes with it
+    np.testing.assert_allclose(arrays["density_after"], DENSITY[::2], rtol=1e-3)
+    np.testing.assert_allclose(arrays["values"], DENSITY, rtol=1e-3)
+    assert arrays["values"].dtype == np.float32  # again, for whoever computes with it
     np.testing.assert_array_equal(arrays["counts"], np.arange(2000))
 
 

@@ -94,6 +94,7 @@ def test_what_is_right_agrees(capsys):
     assert "8 agrees, 0 disagrees, 0 not checked here" in text  # values
     assert "1 agrees, 0 disagrees" in text  # KAEM's samples against the VAE's
     assert "300 of 300" in text
+    assert '<td class="agr">agrees</td>' in PAGE.with_suffix(".html").read_text()
     assert str(PAGE) in capsys.readouterr().out
     assert [path.name for path in Path("results").iterdir() if path.name.startswith(".")] == []
 

@@ -3,7 +3,7 @@
 FROM debian:bookworm-slim
 
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends git python3 python3-venv \
+    && apt-get install --yes --no-install-recommends git make python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 
 COPY requirements.lock /opt/kaem/
@@ -12,6 +12,7 @@ RUN python3 -m venv /opt/kaem/venv \
         --requirement /opt/kaem/requirements.lock
 
 # Whoever runs it need be neither root nor known in the image: a name, and a home that all may write.
-ENV PATH=/opt/kaem/venv/bin:$PATH HOME=/tmp USER=kaem
+# KAEM_VENV tells make that all is installed.
+ENV PATH=/opt/kaem/venv/bin:$PATH KAEM_VENV=/opt/kaem/venv HOME=/tmp USER=kaem
 WORKDIR /kaem
-CMD ["snakemake", "--cores", "all", "--configfile", "config/demo.yaml"]
+CMD ["make", "verify"]

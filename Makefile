@@ -1,15 +1,34 @@
-# make verify | demo | test | lint | bench | scaling | faults | gradient_bias | kills | fuzz. Each sets itself up:
-# .venv is created on first use and kept.
+# make verify | demo | test | lint | bench | scaling | faults | gradient_bias | kills | fuzz | archive.
+# Each sets itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
-VENV := .venv
-INSTALLED := $(VENV)/installed.stamp
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# KAEM_VENV names an environment that holds requirements.lock already, as the container's does.
+VENV := $(or $(KAEM_VENV),.venv)
+INSTALLED := $(if $(KAEM_VENV),,$(VENV)/installed.stamp)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-CONFIGS := config/demo.yaml config/cpu.yaml config/cifar10.yaml config/faces.yaml config/bias.yaml config/tuning.yaml config/copula.yaml config/copula_tuning.yaml \
-	config/annealing.yaml config/timing.yaml config/paper.yaml
+# Between them these have every rule.
+LINTED := config/cpu.yaml config/bias.yaml
 
-.PHONY: verify demo test lint bench scaling faults gradient_bias kills fuzz audit lock
+DEMO := $${KAEM_RESULTS:-results}/demo
+
+define SHOWN
+
+Made, in results/demo/:
+  index.html                               all that follows on one page
+  figures/samples_digits.png               images of every model, beside real ones
+  figures/training_film_digits_*.gif       the same images while a model learns
+  figures/traversals_digits_kaem_copula.png  what each latent of a KAEM draws
+  explorer.html                            a KAEM to play with
+  tables/, verdicts.md                     every number; the claims, of which a demo decides none
+Next:
+  make verify                              are the published numbers right? Two minutes
+  docs/guide/kaem.md                       the model in code of your own
+  config/cpu.yaml                          all models on MNIST and Fashion-MNIST; hours
+endef
+export SHOWN
+
+.PHONY: verify demo test lint bench scaling faults gradient_bias kills fuzz archive audit lock
 
 # At most two minutes, offline: the published results drawn, measured, timed and judged again.
 verify: $(INSTALLED)
@@ -17,8 +36,7 @@ verify: $(INSTALLED)
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
-	@echo && cat results/demo/tables/quality.md
-	@echo "Tables: results/demo/tables/   Figures: results/demo/figures/   Claims: results/demo/claims.md"
+	@echo && cat $(DEMO)/tables/summary.md && echo "$$SHOWN"
 
 test: $(INSTALLED)
 	PYTHONWARNDEFAULTENCODING=1 python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
@@ -28,7 +46,7 @@ lint: $(INSTALLED)
 	ruff format --check .
 	lint-imports
 	mypy
-	@for config in $(CONFIGS); do \
+	@for config in $(LINTED); do \
 		echo "snakemake --lint $$config" && \
 		snakemake --lint --configfile $$config || exit 1; \
 	done
@@ -50,6 +68,10 @@ scaling: $(INSTALLED)
 faults gradient_bias kills fuzz: $(INSTALLED)
 	python -m studies.$@
 
+# What is committed as dist/kaem-<version>.zip, to be kept where a DOI is given.
+archive: $(INSTALLED)
+	python -m benchmark archive
+
 # Needs `pip-audit` and its database, PyPI's. One package that cannot be looked up is a failure.
 audit:
 	@command -v pip-audit >/dev/null || { echo "error: needs pip-audit: pip install pip-audit" >&2; exit 1; }
@@ -62,7 +84,7 @@ lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header -o requirements.lock
 
-$(INSTALLED): requirements.lock
+$(VENV)/installed.stamp: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "error: needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

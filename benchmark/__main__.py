@@ -1,5 +1,10 @@
 import sys
 
-from benchmark.cli import main
+from benchmark.run.fork_server import hand_over
 
-sys.exit(main())
+code = hand_over("benchmark")
+if code is None:
+    from benchmark.cli import main
+
+    code = main()
+sys.exit(code)

@@ -5,6 +5,7 @@ import os
 import re
 from importlib import import_module
 
+from benchmark.base.devices import fix_threads
 from benchmark.base.errors import ConfigError
 from benchmark.base.foreign import parse_yaml
 from benchmark.base.paths import PUBLISHED, ROOT
@@ -37,14 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
             print(line)
 
     return exit_code(command)
-
-
-def fix_threads(count: int) -> None:
-    """Have linear algebra use so many threads in this process, whatever the environment says:
-    results depend on it in the last digits, and Snakemake's --cores must not. To be called before
-    numpy is imported; torch is told by `benchmark.base.devices.use_device`."""
-    for library in ("OMP", "OPENBLAS", "MKL"):
-        os.environ[f"{library}_NUM_THREADS"] = str(count)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     summary = f"copy a run's weights from {PUBLISHED} to where the steps look"
     command("restore", "run.publish:restore", summary, common, passes="config")
+    summary = "write the committed files, with metadata and checksums, as a release to dist/"
+    command("archive", "run.archive:archive", summary)
     summary = "which claims can be checked here within a time, and how"
     plan = command("plan", "claims.plan:plan", summary, passes="config words budget folder")
     add_config_arguments(plan, default=os.path.relpath(ROOT / "config" / "paper.yaml"))

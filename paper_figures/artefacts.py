@@ -9,6 +9,7 @@ from paper_figures.base.artefact import Artefact
 
 # Of a run, in the order in which they are rendered.
 MODULES = (
+    "paper_figures.tables.summary",
     "paper_figures.tables.quality",
     "paper_figures.tables.timing",
     "paper_figures.tables.cost",
@@ -35,12 +36,13 @@ MODULES = (
     "paper_figures.figures.power_posteriors",
     "paper_figures.figures.tempered_integral",
     "paper_figures.figures.explorer",
+    "paper_figures.overview.overview",
 )
 
 # Of devices alone, with no configuration: what `make bench` and `make scaling` measured.
 MEASURED = {"bench": "paper_figures.tables.bench", "scaling": "paper_figures.figures.scaling"}
 
-BASE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("paper_figures/base/*.py"))
+BASE = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("paper_figures/base/*.*"))
 
 
 def read_declaration(module: str) -> Artefact:

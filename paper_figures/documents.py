@@ -1,4 +1,4 @@
-"""Results in prose: copies tables and pictures into README.md and the pages below docs/.
+"""Results in prose: copies tables and pictures into the pages of the repository and of docs/.
 
 A document names the result that it shows and this command fills it in, so that no number is
 typed by hand:
@@ -37,7 +37,7 @@ BLOCK = re.compile(
 
 def pages(root: Path = ROOT) -> list[Path]:
     """List the documents of the repository at `root`."""
-    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    return [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]
 
 
 def fill(runs: list[str], root: Path = ROOT) -> dict[Path, int]:

@@ -51,6 +51,14 @@ def processor_name(cpuinfo: str) -> str | None:
     return f"{name} (family {facts['cpu family']}, model {facts['model']})"
 
 
+def fix_threads(count: int) -> None:
+    """Have linear algebra use so many threads in this process, whatever the environment says:
+    results depend on it in the last digits, and Snakemake's --cores must not. To be called before
+    numpy is imported; torch is told by `use_device`."""
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = str(count)
+
+
 def use_device(name: str, threads: int) -> "torch.device":
     """Return the device `name` ("auto": the GPU if there is one), with this many CPU threads."""
     import torch

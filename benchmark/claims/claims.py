@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from benchmark.base.paths import ROOT
 from benchmark.base.typed import Count, NotNegative, Number, Strict, Text, load_yaml, nearest
+from benchmark.config.config import Config
 from benchmark.config.facts import known_datasets
 
 CLAIMS_FILE = ROOT / "config" / "claims.yaml"
@@ -163,6 +164,19 @@ def load_claims(path: Path = CLAIMS_FILE) -> list[Claim]:
         ConfigError: the file has a wrong key or value.
     """
     return load_yaml(path, list[Claim], _wrong_names)
+
+
+def judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str]]:
+    """Name the claims that records of a configuration can judge, and the datasets."""
+    for claim in claims:
+        models = config.evaluated_models if claim.kind == "metrics" else config.models
+        if claim.not_measured or not set(claim.entries) <= set(models):
+            continue
+        for dataset in claim.datasets:
+            if dataset not in config.datasets:
+                continue
+            if claim.metric != "fid" or config.inception_sha256(dataset):
+                yield claim, dataset
 
 
 def _wrong_names(read: list[Claim]) -> Iterator[str]:

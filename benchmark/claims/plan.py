@@ -14,7 +14,7 @@ from typing import NamedTuple
 from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.base.progress import duration
-from benchmark.claims.claims import OWN_CLAIMS, Claim, load_claims
+from benchmark.claims.claims import OWN_CLAIMS, Claim, judgeable, load_claims
 from benchmark.claims.machine import (
     Machine,
     measure,
@@ -148,7 +148,7 @@ def plan(
     costs = Costs(config, records, machine, trainings)
     rows: dict[str, list[dict]] = {"paper": [], "suite": []}
     recipes, timings = [], []
-    for claim, dataset in _judgeable(config, claims or load_claims()):
+    for claim, dataset in judgeable(config, claims or load_claims()):
         devices = sorted({s.device for s in costs.records if s.kind == "timing"}) or ["cpu"]
         levels = {level: steps(config, claim, dataset, level, devices) for level in LEVELS}
         known = {level: costs.total(work) for level, work in levels.items() if work}
@@ -222,19 +222,6 @@ def _recorded(config: Config, folder: Path) -> tuple[list[Record], int]:
     }
     records = [record for record in read_folder(folder) if record.path in hashes]
     return records, sum(record.config_hash != hashes[record.path] for record in records)
-
-
-def _judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str]]:
-    """Name the claims that records of this configuration can judge, and the datasets."""
-    for claim in claims:
-        models = config.evaluated_models if claim.kind == "metrics" else config.models
-        if claim.not_measured or not set(claim.entries) <= set(models):
-            continue
-        for dataset in claim.datasets:
-            if dataset not in config.datasets:
-                continue
-            if claim.metric != "fid" or config.inception_sha256(dataset):
-                yield claim, dataset
 
 
 def _settled_by(config: Config, claim: Claim) -> str:

@@ -56,6 +56,7 @@ class Config:
         self.folder: Path = paths.fill(paths.RUN, self.run)
         self.note = self._run.note
         self.demo = self._run.budget == "demo"
+        self.left_out = self._run.left_out
         self.data_root = self._run.data_root
         self.datasets = self._run.datasets
         self.seeds = self._run.seeds
@@ -170,10 +171,16 @@ class Config:
         return "copula" in self._run.models.get(model, {})
 
     @property
-    def inspected_models(self) -> list[str]:
-        """The entries of KAEM, whose latents there are to look into."""
+    def kaem_models(self) -> list[str]:
+        """The trained and measured entries of KAEM."""
         trained = self.trained_models
         return [m for m in self.evaluated_models if m in trained and self.is_kaem(m)]
+
+    @property
+    def inspected_models(self) -> list[str]:
+        """The entries of KAEM whose latents are looked into."""
+        wanted = self._run.inspected
+        return [m for m in self.kaem_models if wanted is None or m in wanted]
 
     def seeds_of(self, model: str) -> list[int]:
         """Return the seeds that entry `model` is measured with.

@@ -89,7 +89,12 @@ class DatasetOverride(Strict):
 
 
 class Run(Strict):
-    """A run's configuration (config/*.yaml)."""
+    """A run's configuration (config/*.yaml).
+
+    Attributes:
+        inspected: the entries of KAEM that are looked into; all by default.
+        left_out: tables and figures that are not made, by the names of their commands.
+    """
 
     run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     note: str = ""
@@ -107,4 +112,6 @@ class Run(Strict):
     evaluation: Evaluation
     timing: Timing
     models: Annotated[dict[Name, Any], Some]
+    inspected: Annotated[list[Name], Different] | None = None
+    left_out: Annotated[list[Name], Different] = []
     per_dataset: dict[str, DatasetOverride] = {}

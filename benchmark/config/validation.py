@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
+from benchmark.base.paths import ROOT
 from benchmark.base.typed import Strict, nearest, problems
 from benchmark.config.entries import ConvStackDecoder, Decoder, Training
 from benchmark.config.facts import DatasetEntry, known_datasets
@@ -65,6 +66,10 @@ def _problems_at_once(values: dict) -> Iterator[str]:
     for name, entry in models.items() if isinstance(models, dict) else ():
         wrong = _entry_problems(name, entry, models)
         yield from wrong or _training_problems(name, entry, values)
+    kaem = [name for name, entry in _mapping(models).items() if _is_kaem(_spec(name, entry))]
+    yield from _unknown_names("inspected", values, kaem)
+    drawn = [path.stem for path in ROOT.glob("paper_figures/[!b]*/*.py")]
+    yield from _unknown_names("left_out", values, drawn)
     datasets = values.get("datasets")
     for index, name in enumerate(datasets if isinstance(datasets, list) else ()):
         if isinstance(name, str) and name not in _datasets(values):
@@ -76,6 +81,17 @@ def _problems_at_once(values: dict) -> Iterator[str]:
                 f"own_datasets.{name}: is the name of a dataset of config/datasets.yaml; "
                 "choose another"
             )
+
+
+def _unknown_names(key: str, values: dict, known: list[str]) -> Iterator[str]:
+    names = values.get(key)
+    for index, name in enumerate(names if isinstance(names, list) else ()):
+        if name not in known:
+            yield f"{key}[{index}]: there is no {name!r}{nearest(str(name), known)}"
+
+
+def _is_kaem(spec: ModelSpec | None) -> bool:
+    return spec is not None and spec.family == "kaem"
 
 
 def _entry_problems(name: str, entry: Any, models: dict) -> list[str]:

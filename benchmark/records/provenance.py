@@ -89,9 +89,11 @@ def source_state() -> dict:
     `benchmark.steps` makes it as it is loaded: a training runs for hours, and the checkout may be
     another one by the time that its record is written.
     """
-    changes = _git("status", "--porcelain")
+    top = _git("rev-parse", "--show-toplevel")
+    own = top is not None and ROOT.samefile(top)  # an unpacked archive may lie in another checkout
+    changes = _git("status", "--porcelain") if own else None
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") if own else None,
         "dirty": None if changes is None else bool(changes),
         "source_digest": source_digest(),
     }

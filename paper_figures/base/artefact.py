@@ -23,11 +23,13 @@ class Need:
         kind: as `benchmark.config.jobs` has them.
         files: which of a job's files.
         only: whether a job is needed; each is where nothing is given.
+        optional: whether a run without such jobs has the artefact all the same.
     """
 
     kind: str
     files: tuple[str, ...] = ("record",)
     only: Callable[[Config, Job], bool] = lambda _config, _job: True
+    optional: bool = False
 
     def jobs(self, config: Config, gpu: bool) -> list[Job]:
         """Return the jobs that are needed.
@@ -50,7 +52,8 @@ class Artefact:
     Attributes:
         name: of its files. There is one for each {dataset}, {device} and {model} of the first
             need's jobs; one command makes those of all models.
-        needs: what it is made from; a run that lacks one of them does not have it.
+        needs: what it is made from; a run that lacks one that is not optional, or that leaves the
+            artefact out, does not have it.
         caption: for the workflow's report; {dataset} and {device} are filled in.
         category: its heading in the report.
         formats: endings of its files.
@@ -117,7 +120,8 @@ class Artefact:
     def places(self, config: Config, gpu: bool) -> list[dict[str, str]]:
         """Return the values of the placeholders, one mapping for each that a run has of it."""
         needed = [need.jobs(config, gpu) for need in self.needs]
-        if not all(needed) or not self.applies(config):
+        lacking = [n for n, own in zip(self.needs, needed, strict=True) if not (own or n.optional)]
+        if lacking or self.command in config.left_out or not self.applies(config):
             return []
         names = [place for place in ("dataset", "device", "model") if f"{{{place}}}" in self.name]
         values = dict.fromkeys(tuple(getattr(job, name) for name in names) for job in needed[0])

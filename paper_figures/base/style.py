@@ -4,6 +4,7 @@ import json
 import textwrap
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -149,6 +150,19 @@ def save_table(
     for path in paths:
         with atomic(path) as temporary:
             temporary.write_text(writers[path.name.partition(".")[2]](), encoding="utf-8")
+
+
+class Contents(NamedTuple):
+    """What a table says, as `save_table` has it."""
+
+    values: pd.DataFrame
+    cells: pd.DataFrame
+    notes: list[str]
+    files: list[dict[str, list[str]]]
+
+    def save(self, paths: list[Path]) -> None:
+        """Write the table in the formats that the paths end in."""
+        save_table(self.values, self.cells, self.notes, paths, self.files)
 
 
 def _markdown(cells: pd.DataFrame, notes: list[str]) -> str:

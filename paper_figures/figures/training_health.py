@@ -23,7 +23,7 @@ FIGURE = Figure(
         Need(
             "training",
             ("history",),
-            only=lambda config, job: job.model in config.inspected_models,
+            only=lambda config, job: job.model in config.kaem_models,
         ),
     ),
     caption="How the posterior samplers did during training on {dataset}: effective sample size of "
@@ -54,7 +54,7 @@ def render(config: Config, dataset: str) -> None:
     swaps = [key for key in history if key.startswith("swap_")]
     populations = [
         model
-        for model in config.inspected_models
+        for model in config.kaem_models
         if swaps and history.loc[history["model"] == model, swaps].notna().any(axis=None)
     ]
     panels = len(present) + len(populations)
@@ -81,7 +81,7 @@ def _shared(axis, config: Config, history: pd.DataFrame, key: str) -> dict:
     """Draw one line per model that has the quantity; return label -> line."""
     colours = model_colours(config)
     lines = {}
-    for model in config.inspected_models:
+    for model in config.kaem_models:
         own = history[history["model"] == model]
         if own[key].notna().any():
             label = narrow_label(config, model)

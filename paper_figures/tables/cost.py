@@ -15,7 +15,7 @@ from paper_figures.base.frames import (
     timing_records,
     training_records,
 )
-from paper_figures.base.style import model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "cost",
@@ -39,7 +39,12 @@ COLUMNS = [
 
 
 def render(config: Config) -> None:
-    """Write tables/cost.{csv,md,tex}: means over the seeds; empty cells where not measured."""
+    """Write tables/cost.{csv,md,tex}."""
+    contents(config).save(TABLE.paths(config.run))
+
+
+def contents(config: Config) -> Contents:
+    """Return what the table says: means over the seeds; empty cells where not measured."""
     timing, training = timing_records(config), training_records(config)
     updates = select(timing, part="update", left_out="")
     devices = [name for name in DEVICES if len(select(updates, device=name))]
@@ -85,7 +90,7 @@ def render(config: Config) -> None:
             files.append({column: names for column, names in origins.items() if names})
     frame = pd.DataFrame(values, columns=COLUMNS)
     notes = _notes(config, timing, training, updates)
-    save_table(frame, pd.DataFrame(cells), notes, TABLE.paths(config.run), files)
+    return Contents(frame, pd.DataFrame(cells), notes, files)
 
 
 def _column(device: str) -> str:

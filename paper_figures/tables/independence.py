@@ -7,7 +7,7 @@ from benchmark.config.config import Config
 from benchmark.config.job_settings import INSPECTION
 from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import independence_records, source_note
-from paper_figures.base.style import model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "independence",
@@ -25,7 +25,12 @@ COLUMNS = {
 
 
 def render(config: Config) -> None:
-    """Write tables/independence.{csv,md,tex}, of the first seed; a row for what was measured.
+    """Write tables/independence.{csv,md,tex}."""
+    contents(config).save(TABLE.paths(config.run))
+
+
+def contents(config: Config) -> Contents:
+    """Return what the table says, of the first seed; a row for what was measured.
 
     Raises:
         MissingError: it was measured nowhere.
@@ -54,4 +59,4 @@ def render(config: Config) -> None:
         *source_note(records),
     ]
     frame = records[["dataset", "model", *COLUMNS]]
-    save_table(frame, pd.DataFrame(cells), notes, TABLE.paths(config.run), files)
+    return Contents(frame, pd.DataFrame(cells), notes, files)

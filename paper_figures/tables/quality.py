@@ -11,7 +11,7 @@ from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.records.names import METRIC, metric_name
 from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import quality_records, select, source_note, training_records
-from paper_figures.base.style import model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "quality",
@@ -41,7 +41,12 @@ ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first ref
 
 
 def render(config: Config) -> None:
-    """Write tables/quality.{csv,md,tex}: mean and its 95% confidence interval over seeds."""
+    """Write tables/quality.{csv,md,tex}."""
+    contents(config).save(TABLE.paths(config.run))
+
+
+def contents(config: Config) -> Contents:
+    """Return what the table says: mean and its 95% confidence interval over seeds."""
     quality, training = _with_constant(quality_records(config)), training_records(config)
     metrics = _metrics(config, quality)
     means = means_of(config, quality)
@@ -68,7 +73,7 @@ def render(config: Config) -> None:
     if not cells["ESS or swap rates"].any():
         cells = cells.drop(columns="ESS or swap rates")
     notes = _notes(config, quality, training, cells)
-    save_table(frame, cells, notes, TABLE.paths(config.run), files)
+    return Contents(frame, cells, notes, files)
 
 
 def _with_constant(quality: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from paper_figures.base.frames import (
     source_note,
     timing_records,
 )
-from paper_figures.base.style import model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "timing",
@@ -49,8 +49,13 @@ COLUMNS = [
 
 
 def render(config: Config) -> None:
-    """Write tables/timing.{csv,md,tex}: median and quartiles, an empty cell where not timed; models
-    that were not timed at all are named below."""
+    """Write tables/timing.{csv,md,tex}."""
+    contents(config).save(TABLE.paths(config.run))
+
+
+def contents(config: Config) -> Contents:
+    """Return what the table says: median and quartiles, an empty cell where not timed; models that
+    were not timed at all are named below."""
     timing = timing_records(config)
     modes = config.timing.modes
     devices = [name for name in DEVICES if len(select(timing, device=name))] or DEVICES[:1]
@@ -80,7 +85,7 @@ def render(config: Config) -> None:
     values = timing if len(timing) else pd.DataFrame(columns=COLUMNS)
     cells = pd.DataFrame(cells)
     notes = _notes(config, timing, cells, untimed)
-    save_table(values[COLUMNS], cells, notes, TABLE.paths(config.run), files)
+    return Contents(values[COLUMNS], cells, notes, files)
 
 
 def _untimed(config: Config, timing: pd.DataFrame) -> dict[str, list[str]]:

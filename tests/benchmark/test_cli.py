@@ -346,7 +346,7 @@ def test_as_a_process(tmp_path):
 @pytest.mark.parametrize(
     ("module", "slow"),
     [
-        ("paper_figures.__main__", {"torch"}),
+        ("paper_figures.cli", {"torch"}),
         ("benchmark.run.status_report", {"torch", "matplotlib"}),
         ("benchmark.steps", {"torch._dynamo", "torchvision", "sklearn", "scipy", "matplotlib"}),
     ],
@@ -367,7 +367,7 @@ def test_linear_algebra_has_the_configurations_threads_whatever_the_environment_
     monkeypatch.setenv("OMP_NUM_THREADS", environment)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", environment)
     found = loaded_by(
-        "assert 'benchmark.cli' not in sys.modules; from benchmark.cli import fix_threads;"
+        "from benchmark.base.devices import fix_threads;"
         "assert 'numpy' not in sys.modules; fix_threads(2); import numpy, scipy.linalg, torch;"
         "from threadpoolctl import threadpool_info;"
         "print(sorted({each['num_threads'] for each in threadpool_info()}))"

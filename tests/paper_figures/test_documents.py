@@ -11,7 +11,7 @@ from benchmark.base.paths import ROOT
 from paper_figures.documents import BLOCK, fill, pages
 
 BLOCKS = [match for page in pages() for match in BLOCK.finditer(page.read_text())]
-PROSE = [*pages(), ROOT / "CONTRIBUTING.md", ROOT / "results/published/README.md"]
+PROSE = [*pages(), ROOT / "config/README.md", ROOT / "results/published/README.md"]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -48,7 +48,8 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_the_example_of_the_readme_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", pages()[0].read_text(), re.DOTALL)
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names: dict = {}
     exec(example, names)
     assert names["loss"].isfinite()

@@ -10,6 +10,7 @@ from support.rendering import (
     shapes_config,
     write_metrics,
     write_quality,
+    write_timing,
     write_training,
 )
 
@@ -17,7 +18,7 @@ from benchmark.base.errors import RecordError
 from benchmark.config.config import REAL, Config
 from benchmark.config.jobs import job_of
 from benchmark.records.names import count_name, metric_name
-from paper_figures.tables import cost, quality, timing
+from paper_figures.tables import cost, quality, summary, timing
 
 pytestmark = pytest.mark.usefixtures("folder")
 MODELS = ("kaem_is", "vae")
@@ -35,12 +36,31 @@ def render(config: Config) -> tuple[dict[str, dict], str]:
 
 def test_tables_of_a_run_without_records():
     config = shapes_config()
-    for table in (quality, timing, cost):
+    for table in (quality, timing, cost, summary):
         table.render(config)
     assert [row["model"] for row in read_csv("quality")] == [REAL, *MODELS]
     assert read_csv("timing") == []
     assert [row["updates"] for row in read_csv("cost")] == ["", ""]
     assert len(read_md("timing")[0]) == len(MODELS) * 2  # of batch sizes
+
+
+def test_a_demo_has_each_model_in_six_columns():
+    config = shapes_config({"budget": "demo"})
+    write_training(config, "vae", 30.4)
+    write_quality(config, "vae", 10.4, **HEALTHY)
+    write_timing(config, "vae", {1: 0.5, 4: 4.0})
+    summary.render(config)
+    rows, below = read_md("summary")
+    assert rows[2] == {
+        "Model": "VAE",
+        "Distance": "10",
+        "Precision": "",
+        "Recall": "0.70",
+        "Images/s": "1,000",
+        "Training, s": "30",
+    }
+    assert [row["Distance"] for row in rows] == ["", "", "10"]
+    assert "Shapes's test images" in below
 
 
 def test_seeds_are_those_that_were_measured():

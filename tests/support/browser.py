@@ -78,6 +78,32 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def wait(self, condition: str) -> None:
+        """Wait until a JavaScript expression is true; ten seconds at most."""
+        poll = f"""new Promise((done, fail) => {{
+            const end = Date.now() + 10000;
+            (function look() {{
+                if ({condition}) done();
+                else if (Date.now() > end) fail(new Error("never: " + {json.dumps(condition)}));
+                else setTimeout(look, 20);
+            }})();
+        }})"""
+        self.evaluate(poll)
+
+    def becomes(self, expression: str, value) -> None:
+        """Wait until a JavaScript expression has this value."""
+        self.wait(f"JSON.stringify({expression}) === JSON.stringify({json.dumps(value)})")
+
+    def choose(self, selector: str, value: str) -> None:
+        """Choose a value of a list."""
+        self.evaluate(
+            f"""(() => {{
+                const list = document.querySelector({json.dumps(selector)});
+                list.value = {json.dumps(value)};
+                list.dispatchEvent(new Event("change", {{ bubbles: true }}));
+            }})()"""
+        )
+
     def mouse(self, kind: str, x: float, y: float) -> None:
         """kind: "mousePressed", "mouseMoved" or "mouseReleased"."""
         button = {"button": "left", "buttons": 1, "clickCount": 1}
@@ -85,9 +111,13 @@ class Browser:
 
     def key(self, name: str) -> None:
         """Press and release a key, "ArrowLeft" say."""
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9, "Enter": 13}
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}
+        codes |= {"Enter": 13, " ": 32}
+        texts = {"Enter": "\r", " ": " "}
         for kind in ("keyDown", "keyUp"):
             options = {"key": name, "code": name, "windowsVirtualKeyCode": codes[name]}
+            if name in texts:  # without it no button is pressed
+                options["text"] = texts[name]
             self.send("Input.dispatchKeyEvent", type=kind, **options)
 
     def screenshot(self, path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,22 +74,29 @@ def working_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def begin(words: list[str], log: Path) -> int:
-    """Run `python -m benchmark` in a child, which has all imports; return its pid."""
+def fork(command: Callable[[], int], output: int) -> int:
+    """Run a command in a child, which has all imports, its output into a descriptor; return its
+    pid."""
     pid = os.fork()
     if pid:
         return pid
     try:  # in the child
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        code = cli.main(words)
+        code = command()
         sys.stdout.flush()
+        sys.stderr.flush()
     except BaseException:
         traceback.print_exc(file=sys.stderr)
         code = 99
     os._exit(code)
+
+
+def begin(words: list[str], log: Path) -> int:
+    """Run `python -m benchmark` in a child; return its pid."""
+    with log.open("a") as output:
+        return fork(partial(cli.main, words), output.fileno())
 
 
 def end(pid: int) -> int:

@@ -4,11 +4,15 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+from snakemake import cli
 from support.configs import CONFIG_FOLDER
+from support.kills import end, fork
 
 REPOSITORY = CONFIG_FOLDER.parent
 SNAKEFILE = ("-s", REPOSITORY / "Snakefile", "--cores", "2")
@@ -16,19 +20,43 @@ CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at 
 
 
 def snakemake(folder: Path, *words, **environment) -> subprocess.CompletedProcess:
-    """Run the workflow from `folder`, which holds its configuration; no network can be reached."""
+    """Run the workflow from `folder`, which holds its configuration; no network can be reached.
+
+    Args:
+        environment: in which Python is started anew; else a fork of this process does it, for which
+            nothing is imported again.
+    """
     offline = dict.fromkeys(("http_proxy", "https_proxy"), CLOSED_PORT) | environment
     kept = {k: v for k, v in os.environ.items() if not k.lower().startswith(("no_proxy", "kaem_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *SNAKEFILE, "--directory", folder, *words],
-        cwd=folder,
-        env=kept | offline,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    words = ["snakemake", *map(str, (*SNAKEFILE, "--directory", folder, *words))]
+    with tempfile.TemporaryFile("w+") as said:
+        if environment:
+            code = subprocess.run(
+                [sys.executable, "-m", *words],
+                cwd=folder,
+                env=kept | offline,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+        else:
+            code = end(fork(partial(_snakemake, folder, words, kept | offline), said.fileno()))
+        said.seek(0)
+        return subprocess.CompletedProcess(words, code, said.read())
+
+
+def _snakemake(folder: Path, words: list[str], environment: dict[str, str]) -> int:
+    """Run Snakemake in this process, a child that has imported it."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+    try:
+        cli.main()
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
 @dataclass(frozen=True)

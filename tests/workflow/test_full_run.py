@@ -80,7 +80,7 @@ def expected_files() -> set[str]:
     logs += ["cost", "reported", "tradeoff/cpu", "training_time"]
     logs += [f"{rule}/digits" for rule in (*OF_DATASET, "prior_densities")]
     logs += [f"{rule}/digits" for rule in (*LATENT_FIGURES.values(), "training_health")]
-    logs += ["inspect/digits/kaem_is/0", "power", "explorer"]
+    logs += ["inspect/digits/kaem_is/0", "power", "explorer", "overview"]
     logs += ["power_posteriors", "tempered_integral"]
     logs += [f"train/digits/{model}/0" for model in MODELS]
     logs += ["time/cpu/digits"]
@@ -95,7 +95,7 @@ def expected_files() -> set[str]:
         *(f"metrics/{job}.json" for job in evaluated),
         *(f"inspection/digits/kaem_is/seed0.{kind}" for kind in ("json", "npz")),
         *(f"power/power.{kind}" for kind in ("json", "npz")),
-        "explorer.html",
+        *("explorer.html", "index.html"),
         *(f"timing/cpu/digits/{model}.json" for model in MODELS),
         *(
             f"tables/{t}.{kind}"
@@ -216,7 +216,7 @@ def test_a_changed_learning_rate_redoes_its_model_and_what_shows_it(folder):
         "cost",
         "tradeoff cpu",
         "training_time",
-        "claims",
+        *("claims", "overview"),
         *(f"{rule} digits" for rule in OF_DATASET),
     }
 
@@ -256,7 +256,7 @@ def test_a_changed_label_redoes_tables_and_figures_alone(folder):
         *(f"{rule} digits" for rule in (*OF_DATASET, "prior_densities")),
         "power_posteriors",
         "tempered_integral",
-        "explorer",
+        *("explorer", "overview"),
         *(f"{rule} digits" for rule in (*LATENT_FIGURES.values(), "training_health")),
     }
 
@@ -274,7 +274,7 @@ def test_one_more_seed_keeps_what_there_is(folder):
 RENDERED = (
     *("quality", "timing", "cost", "reported", "claims", "tradeoff", "training_time"),
     *(*OF_DATASET, "prior_densities", "power_posteriors", "tempered_integral"),
-    *("explorer", "training_health", *LATENT_FIGURES.values()),
+    *("explorer", "overview", "training_health", *LATENT_FIGURES.values()),
 )
 
 

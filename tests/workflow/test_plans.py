@@ -1,7 +1,6 @@
 """What the workflow would do, and what it refuses to begin: dry runs."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.configs import FACES, RUN_CONFIGS, write_config
@@ -69,15 +68,12 @@ def test_three_mistakes_are_listed_before_any_job(tmp_path):
 
 
 @pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda path: path.stem)
-def test_a_committed_configuration_plans_and_lints(path, tmp_path):
+def test_a_committed_configuration_plans(path, tmp_path):
     # The paper's is the one that is taken when none is named.
     words = [] if path.stem == "paper" else ["--configfile", path]
-    with ThreadPoolExecutor() as pool:  # two processes at a time
-        planned, linted = pool.map(lambda word: snakemake(tmp_path, *words, word), ("-n", "--lint"))
+    planned = snakemake(tmp_path, *words, "-n")
     assert planned.returncode == 0, planned.stdout
     config = load_config(path)
     trainings = len(config.datasets) * len(config.trained_models) * len(config.seeds)
     assert re.search(rf"^train +{trainings}$", planned.stdout, re.MULTILINE)
-    assert linted.returncode == 0, linted.stdout
-    assert "good condition" in linted.stdout
     assert snapshot(tmp_path) == {}

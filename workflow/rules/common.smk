@@ -22,6 +22,7 @@ from benchmark.config.config import CLASSIFIER, REAL, load_config
 from benchmark.config.jobs import KINDS, inputs, job_of, judged_jobs
 from benchmark.base.errors import BenchmarkError
 from benchmark.records.drawn import is_drawn
+from benchmark.run import fork_server
 from benchmark.run.workflow_lock import clear_stale_locks, hold
 
 
@@ -170,6 +171,9 @@ if workflow.is_main_process and clear_stale_locks():
 
 onstart:
     workflow.running = hold()
+    # CUDA cannot be used in a fork, and elsewhere no server can be reached.
+    if not (on_cluster() or training_gpus()):
+        workflow.server = fork_server.start(CONFIG.threads)
 
 
 # Resources have no limit unless one is given; --resources gpu=N or a profile sets another.

@@ -52,7 +52,7 @@ for kind in ("classifier", "training", "sampling", "metrics", "inspection", "pow
 rule time:
     # Models whose times are to be compared take turns in one job. It takes every core and every
     # GPU, so that nothing of this workflow runs beside it; on a cluster a node of its own, for
-    # which profiles/slurm asks.
+    # which profiles/slurm asks. Its process is its own too, so that the cores are set anew.
     input:
         sources("timing"),
     output:
@@ -68,7 +68,7 @@ rule time:
     conda:
         "../../environment.yml"
     shell:
-        "python -m benchmark time {params.config} --dataset {wildcards.dataset:q}"
+        "KAEM_FORK_SERVER= python -m benchmark time {params.config} --dataset {wildcards.dataset:q}"
         " --seed {params.seed} --device {wildcards.device} 2>&1 | tee -i {log:q} >&2"
 
 

@@ -61,6 +61,8 @@ MISTAKES = [
         "evaluation.likelihood.split: ",
         "miss",
     ),
+    ({"inspected": ["kaem_is", "vae"]}, "inspected[1]: ", "there is no 'vae'"),
+    ({"left_out": ["fd_infinty"]}, "left_out[0]: ", "did you mean 'fd_infinity'?"),
     ({"timing.warm_up": 3}, "timing.warm_up: ", "did you mean 'warmup'?"),
     ({"own_datasets.mnist": FACES}, "own_datasets.mnist: ", "choose another"),
     ({"own_datasets.Fac": FACES}, "own_datasets: ", "'Fac' must match"),

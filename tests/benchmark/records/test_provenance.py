@@ -90,7 +90,7 @@ def source(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_commit_and_dirty_flag_are_gits(source):
+def test_commit_and_dirty_flag_are_gits(source, monkeypatch):
     def run(*arguments):
         identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
         command = [shutil.which("git"), *identity, *arguments]
@@ -107,6 +107,10 @@ def test_commit_and_dirty_flag_are_gits(source):
     assert (origin().dirty, origin().source_digest) == (False, clean.source_digest)
     source_state.cache_clear()
     assert origin().dirty is True
+    # An archive that was unpacked in somebody's checkout is not of its commit.
+    source_state.cache_clear()
+    monkeypatch.setattr(provenance, "ROOT", source / "kaem")
+    assert (origin().commit, origin().dirty) == (None, None)
 
 
 def test_the_source_digest_follows_the_code_that_computes_results(source):

@@ -25,7 +25,7 @@ from benchmark.records.record import write_record
 from benchmark.run.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
 from benchmark.training.classifier import build_classifier
 from benchmark.training.weights import save_weights
-from paper_figures.__main__ import render_comparison
+from paper_figures.cli import render_comparison
 from paper_figures.tables import quality
 
 CPU = torch.device("cpu")

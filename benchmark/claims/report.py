@@ -58,8 +58,9 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
 def _content(verdict: Verdict) -> dict:
     """Return what claims.json holds of a verdict: the claim's words in full where it was judged."""
     content = {key: value for key, value in asdict(verdict).items() if value not in (None, [], {})}
-    claim = verdict.claim.model_dump(exclude_defaults=True)
-    return content | {"claim": claim if verdict.verdict != NOT_RUN else {"id": claim["id"]}}
+    told = Claim.model_fields if verdict.verdict != NOT_RUN else ["id"]
+    given = [name for name in told if name in verdict.claim.model_fields_set]
+    return content | {"claim": {name: getattr(verdict.claim, name) for name in given}}
 
 
 def judged_records(config: Config, folder: Path) -> list[Record]:

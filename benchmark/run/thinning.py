@@ -13,7 +13,12 @@ from benchmark.base.files import atomic
 DIGITS = 5  # of the numbers of a history
 COLUMNS = re.compile("update|seconds|loss|ess|acceptance|outside|walls|stiffness|swap_[0-9]+")
 FEW = 1000  # numbers of an array that stays as it is
-CURVES = re.compile("(nodes|density)_.*")  # a training's, of which every other point is enough
+THINNED = {  # names of arrays -> what figures show of them
+    "(nodes|density)_.*": np.s_[..., ::2],  # a training's curves
+    "(images|followed|followed_latents|bases|base_images)": np.s_[:2],  # an inspection's draws
+    "posterior_draws": np.s_[1::2],  # the last, and every other before
+    "component_draws": np.s_[:, :5],
+}
 
 
 def thin_history(source: Path, target: Path) -> None:
@@ -25,17 +30,19 @@ def thin_history(source: Path, target: Path) -> None:
 
 
 def thin_arrays(source: Path, target: Path) -> None:
-    """Copy arrays, curves with half of their points and what is large in half precision; the copy
-    names the digest of the whole file. A copy stays as it is."""
+    """Copy what is shown of arrays, and what is large in half precision; the copy names the digest
+    of the whole file. A copy stays as it is."""
     arrays = read_arrays(source, "arrays")
     if WHOLE in arrays:
         shutil.copyfile(source, target)
         return
-    thinned = {name: _halved(name, array) for name, array in arrays.items()}
+    thinned = {name: _thinned(name, array) for name, array in arrays.items()}
     write_arrays(target, **thinned, **{WHOLE: np.array(arrays_digest(source))})
 
 
-def _halved(name: str, array: np.ndarray) -> np.ndarray:
-    array = array[..., ::2] if CURVES.fullmatch(name) else array
+def _thinned(name: str, array: np.ndarray) -> np.ndarray:
+    for names, kept in THINNED.items():
+        if re.fullmatch(names, name):
+            array = array[kept]
     small = array.size < FEW or array.dtype.kind != "f"
     return array if small or np.abs(array).max() > np.finfo(np.float16).max else array.astype("f2")

@@ -1,7 +1,7 @@
 """Weights files: a model's state, and which job it belongs to.
 
-A published file holds what it takes to draw images: no encoders, and decoders in half precision,
-by which a pixel changes by a fraction of a grey level.
+A published file holds what it takes to draw images: no encoders, and decoders and energies in half
+precision, by which a pixel changes by a fraction of a grey level.
 """
 
 from pathlib import Path
@@ -15,7 +15,9 @@ from benchmark.config.config import Config
 from benchmark.config.jobs import Job, job_of
 from benchmark.config.registry import build
 
-ENCODER, DECODER = "encoder", "decoder"  # parts of the names of tensors
+# Parts of the names of tensors.
+ENCODER = "encoder"
+HALVED = {"decoder", "energy"}
 LEFT_OUT = "left_out"  # what the header calls the tensors that publishing left out
 
 
@@ -85,7 +87,7 @@ def publish_weights(source: Path, target: Path) -> None:
 def drawing_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors that are published."""
     return {
-        key: value.half() if DECODER in key.split(".") and value.is_floating_point() else value
+        key: value.half() if HALVED & set(key.split(".")) and value.is_floating_point() else value
         for key, value in state.items()
         if ENCODER not in key.split(".")
     }

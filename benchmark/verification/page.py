@@ -1,7 +1,6 @@
 """Writes what a verification found: results/verify/index.md and index.html."""
 
 from collections import Counter
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,8 @@ from benchmark.verification.findings import AGREES, DISAGREES, NOT_CHECKED, Find
 from benchmark.verification.redraw import FALSE_ALARMS, Redrawn
 
 WORDS = (AGREES, DISAGREES, NOT_CHECKED)
+FILTERS = ("Run", "Dataset", "Model", "Published", "Finding")
+SHOWN = 10  # columns of a table that are to be seen at first
 CLAIMS_NOTE = (
     "Published: the verdict on the published records. Here: on the same records, with those in "
     "their place that were made here. Two verdicts agree where they are the same, or where one "
@@ -22,18 +23,6 @@ CLAIMS_NOTE = (
     f"{CONFIDENCE:.0%} confidence interval."
 )
 TIMES_NOTE = "Medians in ms, those that were published in brackets; all models took turns."
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Verification</title>
-<style>
-body {{ font: 16px/1.5 sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }}
-.wide {{ overflow-x: auto }} table {{ border-collapse: collapse; font-size: 0.85rem }}
-th, td {{ border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: left }}
-.agr {{ color: #116329 }} .dis {{ color: #a40e26; font-weight: bold }} .not {{ color: #57606a }}
-</style>
-{body}
-</html>
-"""
 
 
 class Section(NamedTuple):
@@ -85,17 +74,33 @@ def _markdown(sections: list[Section]) -> str:
 
 
 def _html(sections: list[Section]) -> str:
+    """Return the page with the look of all others: `paper_figures` may import this package, not the
+    other way round but here, late."""
+    from markupsafe import Markup
+
+    from paper_figures.base.html import document, sortable_table
+
     parts = []
-    for section in sections:
-        parts.append(f"<h2>{escape(section.title)}</h2>")
-        lines = section.text.split("\n")
-        parts += [f"<p>{escape(line.removeprefix('- '))}</p>" for line in lines if line]
+    for number, section in enumerate(sections):
+        parts.append(Markup("<{0}>{1}</{0}>").format("h2" if number else "h1", section.title))
+        lines = filter(None, section.text.split("\n"))
+        parts += [Markup("<p>{}</p>").format(line.removeprefix("- ")) for line in lines]
         if section.rows:
-            cells = pd.DataFrame(section.rows).fillna("").to_html(index=False, border=0)
-            for word in WORDS:
-                cells = cells.replace(f"<td>{word}</td>", f'<td class="{word[:3]}">{word}</td>')
-            parts.append(f'<div class="wide">{cells}</div>')
-    return PAGE.format(body="\n".join(parts))
+            cells = pd.DataFrame(section.rows).fillna("").map(_marked)
+            name = f"table{number}"
+            filters = [column for column in FILTERS if column in cells]
+            table = sortable_table(cells, name, section.title, shown=SHOWN, filters=filters)
+            parts.append(table)
+    return document("Verification", Markup("\n").join(parts))
+
+
+def _marked(cell: str) -> str:
+    """Set what disagrees in bold, and a command as code."""
+    from markupsafe import Markup
+
+    if cell == DISAGREES:
+        return Markup("<strong>{}</strong>").format(cell)
+    return Markup("<code>{}</code>").format(cell.strip("`")) if cell.startswith("`") else cell
 
 
 def _disagreeing(claims: list[dict], values: list[dict]) -> list[str]:

@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | scaling | faults | gradient_bias | side_by_side | kills | fuzz |
+# make verify | demo | test | lint | bench | scaling | faults | gradient_bias | side_by_side | kills | fuzz |
 # archive. Each sets itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
@@ -28,7 +28,11 @@ Next:
 endef
 export SHOWN
 
-.PHONY: demo test lint bench scaling faults gradient_bias side_by_side kills fuzz archive audit lock
+.PHONY: verify demo test lint bench scaling faults gradient_bias side_by_side kills fuzz archive audit lock
+
+# At most two minutes, offline: the published results drawn, measured, timed and judged again.
+verify: $(INSTALLED)
+	python -m benchmark verify
 
 demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml

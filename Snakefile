@@ -3,6 +3,7 @@
 #   snakemake --cores all                                     the paper (config/paper.yaml)
 #   snakemake --cores all --configfile config/demo.yaml       the demo, every model, in minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
+#   snakemake --cores all verify                              the published results, checked here
 #   snakemake --cores all figures                             from the published records alone
 #   snakemake --profile profiles/slurm --configfile ...       on a cluster, see docs/guide/cluster.md
 #   snakemake --report report.html --configfile ...           what is there, as one HTML file
@@ -24,6 +25,7 @@ onerror:
 # On a cluster, what only draws and judges runs where Snakemake does: a queue takes longer.
 localrules:
     all,
+    verify,
     figures,
     claims,
 
@@ -33,6 +35,17 @@ rule all:
     input:
         rendered(),
         verdicts(),
+
+
+rule verify:
+    # What can be checked of results/published/ in two minutes: no data, no training.
+    log:
+        "results/verify.log",
+    conda:
+        "environment.yml"
+    threads: all_cores()
+    shell:
+        "python -m benchmark verify 2>&1 | tee -i {log:q} >&2"
 
 
 rule figures:

@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
                 fix_threads(config.threads)
             words = ["--config", source, *(f"--set={pair}" for pair in options.set)]
             values |= {"config": config, "source": source, "words": words}
+        else:
+            fix_threads(1)
         # Imported now: torch takes seconds, which a mere refusal need not wait.
         module, _, function = options.target.partition(":")
         run = getattr(import_module(module), function)
@@ -125,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", "claims.compare:compare", summary, passes="mine published")
     compare.add_argument("mine", metavar="MINE", help="a folder of results, e.g. results/demo")
     compare.add_argument("published", metavar="PUBLISHED", help="another one")
+    summary = f"check {PUBLISHED} here: draw, measure and time again, judge, compare"
+    command("verify", "verification.verify:verify", summary)
     summary = "print the JSON schema of configurations, for editors"
     command("schema", "config.validation:schema", summary)
     return parser

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.base.errors import RecordError
-from benchmark.base.files import atomic
+from benchmark.base.files import atomic, file_digest
 from benchmark.base.foreign import check_size
 
 # What numpy and zipfile raise for a damaged archive (RuntimeError: a bit says it is encrypted;
@@ -27,6 +27,7 @@ UNREADABLE = (
     tokenize.TokenError,
 )
 
+WHOLE = "whole_sha256"  # in a thinned file, the digest of the whole one
 LARGEST_ARRAYS = 2**27  # bytes, of all arrays of a file; those of a figure have 7 MB
 ARRAY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -53,6 +54,8 @@ def load_arrays(
 ) -> dict[str, np.ndarray]:
     """Read the arrays of an npz, none of which may be a pickle; too large ones are not unpacked.
 
+    Numbers in half precision, which nothing computes with, become single.
+
     Args:
         names: of the arrays; all by default.
         largest: bytes that all of them may have.
@@ -67,6 +70,21 @@ def load_arrays(
         if total > largest:
             raise ValueError(f"its arrays would take {total} bytes, more than {largest}")
         return {name: _read_array(archive, info) for name, info in chosen.items()}
+
+
+def arrays_digest(path: Path) -> str:
+    """Return the digest by which a record knows a file of arrays: that of the whole file, which one
+    that was thinned names.
+
+    Raises:
+        RecordError: it is damaged.
+    """
+    try:
+        return str(load_arrays(path, [WHOLE])[WHOLE])
+    except KeyError:
+        return file_digest(path)
+    except UNREADABLE as error:
+        raise RecordError(f"{path}: cannot be read as arrays: {error}") from error
 
 
 def open_archive(path: str | Path) -> zipfile.ZipFile:
@@ -108,4 +126,5 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(info) as member:
         array_header(member, info.file_size)
     with archive.open(info) as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
+        array = np.lib.format.read_array(member, allow_pickle=False)
+    return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -18,12 +18,14 @@ def _filled_in(path: str) -> str:
 
 RESULTS = _filled_in(os.environ.get("KAEM_RESULTS") or "results")
 PUBLISHED = "results/published"
+CHECKSUMS = "checksums.sha256"  # in a published run's folder, of its files, as sha256sum has them
 REPEAT = "repeat"  # in a run's folder, the records of a rerun
 
 RUN = RESULTS + "/{run}"
 
 DATA = RUN + "/data/{dataset}.json"
 CLASSIFIER = RUN + "/classifier/{dataset}.safetensors"
+REFERENCE = RUN + "/reference/{dataset}.npz"  # of a published run, in place of the real images
 CLASSIFIER_RECORD = RUN + "/classifier/{dataset}.json"
 
 _JOB = "/{dataset}/{model}/seed{seed}"

@@ -19,7 +19,7 @@ HEADER = "origin"  # one entry of the metadata: safetensors writes several in an
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
     """Write named tensors and a header of plain values, atomically; same bytes for the same."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    header = header | {"digest": _digest(tensors, header)}
+    header = header | {"digest": tensors_digest(tensors, header)}
     content = save(tensors, {HEADER: json.dumps(header, sort_keys=True)})
     with atomic(path) as temporary:
         temporary.write_bytes(content)
@@ -41,16 +41,16 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict]:
         digest = header.pop("digest")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path}: cannot be read as {what}: {error}") from error
-    if digest != _digest(tensors, header):
+    if digest != tensors_digest(tensors, header):
         raise RecordError(f"{path}: does not match its digest: it is damaged")
     return tensors, header
 
 
-def _digest(tensors: dict[str, Tensor], header: dict) -> str:
+def tensors_digest(tensors: dict[str, Tensor], header: dict) -> str:
     """Hash the header, and the names, types, shapes and values of the tensors."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for key in sorted(tensors):
-        value = tensors[key]
+        value = tensors[key].detach().cpu()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -39,7 +39,7 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
             "note": config.note,
             "confidence": CONFIDENCE,
             **{
-                name: [asdict(verdict) | {"claim": dict(verdict.claim)} for verdict in part]
+                name: [_content(verdict) for verdict in part]
                 for name, part in zip(("verdicts", "own_verdicts"), _parts(verdicts), strict=True)
             },
         },
@@ -53,6 +53,14 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
             temporary.write_text(content, encoding="utf-8")
     note_drawn(config, "claims", judged_jobs(config))
     return text
+
+
+def _content(verdict: Verdict) -> dict:
+    """Return what claims.json holds of a verdict: the claim's words in full where it was judged."""
+    content = {key: value for key, value in asdict(verdict).items() if value not in (None, [], {})}
+    told = Claim.model_fields if verdict.verdict != NOT_RUN else ["id"]
+    given = [name for name in told if name in verdict.claim.model_fields_set]
+    return content | {"claim": {name: getattr(verdict.claim, name) for name in given}}
 
 
 def judged_records(config: Config, folder: Path) -> list[Record]:

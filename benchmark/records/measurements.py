@@ -24,12 +24,14 @@ class TrainingMetrics(Strict):
 
     Attributes:
         final: the loss and what else was logged, averaged over the last 5% of the updates.
+        weights_sha256: of the part of the weights that is published; None in older records.
     """
 
     updates: Count
     seconds_per_update: Positive
     parameters: Count
     final: Annotated[dict[str, Number], AfterValidator(_with_loss)]
+    weights_sha256: Sha256 | None = None
 
 
 class ClassifierMetrics(Strict):

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.base import paths
-from benchmark.base.arrays import read_arrays
+from benchmark.base.arrays import arrays_digest, read_arrays
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.errors import MissingError, RecordError
-from benchmark.base.files import file_digest
 from benchmark.base.foreign import LARGEST_TEXT, check_size
 from benchmark.config.config import REAL, Config
 from benchmark.config.jobs import Job, job_of, jobs
@@ -276,7 +275,7 @@ def _with_arrays(job: Job, command: str, *needed: str) -> tuple[dict, dict[str, 
     if record is None:
         raise MissingError(f"{job.path()}: is not there{advice}")
     path = job.path("arrays")
-    if not path.exists() or file_digest(path) != record.metrics.arrays_sha256:
+    if not path.exists() or arrays_digest(path) != record.metrics.arrays_sha256:
         raise RecordError(f"{path}: is missing or not what its record describes{advice}")
     arrays = read_arrays(path, "arrays of a figure")
     for name in set(needed) - set(arrays):

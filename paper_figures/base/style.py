@@ -174,7 +174,8 @@ def _origins(cells: pd.DataFrame, files: list[dict[str, list[str]]]) -> str:
         {"row": row, "files": {column: sorted(set(names)) for column, names in origins.items()}}
         for row, origins in zip(cells.to_dict("records"), files, strict=True)
     ]
-    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)  # a line each: there are many
+    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def _latex(cells: pd.DataFrame, notes: list[str]) -> str:

@@ -20,7 +20,7 @@ FIGURE = Figure(
     category="Samples",
 )
 
-SIDE = 8  # images per side of a grid
+SIDE = 5  # images per side of a grid
 
 
 def render(config: Config, dataset: str) -> None:

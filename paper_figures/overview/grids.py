@@ -14,7 +14,7 @@ from paper_figures.base.quality_panels import DISTANCES
 from paper_figures.base.style import model_label
 from paper_figures.figures.sample_grids import first_samples, mosaic
 
-SIDE = 6  # images per side of a grid
+SIDE = 5  # images per side of a grid
 
 
 def grids(config: Config, quality: pd.DataFrame) -> Markup:

@@ -4,23 +4,32 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from support.configs import tiny_config
 from support.records import forge
+from torch import nn
 
 from benchmark.base import paths
+from benchmark.base.arrays import arrays_digest, read_arrays, write_arrays
 from benchmark.base.errors import RecordError
+from benchmark.base.files import file_digest
+from benchmark.base.paths import CHECKSUMS
+from benchmark.base.tensors import read_tensors
 from benchmark.config.config import Config
 from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import write_record
 from benchmark.run.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
+from benchmark.training.classifier import build_classifier
+from benchmark.training.weights import save_weights
 from paper_figures.cli import render_comparison
 from paper_figures.tables import quality
 
 CPU = torch.device("cpu")
+DENSITY = np.linspace(0.1, 1.3, 1500, dtype=np.float32)
 TARGET = Path("results/published/tiny")
 
 
@@ -40,23 +49,42 @@ def config(tmp_path, monkeypatch) -> Config:
     images = torch.randint(256, (SHOWN + 9, 1, 16, 16), dtype=torch.uint8)
     path = paths.fill(paths.SAMPLES, config.run, **names)
     save_samples(path, [images], images.shape, job)
-    for model, size in (("vae", 9), ("latent_ebm", LARGEST_WEIGHTS + 1)):
-        weights = paths.fill(paths.WEIGHTS, config.run, **names | {"model": model})
-        weights.parent.mkdir(parents=True)
-        weights.write_bytes(b"w" * size)
-    classifier = paths.fill(paths.CLASSIFIER, config.run, dataset="digits")
-    classifier.parent.mkdir(parents=True)
-    classifier.write_bytes(b"c" * (LARGEST_WEIGHTS + 1))  # of any size
+    job = job_of(config, "training", "digits", "vae")
+    save_weights(job.path("weights"), network(("encoder", 5), ("decoder", 9)), job)
+    large = job_of(config, "training", "digits", "kaem_is")
+    save_weights(large.path("weights"), network(("prior", LARGEST_WEIGHTS // 4)), large)
+    classifier = job_of(config, "classifier", "digits")
+    fresh = build_classifier(classifier, config.facts("digits").image_shape)
+    save_weights(classifier.path("weights"), fresh, classifier)
     return config
 
 
+def network(*parts: tuple[str, int]) -> nn.Module:
+    """A network with so many weights in each of its parts."""
+    return nn.ModuleDict({name: nn.Linear(size, 1, bias=False) for name, size in parts})
+
+
+def write_training(config: Config, seed: int) -> None:
+    """The arrays and the history that a training leaves."""
+    job = job_of(config, "training", "digits", "vae", seed=seed)
+    arrays = {"density_after": DENSITY, "values": DENSITY, "counts": np.arange(2000)}
+    write_arrays(job.path("diagnostics"), **arrays)
+    row = "100000,1.23456789,-0.000123456789,7.1,0.25"
+    job.path("history").write_text(f"update,seconds,loss,kl,swap_1\n{row}\n")
+
+
 def test_records_small_weights_and_the_first_images_are_copied(config):
-    small = {"classifier/digits.safetensors", "weights/digits/vae/seed0.safetensors"}
+    small = {
+        "classifier/digits.safetensors",
+        "reference/digits.npz",
+        "weights/digits/vae/seed0.safetensors",
+    }
     for weights in (True, False):
         assert "published 1 records" in publish(config, weights=weights)
         found = {str(path.relative_to(TARGET)) for path in TARGET.rglob("*") if path.is_file()}
         assert found == (small if weights else set()) | {
             "config.yaml",
+            CHECKSUMS,
             "metrics/digits/vae/seed0.json",
             "samples/digits/vae/seed0.npz",
         }
@@ -64,6 +92,37 @@ def test_records_small_weights_and_the_first_images_are_copied(config):
     whole = open_samples("results/tiny/samples/digits/vae/seed0.npz")
     assert torch.equal(shown.first(1000), whole.first(SHOWN))
     assert len(shown) == SHOWN
+
+
+def test_arrays_and_histories_are_thinned_and_name_what_they_were(config):
+    for seed in (0, 1):
+        write_training(config, seed)
+    publish(config)
+    folder = TARGET / "training/digits/vae"
+    assert sorted(path.name for path in folder.iterdir()) == ["seed0.csv", "seed0.npz", "seed1.csv"]
+    assert (folder / "seed0.csv").read_text().split() == [
+        "update,seconds,loss,swap_1",
+        "100000,1.2346,-0.00012346,0.25",
+    ]
+    whole = Path("results/tiny/training/digits/vae/seed0.npz")
+    assert arrays_digest(folder / "seed0.npz") == file_digest(whole)
+    assert (folder / "seed0.npz").stat().st_size < whole.stat().st_size
+    arrays = read_arrays(folder / "seed0.npz", "arrays")
+    np.testing.assert_allclose(arrays["density_after"], DENSITY[::2], rtol=1e-3)
+    np.testing.assert_allclose(arrays["values"], DENSITY, rtol=1e-3)
+    assert arrays["values"].dtype == np.float32  # again, for whoever computes with it
+    np.testing.assert_array_equal(arrays["counts"], np.arange(2000))
+
+
+def test_publishing_what_was_published_changes_nothing(config):
+    write_training(config, 0)
+    publish(config, weights=True)
+    before = {path: path.read_bytes() for path in sorted(TARGET.rglob("*")) if path.is_file()}
+    shutil.rmtree("results/tiny")
+    shutil.copytree(TARGET, "results/tiny")
+    publish(config, weights=True)
+    after = {path: path.read_bytes() for path in sorted(TARGET.rglob("*")) if path.is_file()}
+    assert after == before
 
 
 def test_what_is_published_renders_the_same(config):
@@ -128,7 +187,7 @@ def test_weights_are_restored_and_no_measurements(config):
     found = {str(p) for p in Path("results/tiny").rglob("*") if p.is_file()}
     weights = "results/tiny/weights/digits/vae/seed0.safetensors"
     assert found == {weights, "results/tiny/classifier/digits.safetensors"}
-    assert Path(weights).read_bytes() == b"w" * 9
+    assert read_tensors(weights, "weights")[0].keys() == {"decoder.weight"}
     assert "restored 0 files" in restore(config)
 
 

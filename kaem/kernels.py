@@ -1,5 +1,6 @@
 """What `kaem.inverse.look_up` computes, as one kernel of Triton's: a launch where torch's calls are
-eight. Imported only where there is a GPU; `kaem.inverse` holds the same in torch's calls.
+seven, or nine for a copula. (Of these torch.compile makes two, and takes seconds to.) Imported only
+where there is a GPU; `kaem.inverse` holds the same in torch's calls.
 """
 # mypy: ignore-errors
 

@@ -264,6 +264,16 @@ def test_single_precision_is_close_to_double(kind, seeded):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
 
 
+@kinds
+@torch.no_grad()
+def test_a_compiled_draw_is_one_graph(kind, seeded):
+    prior = make_copula(kind, 3)
+    for drawn in (prior, prior.densities):
+        transport, noise = drawn.transport(), drawn.noise(2000, seeded(1))
+        compiled = torch.compile(lambda x, f=transport: f(x), backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(noise), transport(noise), atol=1e-12, rtol=0)
+
+
 # --- components and conditionals --------------------------------------------------------------
 
 

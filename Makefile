@@ -1,5 +1,5 @@
-# make verify | demo | test | lint | bench | scaling | faults | gradient_bias | kills | fuzz | archive.
-# Each sets itself up: .venv is created on first use and kept.
+# make verify | demo | test | lint | bench | scaling | faults | gradient_bias | side_by_side | kills | fuzz |
+# archive. Each sets itself up: .venv is created on first use and kept.
 
 PYTHON ?= python3
 # KAEM_VENV names an environment that holds requirements.lock already, as the container's does.
@@ -28,7 +28,7 @@ Next:
 endef
 export SHOWN
 
-.PHONY: verify demo test lint bench scaling faults gradient_bias kills fuzz archive audit lock
+.PHONY: verify demo test lint bench scaling faults gradient_bias side_by_side kills fuzz archive audit lock
 
 # At most two minutes, offline: the published results drawn, measured, timed and judged again.
 verify: $(INSTALLED)
@@ -63,9 +63,10 @@ scaling: $(INSTALLED)
 	python -m paper_figures scaling
 
 # What each fault of the published code does to a number whose truth is known (seconds); how far the
-# samplers' gradients are from the truth (a minute); twenty kills of each model's training (a quarter
-# of an hour); 10,000 spoilt files for every reader (ten minutes). Each writes results/studies/.
-faults gradient_bias kills fuzz: $(INSTALLED)
+# samplers' gradients are from the truth (a minute); how many trainings at once make the most updates
+# (two minutes with nothing beside it); twenty kills of each model's training (a quarter of an hour);
+# 10,000 spoilt files for every reader (ten minutes). Each writes results/studies/.
+faults gradient_bias side_by_side kills fuzz: $(INSTALLED)
 	python -m studies.$@
 
 # What is committed as dist/kaem-<version>.zip, to be kept where a DOI is given.

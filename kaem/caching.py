@@ -1,7 +1,7 @@
 """Tables that are built once from the parameters of a module, and again after any change."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,27 +22,23 @@ def _count_step(*_: Any) -> None:
 register_optimizer_step_post_hook(_count_step)
 
 
-class Seen(NamedTuple):
-    """A tensor as it was when a table was built.
+class Seen:
+    """A tensor as it was when a table was built."""
 
-    Attributes:
-        tensor: itself.
-        memory: it had, which is not given out again while this holds it.
-        version: torch's count of the changes in place.
-    """
+    __slots__ = ("dtype", "memory", "place", "tensor", "version")
 
-    tensor: Tensor
-    memory: Tensor
-    version: int
+    def __init__(self, tensor: Tensor):
+        self.tensor, self.version, self.dtype = tensor, tensor._version, tensor.dtype
+        # Its memory is not given out again while this holds it.
+        self.memory, self.place = tensor.detach(), tensor.data_ptr()
 
     def is_now(self, tensor: Tensor) -> bool:
-        """Say whether a tensor is this one, unchanged."""
-        memory = self.memory
+        """Say whether a tensor is this one, unchanged as far as torch counts changes in place."""
         return (
             tensor is self.tensor
             and tensor._version == self.version
-            and tensor.data_ptr() == memory.data_ptr()
-            and tensor.dtype == memory.dtype
+            and tensor.data_ptr() == self.place
+            and tensor.dtype == self.dtype
         )
 
 
@@ -61,16 +57,15 @@ class Tables:
         Torch counts changes, so that nobody waits for a GPU to compare values. It does not count
         edits through `.data` outside of an optimiser: `clear` is for these.
         """
-        tensors = list(_tensors(module))
-        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in tensors):
+        tensors, trained = _tensors(module)
+        if torch.is_grad_enabled() or any(map(Tensor.is_inference, tensors)):
             return build()
-        now = _steps if any(isinstance(tensor, nn.Parameter) for tensor in tensors) else 0
+        now = _steps if trained else 0
         steps, seen, table = self._built.get(name, (-1, [], None))
         alike = steps == now and len(seen) == len(tensors)
         if not (alike and all(map(Seen.is_now, seen, tensors))):
             table = build()
-            seen = [Seen(tensor, tensor.detach(), tensor._version) for tensor in tensors]
-            self._built[name] = now, seen, table
+            self._built[name] = now, list(map(Seen, tensors)), table
         return cast(Table, table)
 
     def clear(self) -> None:
@@ -78,9 +73,14 @@ class Tables:
         self._built.clear()
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Go through parameters and buffers. `Module.parameters` and `Module.buffers`, which look for
-    duplicates, take as long as a whole draw of one latent vector."""
-    for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
-            yield from (tensor for tensor in tensors.values() if tensor is not None)
+def _tensors(module: nn.Module) -> tuple[list[Tensor], bool]:
+    """List parameters and buffers, and say whether there are parameters. `Module.parameters` and
+    `Module.buffers` take as long as a whole draw of one latent vector."""
+    tensors: list[Tensor | None] = []
+    trained, modules = False, [module]
+    for part in modules:  # which grows meanwhile
+        trained = trained or bool(part._parameters)
+        tensors += part._parameters.values()
+        tensors += part._buffers.values()
+        modules += (child for child in part._modules.values() if child is not None)
+    return [tensor for tensor in tensors if tensor is not None], trained

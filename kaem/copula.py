@@ -139,12 +139,19 @@ class CopulaPrior(nn.Module):
     @property
     def dependent(self) -> bool:
         """Say whether the features depend on one another, as they do from the first fit on."""
+        with torch.no_grad():
+            return self._tables.get("dependent", self.mixture, self._is_dependent)
+
+    def _is_dependent(self) -> bool:
         eye = torch.eye(self.q).to(self.nodes)
         return bool(self.mixture.means.any() or (self.mixture.factors != eye).any())
 
     @torch.no_grad()
     def copula(self) -> Copula:
         """Return the copula with its tables, of the present parameters."""
+        return self._tables.get("copula", self, self._build_copula)
+
+    def _build_copula(self) -> Copula:
         tables = self._tables.get("mixture", self.mixture, lambda: MixtureTables(self.mixture))
         return Copula(self.feature_density(), tables)
 
@@ -234,7 +241,9 @@ class CopulaPrior(nn.Module):
 
     def transport(self) -> Callable[[Tensor], Tensor]:
         """Return the function from noise to features, (1 + q, n) -> (q, n), of tables alone."""
-        return self.copula()
+        copula = self.copula()
+        _ = copula.quantiles  # built here: a compiled call could not
+        return copula
 
     def decoder_input(self, z: Tensor) -> Tensor:
         """Return the features of latents, (n, *event_shape) -> (n, q)."""

@@ -8,11 +8,14 @@ with distribution functions F_q, at scores s_q = G_q^{-1}(F_q(h_q)) of features 
 
 import copy
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kaem.expectation_maximisation import full_precision, whitening
+from kaem.inverse import PiecewiseQuadraticInverse, look_up, quadratic_cells
 from kaem.normal_mixture import MixtureDraws, NormalMixture
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
@@ -77,7 +80,7 @@ class Copula:
         # Nearer to 0 or 1 rounding leaves no digits of a score.
         edge = 4 * torch.finfo(h.dtype).eps
         u = self.densities.cdf(h).clamp(edge, 1 - edge)
-        return self.tables.margins.inverse()(u.T).T
+        return self.tables.margins.inverse(u.T).T
 
     def log_density(self, h: Tensor) -> Tensor:
         """Return log c, (n, q) -> (n,), differentiable in h."""
@@ -98,8 +101,59 @@ class Copula:
     @torch.no_grad()
     def features(self, s: Tensor) -> Tensor:
         """Return F_q^{-1}(G_q(s_q)), (n, q) -> (n, q)."""
-        return self.densities.inverse()(self.tables.margins.cdf(s).T).T
+        return self.quantiles(s.T.contiguous()).T
+
+    @cached_property
+    def quantiles(self) -> "QuantilesOfScores":
+        """Return the table from scores to features."""
+        return QuantilesOfScores(self.tables.margins, self.densities)
 
     def __call__(self, noise: Tensor) -> Tensor:
         """Make features of noise, (1 + q, n) -> (q, n)."""
         return self.features(self.tables.draws(noise.T)).T
+
+
+class QuantilesOfScores:
+    """s -> F^{-1}(G(s)), row by row, as one table: no other function than one after the other.
+
+    Its cells end where one of G or F^{-1} does. Within, G(s) is a quadratic and F^{-1} a root.
+
+    Args:
+        margins: G, batch shape (q,).
+        densities: those of F, batch shape (q,).
+    """
+
+    def __init__(self, margins: PiecewiseLinearDensity, densities: PiecewiseLinearDensity):
+        dtype, nodes = densities.nodes.dtype, margins.nodes.double()
+        slope, below = margins.double_tables()
+        density, cumulative = densities.double_tables()
+        back = PiecewiseQuadraticInverse(slope, below, nodes)
+        # Both are monotone, so that sorted apart they still belong together.
+        s = torch.cat([nodes.expand_as(below), back(cumulative)], dim=1).sort(dim=1).values
+        u = torch.cat([below, cumulative], dim=1).sort(dim=1).values
+        # On a cell G grows by a share x (2 - x) g_0 + x^2 g_1 of what it grows by in all, over
+        # g_0 + g_1: of the cell as rounding leaves it, so that F's cells are never left.
+        place = (s - nodes[0]) / (nodes[1] - nodes[0])
+        cell = (0.5 * (place[:, 1:] + place[:, :-1])).long().clamp_(0, len(nodes) - 2)
+        ends = slope.gather(1, cell), slope.gather(1, cell + 1)
+        first, second = (torch.lerp(*ends, p - cell) for p in (place[:, :-1], place[:, 1:]))
+        share = torch.where(first + second > 0, 2 * first / (first + second), 1.0).clamp_(0, 2)
+        start = s.to(dtype)
+        width, growth = start.double().diff(dim=1), u.diff(dim=1)
+        rise = torch.where(width > 0, growth / width, 0.0)
+        bend = torch.where(width > 0, (1 - share) * rise / width, 0.0)
+        # The first piece is before all cells, the last behind: there nothing grows.
+        grows = [pad(column, (1, 1)) for column in (rise * share, bend)]
+        edges, columns = quadratic_cells(density, cumulative, densities.nodes.double(), dtype)
+        middle = torch.cat([u[:, :1], 0.5 * (u[:, 1:] + u[:, :-1]), u[:, -1:]], dim=1)
+        number = torch.searchsorted(edges, middle, right=True) - 1
+        u = torch.cat([u[:, :1], u], dim=1)
+        mass = (u - cumulative.gather(1, number)).clamp_(min=0)
+        start = torch.cat([start[:, :1], start], dim=1)
+        own = [start, *(column.to(dtype) for column in (mass, *grows))]
+        self._ends = start[:, 1:].contiguous()
+        self._columns = torch.stack([*own, *(c.gather(1, number) for c in columns[1:])])
+
+    def __call__(self, s: Tensor) -> Tensor:
+        """Return F^{-1}(G(s)), (q, n) -> (q, n), both contiguous; NaN stays NaN."""
+        return look_up(self._ends, self._columns, s)

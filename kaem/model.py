@@ -21,6 +21,7 @@ from kaem.decoders import ImageShape
 from kaem.domain import FOLLOWED, DomainUpdate, follow, place_decoder
 from kaem.draws import RecentDraws
 from kaem.errors import KAEMError
+from kaem.graphs import Graphs
 from kaem.health import HealthWatch, check_loss, check_parameters
 from kaem.images import checked_images
 from kaem.importance import ImportanceSampling
@@ -85,9 +86,7 @@ class KAEM(nn.Module):
         if log_normalizer not in LOG_NORMALIZERS:
             known = ", ".join(LOG_NORMALIZERS)
             raise ValueError(f"unknown log_normalizer {log_normalizer!r}; known: {known}")
-        self.prior = prior
-        self.decoder = decoder
-        self.sigma = sigma
+        self.prior, self.decoder, self.sigma = prior, decoder, sigma
         self.sampler = sampler or ImportanceSampling()
         self.log_normalizer = log_normalizer
         self.learning_rate_factors = {"prior": prior_rate}
@@ -102,6 +101,7 @@ class KAEM(nn.Module):
         self.updates_done = 0
         self._last_info: dict[str, float] = {}
         self._health = HealthWatch()
+        self.graphs = Graphs()
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any], image_shape: ImageShape) -> "KAEM":

@@ -13,6 +13,7 @@ from torch import Tensor
 from kaem.copula import CopulaPrior
 from kaem.copula_tables import Copula
 from kaem.errors import ChainLeftDomainError, NonFiniteError
+from kaem.graphs import kind_of_decoder
 from kaem.likelihood import log_likelihood, log_likelihood_slope
 from kaem.random import Generators
 from kaem.tabulated import PiecewiseLinearDensity
@@ -100,11 +101,11 @@ class Posterior:
 
     def log_likelihood(self, z: Tensor) -> Tensor:
         """Return log p(x|z) in nats with its constant, (k b, *event_shape) -> (k b,)."""
-        return log_likelihood(self._data(z), self.decode(z), self.model.sigma)
+        return log_likelihood(self._data(z, self.x), self.decode(z), self.model.sigma)
 
-    def _data(self, z: Tensor) -> Tensor:
-        """Return the datum of each row, (k b, ...) -> (k b, C, H, W)."""
-        rows = self.x.expand(len(z) // len(self.x), -1, -1).flatten(0, 1)
+    def _data(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return the datum of each row, (k b, ...), (b, D) -> (k b, C, H, W)."""
+        rows = x.expand(len(z) // len(x), -1, -1).flatten(0, 1)
         images: Tensor = rows.unflatten(1, self.image_shape)
         return images
 
@@ -150,13 +151,19 @@ class Posterior:
             temperature: t, a float or (k b,).
         """
         with torch.inference_mode(False), torch.enable_grad():
-            z = z.detach().clone().requires_grad_()
-            images = self.decode(z)
-            pull = log_likelihood_slope(self._data(z), images.detach(), self.model.sigma)
-            (grad_likelihood,) = torch.autograd.grad(images, z, pull)
+            kind = kind_of_decoder(self.model, z)
+            kind = None if kind is None else (type(self), kind)
+            grad_likelihood = self.model.graphs.call(kind, self._grad_log_likelihood, z, self.x)
         z = z.detach()
         score = scaled_add(self.marginals.score(z), grad_likelihood, temperature)
         return score if self.copula is None else score.add_(self._copula_score(z)[1])
+
+    def _grad_log_likelihood(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return the gradient of log p(x|z) in z, (k b, *event_shape), of flat images x (b, D)."""
+        z = z.detach().clone().requires_grad_()
+        images = self.decode(z)
+        pull = log_likelihood_slope(self._data(z, x), images.detach(), self.model.sigma)
+        return torch.autograd.grad(images, z, pull)[0]
 
     def _copula_score(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the copula adds to log p(z), (n,), and to its gradient in z, held within

@@ -48,7 +48,7 @@ class ProductPrior(ComponentDensities):
 
     def transport(self) -> Callable[[Tensor], Tensor]:
         """Return the function from noise to features, (q, n) -> (q, n), of tables alone."""
-        return self.feature_density().inverse()
+        return self.feature_density().inverse
 
 
 class UnivariatePrior(ProductPrior):

@@ -61,8 +61,6 @@ class PiecewiseLinearDensity:
         self._log_density = log_density.reshape(-1, len(nodes))
         self._start = float(nodes[0])
         self._step = float(nodes[-1] - nodes[0]) / (len(nodes) - 1)
-        self._cdf_table: Tensor | None = None
-        self._inverse_tables: PiecewiseQuadraticInverse | None = None
 
     @property
     def log_density(self) -> Tensor:
@@ -112,7 +110,7 @@ class PiecewiseLinearDensity:
         """
         if not ((u >= 0) & (u <= 1)).all():
             raise ValueError("a probability to invert is outside [0, 1]")
-        return self._unrows(self.inverse()(self._rows(u)), u)
+        return self._unrows(self.inverse(self._rows(u)), u)
 
     def interval(self, outside: float) -> Tensor:
         """Return the ends that leave out so much of each density's mass on either side,
@@ -126,18 +124,17 @@ class PiecewiseLinearDensity:
         """Draw n times exactly by inverse transform, (n, *batch). In memory each density's draws
         lie side by side, which is how they are made fastest."""
         u = rand_rows(len(self._log_density), n, generator, like=self.nodes)
-        return torch.unflatten(self.inverse()(u).T, 1, self.batch_shape)
+        return torch.unflatten(self.inverse(u).T, 1, self.batch_shape)
 
+    @cached_property
     def inverse(self) -> PiecewiseQuadraticInverse:
-        """Return F^{-1} row by row, built once: (densities, n) -> (densities, n)."""
-        if self._inverse_tables is None:
-            self._inverse_tables = PiecewiseQuadraticInverse(*self.tables(), self.nodes)
-        return self._inverse_tables
+        """Return F^{-1} row by row: (densities, n) -> (densities, n)."""
+        return PiecewiseQuadraticInverse(*self._tables, self.nodes)
 
     def variance(self) -> Tensor:
         """Return the variance of each density, (*batch)."""
         # Of a density that is linear on a cell, by Simpson's rule: exact for cubics.
-        density, z = self.tables()[0].double(), self.nodes.double() - self.nodes.double().mean()
+        density, z = self._tables[0].double(), self.nodes.double() - self.nodes.double().mean()
         middle, centre = 0.5 * (density[:, 1:] + density[:, :-1]), 0.5 * (z[1:] + z[:-1])
 
         def mean(f: Callable[[Tensor], Tensor]) -> Tensor:
@@ -147,28 +144,30 @@ class PiecewiseLinearDensity:
         variance = mean(torch.square) - mean(torch.clone).square()
         return variance.to(self._log_density.dtype).reshape(self.batch_shape)
 
-    def tables(self) -> tuple[Tensor, Tensor]:
-        """Return density and CDF at the nodes, each (batch, n); summed in float64, built once."""
-        if self._cdf_table is None:
-            if (dtype := self._log_density.dtype) not in (torch.float32, torch.float64):
-                raise TypeError(f"priors are float32 or float64, not {dtype}; see torch.autocast")
-            density = self._log_density.detach().double().exp()
-            masses = 0.5 * self._step * (density[:, 1:] + density[:, :-1])
-            cumulative = pad(masses.cumsum(1), (1, 0))
-            total = cumulative[:, -1:]  # one, up to the rounding of log_density
-            if not ((total > 0) & total.isfinite()).all():
-                raise NonFiniteError(
-                    "a density of the prior is not finite: its edge function has grown beyond what "
-                    "the exponential can hold. Lower the learning rate."
-                )
-            self._density_table = (density / total).to(dtype)
-            self._cdf_table = (cumulative / total).to(dtype)
-        return self._density_table, self._cdf_table
+    @cached_property
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        density, cumulative = self.double_tables()
+        return density.to(self._log_density.dtype), cumulative.to(self._log_density.dtype)
+
+    def double_tables(self) -> tuple[Tensor, Tensor]:
+        """Return density and CDF at the nodes, each (batch, n), in float64."""
+        if (dtype := self._log_density.dtype) not in (torch.float32, torch.float64):
+            raise TypeError(f"priors are float32 or float64, not {dtype}; see torch.autocast")
+        density = self._log_density.detach().double().exp()
+        masses = 0.5 * self._step * (density[:, 1:] + density[:, :-1])
+        cumulative = pad(masses.cumsum(1), (1, 0))
+        total = cumulative[:, -1:]  # one, up to the rounding of log_density
+        if not ((total > 0) & total.isfinite()).all():
+            raise NonFiniteError(
+                "a density of the prior is not finite: its edge function has grown beyond what "
+                "the exponential can hold. Lower the learning rate."
+            )
+        return density / total, cumulative / total
 
     @cached_property
     def _cdf_columns(self) -> Tensor:
         """Return the CDF at a cell's left node, and its two coefficients, (3, batch, n)."""
-        density, cumulative = self.tables()
+        density, cumulative = self._tables
         left, rise = self._step * density, 0.5 * self._step * density.diff(dim=1)
         return torch.stack([cumulative, left, pad(rise, (0, 1))])
 

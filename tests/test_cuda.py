@@ -12,8 +12,9 @@ from reference.quadrature import smallest_p_value
 from support.configs import bars_dataset, tiny_config
 from support.kills import UPDATES, settings
 from support.models import batch, make
-from support.priors import DOMAIN, kinds, make_prior, shapes
+from support.priors import DOMAIN, kinds, make_prior, shapes, sharp
 from support.trainings import Interrupted, MemoryCheckpoints
+from torch.profiler import ProfilerActivity, profile
 
 from benchmark.base.seeding import PhiloxStreams
 from benchmark.config.jobs import job_of
@@ -22,6 +23,7 @@ from benchmark.timing.gpu import EnergyMeter, gpu_state
 from benchmark.timing.sampling import MODES, set_mode
 from benchmark.timing.series import Limits, Series, run_in_turns
 from benchmark.training.train import train_model
+from kaem.graphs import CALLS, Graph
 from kaem.random import rand, randn
 
 DENSE = np.linspace(*DOMAIN, 50_001)
@@ -60,6 +62,19 @@ def test_samples_follow_the_density(kind, shape):
     assert draws.device.type == "cuda"
     densities = densities_of_log_prob(prior, DENSE)
     assert smallest_p_value(draws.cpu().numpy(), densities, DENSE) > KS_LEVEL
+
+
+@kinds
+def test_uniforms_become_latents_in_one_kernel(kind):
+    pytest.importorskip("triton")
+    prior, u = make_prior(kind, "gaussian", shape=sharp), torch.rand(2, 5000)
+    expected, u = prior.transport()(u), u.to(CUDA)
+    transport = prior.to(CUDA).transport()
+    torch.testing.assert_close(transport(u).cpu(), expected, atol=1e-4, rtol=0)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        transport(u)
+        torch.cuda.synchronize()
+    assert [event.name for event in profiled.events()] == ["_look_up"]
 
 
 @pytest.mark.parametrize("draw", [rand, randn])
@@ -125,6 +140,23 @@ def test_a_training_goes_on_from_its_state(model):
     # normalisation, follow the rounding errors of their gradients.
     losses = ([row["loss"] for row in run.history.rows] for run in (whole, resumed))
     assert next(losses) == pytest.approx(next(losses), rel=1e-2)
+
+
+def test_chains_are_the_same_with_a_graph_of_the_decoder(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    graphed, eager = make("kaem_ula").to(CUDA), make("kaem_ula").to(CUDA)
+    monkeypatch.setattr(eager.graphs, "call", lambda _, function, *inputs: function(*inputs))
+    x, index = batch().to(CUDA), torch.arange(len(batch()))
+    for model in (graphed, eager):
+        optimiser, draws = torch.optim.Adam(model.parameters(), 1e-3), on_gpu()
+        for _ in range(2 * CALLS):  # the parameters move after the graph was made, too
+            loss, _ = model.loss(x, draws, index)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    assert [type(call) for call in graphed.graphs._graphs.values()] == [Graph]
+    chains = (model.chains.store.table for model in (graphed, eager))
+    torch.testing.assert_close(*chains, atol=2e-2, rtol=0)
 
 
 # What the device says of itself ------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """How many operations of torch a call makes: each is a launch on a GPU, and on a CPU what a call of
-few images mostly takes."""
+few images mostly takes. A kernel of Triton's is none of them, and one launch."""
 
 from collections import Counter
 

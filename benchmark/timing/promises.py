@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from benchmark.base.devices import DEVICE_LABELS
 from benchmark.config.registry import MODELS, build
 from benchmark.config.validation import merge
 from benchmark.timing.sampling import set_mode
@@ -67,6 +68,11 @@ def promises() -> list[Promise]:
     mixture = _draws(MixturePrior, q=100, p=50, n_nodes=200)
     univariate = _draws(UnivariatePrior, q=41, p=20)
     normals, vae = "10,000 draws / as many normals", "KAEM images / VAE images, batch"
+    beside_vae = [
+        Promise(f"{vae} {n} ({DEVICE_LABELS[device]})", target, _beside_vae(n), only=(device,))
+        for device, targets in (("cpu", (1.10, 1.05, 1.02)), ("cuda", (1.15, 1.10, 1.05)))
+        for n, target in zip((1, 64, 1024), targets, strict=True)
+    ]
     diffusion = "images / KAEM images, 32x32, batch 1"
     importance = f"IS step after {IS_UPDATES} updates, S = 10 x batch / VAE step"
     memory = "memory of a thermodynamic step"
@@ -82,17 +88,15 @@ def promises() -> list[Promise]:
     ]
     return [
         *beyond,
-        Promise(f"mixture prior Q=100 P=50, {normals}", 4, mixture),
-        Promise(f"univariate prior Q=41 P=20, {normals}", 4, univariate),
+        Promise(f"mixture prior Q=100 P=50, {normals}", 2.5, mixture),
+        Promise(f"univariate prior Q=41 P=20, {normals}", 2.5, univariate),
         Promise("KAEM images, univariate prior, P=20 / P=1, batch 64", 1.1, _more_summands),
-        Promise(f"{vae} 1", 1.10, _beside_vae(1)),
-        Promise(f"{vae} 64", 1.05, _beside_vae(64)),
-        Promise(f"{vae} 1024", 1.02, _beside_vae(1024)),
+        *beside_vae,
         Promise(f"{vae} 1, both compiled", 1.10, _beside_vae(1, "compiled")),
         Promise(f"DDPM-1000 {diffusion}", 1000, _diffusion("ddpm", 1000), at_least=True),
         Promise(f"DDIM-50 {diffusion}", 50, _diffusion("ddim", 50), at_least=True),
         Promise("latent EBM images / KAEM images, batch 1", 5, _latent_ebm, True, devices=gpu),
-        Promise(f"{importance} (CPU)", 2.5, _is_step, only=("cpu",)),
+        Promise(f"{importance} (CPU)", 2.0, _is_step, only=("cpu",)),
         Promise(f"{importance} (GPU)", 1.5, _is_step, only=gpu),
         Promise("ULA step, n=20 / 20 bare passes and a VAE step", 1.15, _ula_step),
         Promise("thermodynamic step, 20 / 2 temperatures", 5, _steps(MANY, (2, 4)), devices=gpu),

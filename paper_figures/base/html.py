@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parents[1]),
@@ -76,21 +76,22 @@ def sortable_table(
         cells: texts, or `Markup` that stays as it is.
         name: of the element, unique in its page.
         head: the column that names the rows, and stays in sight; the first by default.
-        shown: how many columns are to be seen at first.
+        shown: how many columns are to be seen at first, of those that are not empty.
         filters: columns with a list of their values to choose from.
         details: HTML for each row, opened by a button in its head.
     """
-    texts = cells.map(lambda cell: Markup(cell).striptags())
+    texts = cells.map(lambda cell: escape(cell).striptags())
     numbers = {column: _orders(texts[column]) for column in cells}
+    seen = [column for column in cells if (texts[column] != "").any()][:shown]
     columns = [
         {
             "name": column,
-            "hidden": place >= shown,
+            "hidden": column not in seen,
             "kind": _kind(texts[column], numbers[column]),
             "is_filter": column in filters,
             "is_head": column == (head or cells.columns[0]),
         }
-        for place, column in enumerate(cells)
+        for column in cells
     ]
     rows = [
         [

@@ -18,6 +18,7 @@ from reference.quadrature import gauss_legendre_cells, smallest_p_value
 from scipy import stats
 from support.priors import (
     DOMAIN,
+    SHAPES,
     correlate,
     depend,
     kinds,
@@ -263,6 +264,16 @@ def test_single_precision_is_close_to_double(kind, seeded):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
 
 
+@kinds
+@torch.no_grad()
+def test_a_compiled_draw_is_one_graph(kind, seeded):
+    prior = make_copula(kind, 3)
+    for drawn in (prior, prior.densities):
+        transport, noise = drawn.transport(), drawn.noise(2000, seeded(1))
+        compiled = torch.compile(lambda x, f=transport: f(x), backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(noise), transport(noise), atol=1e-12, rtol=0)
+
+
 # --- components and conditionals --------------------------------------------------------------
 
 
@@ -298,6 +309,25 @@ def test_features_and_scores_undo_each_other(kind, seeded):
     s = prior.scores(h)
     np.testing.assert_allclose(s.detach(), Copula.of(prior).scores(h.numpy()), atol=1e-3)
     torch.testing.assert_close(prior.features(s).detach(), h, rtol=0, atol=1e-4)
+
+
+@kinds
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+@torch.no_grad()
+def test_the_table_from_scores_to_features_is_one_function_after_the_other(kind, shape, seeded):
+    prior = make_copula(kind, 3, shape=shape)
+    copula, single = prior.copula(), copy.deepcopy(prior).float().copula()
+    s = torch.cat([prior.mixture.sample(5000, seeded(1)), 1e3 * torch.eye(3), -1e3 * torch.eye(3)])
+    margins, density = copula.tables.margins, copula.densities
+    h, u = copula.features(s), margins.cdf(s)
+    torch.testing.assert_close(h, density.inverse(u.T.contiguous()).T, atol=1e-9, rtol=0)
+    # In single precision every score has a feature too, and the right one; in a table's far ends
+    # and where hardly any mass lies, by its distribution function.
+    h = single.features(s.float())
+    error = density.cdf(h.double()) - margins.cdf(s.float().double())
+    assert error.abs().max() < 1e-6
+    low, high = density.nodes[[0, -1]]
+    assert ((h >= low) & (h <= high)).all()
 
 
 @kinds

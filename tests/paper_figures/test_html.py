@@ -57,12 +57,16 @@ def test_texts_are_escaped_and_numbers_are_sorted_by_their_value():
     assert orders[2::5] == ["12.5", "1080", "", "9.1e+00"]
     assert orders[3::5] == ["0.3", "", "7", "2"]
     assert orders[4::5] == ["FAILED: 3", "passed", "", "passed"]
+    searched = [attrs["data-search"] for _, attrs, _ in cells[5:]]
+    assert searched[1::5] == ["VAE & co <b>", "KAEM"] * 2
     heads = [(tag, text) for tag, attrs, text in cells if attrs.get("scope") == "row"]
     assert heads == [("th", "VAE & co <b>"), ("th", "KAEM")] * 2
     right = ["number" in attrs.get("class", "") for _, attrs, _ in cells[:5]]
     assert right == [False, False, True, True, False]
     hidden = [attrs.get("data-visible") for _, attrs, _ in cells[:5]]
     assert hidden == [None] * 4 + ["false"]
+    few = Elements(sortable_table(CELLS.assign(Model=""), "few", "Few.", shown=2), "th").found
+    assert [attrs.get("data-visible") for _, attrs, _ in few[:3]] == [None, "false", None]
 
 
 def test_no_text_ends_the_script_that_holds_it():
@@ -81,7 +85,7 @@ def test_a_page_holds_all_that_it_shows(page):
 def column(place: int) -> str:
     """What is to be seen of a column."""
     rows = "[...document.querySelectorAll('#quality tbody tr')]"
-    return f"{rows}.map((row) => row.cells[{place}]?.innerText.trim().replace(/^[▸▾] /, ''))"
+    return f"{rows}.map((row) => row.cells[{place}]?.innerText.trim())"
 
 
 def press(browser: Browser, element: str) -> None:

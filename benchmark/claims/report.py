@@ -56,11 +56,14 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
 
 
 def _content(verdict: Verdict) -> dict:
-    """Return what claims.json holds of a verdict: the claim's words in full where it was judged."""
-    content = {key: value for key, value in asdict(verdict).items() if value not in (None, [], {})}
-    told = Claim.model_fields if verdict.verdict != NOT_RUN else ["id"]
-    given = [name for name in told if name in verdict.claim.model_fields_set]
-    return content | {"claim": {name: getattr(verdict.claim, name) for name in given}}
+    """Return what claims.json holds of a verdict; of one that was not reached no more than why."""
+    claim = verdict.claim
+    if verdict.verdict == NOT_RUN:
+        names = {"claim": {"id": claim.id}, "dataset": verdict.dataset}
+        found = {"device": verdict.device, "verdict": NOT_RUN, "reasons": verdict.reasons}
+        return names | found
+    given = [name for name in Claim.model_fields if name in claim.model_fields_set]
+    return asdict(verdict) | {"claim": {name: getattr(claim, name) for name in given}}
 
 
 def judged_records(config: Config, folder: Path) -> list[Record]:

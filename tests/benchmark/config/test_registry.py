@@ -71,9 +71,10 @@ def test_every_committed_entry_builds(path):
             shapes[json.dumps([config.architecture(entry), settings, shape])] = shape
     for text, shape in shapes.items():
         name, settings, _ = json.loads(text)
-        model = build(name, settings, shape)
+        # One step is as good as a thousand for whether a network fits: they are alike.
+        model = build(name, settings | dict.fromkeys({"sample_steps"} & settings.keys(), 1), shape)
         if isinstance(model, Diffusion):
-            model.steps = 1  # as good as a thousand for whether its network fits: they are alike
+            model.steps = 1
         with torch.no_grad():
             image = model.sample(1, torch.Generator().manual_seed(0))
         assert image.shape == (1, *shape)

@@ -134,6 +134,8 @@ INSPECTION = {
     "decoded": 2048,
 }
 
+FEW_IMAGES = 100  # of a demo, whose time goes else into their posteriors
+
 POWER = PowerSettings(
     datum=1.5,
     sigma=0.2,
@@ -205,7 +207,8 @@ def inspection_settings(config: Config, dataset: str, model: str) -> InspectionS
     if classifier and config.facts(dataset).splits["train"].count >= INSPECTION["decoded"]:
         measured = {"classifier": classifier, "reference": next(iter(references))}
     training = _training_hash(config, dataset, model)
-    return InspectionSettings(training=training, split=split, **INSPECTION, **measured)
+    settings = INSPECTION | measured | ({"images": FEW_IMAGES} if config.demo else {})
+    return InspectionSettings(training=training, split=split, **settings)
 
 
 def timing_settings(config: Config, dataset: str, model: str) -> TimingSettings:

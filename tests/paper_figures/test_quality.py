@@ -56,7 +56,7 @@ def test_a_demo_has_each_model_in_six_columns():
         "Distance": "10",
         "Precision": "",
         "Recall": "0.70",
-        "Images/s": "1,000",
+        "Images/s": "2,000",
         "Training, s": "30",
     }
     assert [row["Distance"] for row in rows] == ["", "", "10"]

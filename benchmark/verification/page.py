@@ -148,7 +148,9 @@ def _summary(runs: list[Run], claims: list[dict], values: list[dict]) -> str:
 
 def _counts(rows: list[dict]) -> str:
     numbers = Counter(row["Finding"] for row in rows)
-    return ", ".join(f"{numbers[word]} {word}" for word in WORDS)
+    agree, disagree = (word.removesuffix("s") for word in (AGREES, DISAGREES))
+    words = zip(WORDS, (agree, disagree, NOT_CHECKED), strict=True)
+    return ", ".join(f"{numbers[word]} {shown}" for word, shown in words)
 
 
 def _values_note(tests: int) -> str:

@@ -91,8 +91,8 @@ def test_what_is_right_agrees(capsys):
     assert main(["verify"]) == 0
     text = PAGE.read_text()
     assert "no faults" in text
-    assert "8 agrees, 0 disagrees, 0 not checked here" in text  # values
-    assert "1 agrees, 0 disagrees" in text  # KAEM's samples against the VAE's
+    assert "8 agree, 0 disagree, 0 not checked here" in text  # values
+    assert "1 agree, 0 disagree" in text  # KAEM's samples against the VAE's
     assert "300 of 300" in text
     assert "sortable" in PAGE.with_suffix(".html").read_text()
     assert str(PAGE) in capsys.readouterr().out

@@ -29,8 +29,8 @@ from benchmark.timing.series import Call, Limits, Series, draw_call, run_in_turn
 from benchmark.training.train import parameter_count, update_call
 from benchmark.training.weights import load_model
 
-LIMITS = Limits(warmup=2, repetitions=30, seconds=0.4)  # of the calls of one model and batch
-LONGEST = 2.0  # seconds of a published call, from which on it is made here for a claim alone
+LIMITS = Limits(warmup=2, repetitions=30, seconds=0.3)  # of the calls of one model and batch
+LONGEST = 1.0  # seconds of a published call, from which on it is made here for a claim alone
 LOOK = 1.0  # seconds, whether the machine is idle
 LONG = 100  # passes of a network: a sampler of more needs no call to warm up
 

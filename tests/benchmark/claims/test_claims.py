@@ -87,7 +87,7 @@ def test_what_quotes_the_abstract_says_of_which_version_and_the_page_shows_it():
         assert "Abstract" not in ours, page
 
 
-@pytest.mark.parametrize("name", ["cpu", "paper", "demo", "cifar10"])
+@pytest.mark.parametrize("name", ["cpu", "paper", "cifar10"])
 def test_the_configurations_can_decide_what_rests_on_equal_passes(name):
     config = load_config(CONFIG_FOLDER / f"{name}.yaml")
     for claim in load_claims():

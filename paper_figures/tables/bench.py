@@ -23,7 +23,9 @@ def render(records: dict[str, dict]) -> None:
         device: {row["what"]: row for row in record["promises"]}
         for device, record in records.items()
     }
-    promises = {what: row for own in rows.values() for what, row in own.items()}
+    promises: dict[str, dict] = {}
+    for own in rows.values():
+        promises |= {what: row for what, row in own.items() if what not in promises}
     cells = []
     for what, row in promises.items():
         line = {"What": what, "Target": f"{'>=' if row['at_least'] else '<='} {row['target']:g}"}

@@ -23,7 +23,7 @@ from benchmark.base.paths import PUBLISHED, ROOT
 METADATA, SUMS = "ro-crate-metadata.json", "SHA256SUMS"
 MARKDOWN, PLAIN = "text/markdown", "text/plain"
 TEXTS = {
-    "README.md": (MARKDOWN, "What it is, what was found, three commands"),
+    "README.md": (MARKDOWN, "What it is, what was found, four commands"),
     "ARTIFACT.md": (MARKDOWN, "For evaluators: each claim with the command that checks it"),
     "CHANGELOG.md": (MARKDOWN, "What each version holds"),
     "CITATION.cff": ("application/yaml", "How to cite it"),

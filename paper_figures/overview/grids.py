@@ -12,9 +12,7 @@ from paper_figures.base.frames import values_of
 from paper_figures.base.html import fill
 from paper_figures.base.quality_panels import DISTANCES
 from paper_figures.base.style import model_label
-from paper_figures.figures.sample_grids import first_samples, mosaic
-
-SIDE = 5  # images per side of a grid
+from paper_figures.figures.sample_grids import SIDE, first_samples, mosaic
 
 
 def grids(config: Config, quality: pd.DataFrame) -> Markup:

@@ -20,6 +20,7 @@ from kaem.normal_mixture import MixtureDraws, NormalMixture
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
 NODES = 4096  # of the table of the margins
+MANY = 256  # scores of a feature: a CPU is then faster with two small tables than with one large
 
 
 class MixtureTables:
@@ -101,7 +102,10 @@ class Copula:
     @torch.no_grad()
     def features(self, s: Tensor) -> Tensor:
         """Return F_q^{-1}(G_q(s_q)), (n, q) -> (n, q)."""
-        return self.quantiles(s.T.contiguous()).T
+        rows = s.T.contiguous()
+        if rows.is_cpu and rows.shape[1] >= MANY and not torch.compiler.is_compiling():
+            return self.densities.inverse(self.tables.margins.cdf(rows.T).T).T
+        return self.quantiles(rows).T
 
     @cached_property
     def quantiles(self) -> "QuantilesOfScores":

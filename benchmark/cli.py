@@ -113,12 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     plan = command("plan", "claims.plan:plan", summary, passes="config words budget folder")
     add_config_arguments(plan, default=os.path.relpath(ROOT / "config" / "paper.yaml"))
     plan.add_argument("--budget", type=_duration, required=True, help="e.g. 90s, 30m, 1h30m")
-    _add_records(plan, "whose costs are scaled")
-    summary = "a configuration in which every training takes equally long, as YAML"
-    equal = command("equal-time", "claims.equal_time:equal_time", summary, common)
-    equal.set_defaults(passes=["config", "budget", "folder"])
-    equal.add_argument("--budget", type=_duration, required=True, help="of a training, e.g. 2m")
-    _add_records(equal, "whose times are taken")
+    plan.add_argument(
+        "--records",
+        dest="folder",
+        metavar="FOLDER",
+        help="whose costs are scaled (default: the run's own, else the published ones)",
+    )
     summary = "how far each run is, what stopped and what failed; also while it runs"
     status = command("status", "run.status_report:show", summary, passes="config source watch")
     add_config_arguments(status, absent="every run in the results folder")
@@ -132,15 +132,6 @@ def _parser() -> argparse.ArgumentParser:
     summary = "print the JSON schema of configurations, for editors"
     command("schema", "config.validation:schema", summary)
     return parser
-
-
-def _add_records(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--records",
-        dest="folder",
-        metavar="FOLDER",
-        help=f"{what} (default: the run's own, else the published ones)",
-    )
 
 
 def add_config_arguments(

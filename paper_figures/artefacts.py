@@ -14,6 +14,7 @@ MODULES = (
     "paper_figures.tables.timing",
     "paper_figures.tables.cost",
     "paper_figures.tables.independence",
+    "paper_figures.tables.budgets",
     "paper_figures.tables.reported",
     "paper_figures.figures.inductive_bias",
     "paper_figures.figures.tradeoff",

@@ -68,6 +68,7 @@ class Config:
         self.known_datasets = known_datasets() | values.get("own_datasets", {})
         self.resolved = cache(self._resolved)
         self.facts = cache(self._facts)
+        self.budgets = cache(self._budgets)
 
     def of_folder(self, folder: Path) -> "Config":
         """Return the same with the images that the run of another folder found."""
@@ -215,6 +216,30 @@ class Config:
             grid[model] = (prior["basis"], prior["reference"])
         vary = all(len(set(names)) > 1 for names in zip(*grid.values(), strict=True))
         return grid if vary else {}
+
+    def _budgets(self) -> dict[str, dict[int, str]]:
+        """Return the entries that differ in their number of updates alone, two or more each.
+
+        Returns:
+            shortest name among them -> updates -> entry, in order of the updates.
+        """
+        alike: dict[str, dict[int, str]] = {}
+        for model in self.trained_models:
+            entry = self._run.models[model]
+            training = dict(self.values["training"]) | entry.get("training", {})
+            updates = training.pop("updates")
+            same = {k: v for k, v in entry.items() if k not in ("label", "model", "training")}
+            alike.setdefault(f"{self.architecture(model)} {training} {same}", {})[updates] = model
+        return {
+            min(series.values(), key=len): dict(sorted(series.items()))
+            for series in alike.values()
+            if len(series) > 1
+        }
+
+    def shortest(self, model: str) -> str:
+        """Return the key of an entry in `budgets`; its own name where it stands alone."""
+        series = self.budgets().items()
+        return next((name for name, own in series if model in own.values()), model)
 
     # The run ------------------------------------------------------------------------------------
 

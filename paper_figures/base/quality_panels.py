@@ -32,7 +32,8 @@ def draw_panels(
     wide: bool = False,
 ) -> Figure:
     """Draw a panel per dataset, with a point per model: its cost, and the mean distance of its
-    samples with the range over the seeds. Both axes are logarithmic.
+    samples with the range over the seeds. Both axes are logarithmic. A line joins the points of
+    entries that differ in their updates alone, with one name.
 
     Args:
         costs_of: dataset and the models whose distance was measured -> what it is drawn against,
@@ -47,14 +48,17 @@ def draw_panels(
     figure, axes = plt.subplots(rows, columns, figsize=(FULL, height * rows), squeeze=False)
     points = {}
     for axis, dataset in zip(axes.flat, config.datasets, strict=False):
-        name = next((n for n in DISTANCES if len(values_of(quality, n, dataset=dataset))), None)
-        values = _distances(config, quality, name, dataset)
+        name, values = distances_of(config, quality, dataset)
         costs, label = costs_of(dataset, [model for model in values if model != REAL])
         axis.set_title(config.facts(dataset).title, fontsize="medium")
         if costs:
             _draw(axis, config, costs, values)
             axis.set(xlabel=label, ylabel=f"{DISTANCES[name]}, lower is better")
-            points[axis] = {model: (cost, values[model].mean()) for model, cost in costs.items()}
+            points[axis] = {
+                model: (cost, values[model].mean())
+                for model, cost in costs.items()
+                if config.shortest(model) == model
+            }
         else:
             axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes, color="0.4")
             axis.set(xticks=[], yticks=[])
@@ -69,18 +73,24 @@ def draw_panels(
     return figure
 
 
-def _distances(
-    config: Config, quality: pd.DataFrame, name: str | None, dataset: str
-) -> dict[str, pd.Series]:
-    """Return model -> the distances of its seeds, where they were measured."""
+def distances_of(
+    config: Config, quality: pd.DataFrame, dataset: str
+) -> tuple[str | None, dict[str, pd.Series]]:
+    """Return the distance that was measured, None without one, and model -> its seeds' values."""
+    name = next((n for n in DISTANCES if len(values_of(quality, n, dataset=dataset))), None)
     values = {
         model: values_of(quality, name, dataset=dataset, model=model)
         for model in (*config.evaluated_models, REAL)
     }
-    return {model: series for model, series in values.items() if len(series)}
+    return name, {model: series for model, series in values.items() if len(series)}
 
 
 def _draw(axis: Axes, config: Config, costs: Costs, values: dict[str, pd.Series]) -> None:
+    colours = model_colours(config)
+    for model, series in config.budgets().items():
+        known = [m for m in series.values() if m in costs]
+        means = [values[m].mean() for m in known]
+        axis.plot([costs[m] for m in known], means, color=colours[model], lw=1, zorder=1)
     for model, cost in costs.items():
         distances = values[model]
         mean = distances.mean()
@@ -91,7 +101,7 @@ def _draw(axis: Axes, config: Config, costs: Costs, values: dict[str, pd.Series]
             fmt=MARKERS[config.spec(model).family],
             ms=6,
             capsize=2,
-            color=model_colours(config)[model],
+            color=colours[config.shortest(model)],
             mec="white",
             mew=0.5,
         )

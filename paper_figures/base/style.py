@@ -48,7 +48,13 @@ def model_label(config: Config, model: str) -> str:
     """Return what entry `model` is called in tables and figures."""
     if model == REAL:
         return "real images"
-    return config.label(model) or (LOOKS[model].label if model in LOOKS else model)
+    if label := config.label(model):
+        return label
+    shortest = config.shortest(model)
+    if shortest != model:
+        updates = next(n for n, m in config.budgets()[shortest].items() if m == model)
+        return f"{model_label(config, shortest)}, {updates:,} updates"
+    return LOOKS[model].label if model in LOOKS else model
 
 
 def narrow_label(config: Config, model: str, width: int = 40) -> str:

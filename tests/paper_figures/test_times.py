@@ -16,7 +16,7 @@ from benchmark.config.config import REAL
 from paper_figures.base.frames import select, timing_records, training_records
 from paper_figures.base.quality_panels import draw_panels
 from paper_figures.figures import tradeoff, training_time
-from paper_figures.tables import cost, timing
+from paper_figures.tables import budgets, cost, timing
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -132,3 +132,44 @@ def test_tradeoff_and_training_time_without_records_say_so(folder):
     training_time.render(config)
     names = {path.name for path in (folder / "results/tiny/figures").iterdir()}
     assert names == {f"{n}.{k}" for n in ("tradeoff_cpu", "training_time") for k in ("pdf", "png")}
+
+
+# Budgets -----------------------------------------------------------------------------------------
+
+
+def budgets_config():
+    entry = MODEL_SETTINGS["vae"]
+    more = {"models.vae_3000": entry | {"model": "vae", "training": {"updates": 3000}}}
+    more["models.vae_other"] = entry | {"model": "vae", "training": {"learning_rate": 0.5}}
+    return shapes_config(more)
+
+
+def test_a_line_joins_what_differs_in_updates_alone():
+    config = budgets_config()
+    assert config.budgets() == {"vae": {1500: "vae", 3000: "vae_3000"}}
+    for entry, distance in {"vae": 20.0, "vae_3000": 10.0, "vae_other": 5.0}.items():
+        write_quality(config, entry, distance)
+        write_training(config, entry, distance)
+    figure = draw_panels(config, "title", lambda _d, models: (dict.fromkeys(models, 1.0), "s"))
+    axis = figure.axes[0]
+    assert list(axis.get_lines()[0].get_ydata()) == [20.0, 10.0]
+    assert {text.get_text() for text in axis.texts} == {"VAE", "vae_other"}
+    plt.close(figure)
+
+
+def test_enough_is_where_doubling_brings_less_than_a_tenth():
+    assert budgets.enough({750: 100.0, 1500: 90.0, 3000: 81.5}) == 1500
+    assert budgets.enough({750: 100.0, 1500: 80.0}) is None
+    assert budgets.enough({750: 100.0, 3000: 99.0}) is None
+    assert budgets.enough({}) is None
+
+
+def test_the_table_of_budgets_has_a_row_for_each_model():
+    config = budgets_config()
+    for entry, distance in {"vae": 20.0, "vae_3000": 19.0}.items():
+        write_quality(config, entry, distance)
+    budgets.render(config)
+    rows, _ = read_md("budgets")
+    assert [list(row.values()) for row in rows] == [
+        ["Shapes", "VAE", "FD-classifier", "20.0", "19.0", "1,500"]
+    ]

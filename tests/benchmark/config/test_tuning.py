@@ -7,8 +7,8 @@ from benchmark.config.config import load_config
 from benchmark.config.jobs import job_of
 from benchmark.records.record import read_record
 
-FILES = ("cpu", "tuning", "copula_tuning")
-CPU, TUNING, COPULA = (load_config(ROOT / f"config/{name}.yaml") for name in FILES)
+FILES = ("cpu", "tuning", "copula_tuning", "budgets")
+CPU, TUNING, COPULA, BUDGETS = (load_config(ROOT / f"config/{name}.yaml") for name in FILES)
 TUNED = ("kaem_ula", "vae", "latent_ebm")
 FOLDER = ROOT / "results/published/tuning/metrics/mnist"
 
@@ -43,3 +43,9 @@ def test_the_best_trial_was_taken(model):
     passes = TUNING.entry("latent_ebm_start").passes
     tried = [t for t in trials(model) if model != "kaem_ula" or TUNING.entry(t).passes == passes]
     assert settings(CPU, model) == settings(TUNING, min(tried, key=distance))
+
+
+@pytest.mark.parametrize("model", CPU.trained_models)
+def test_budgets_are_those_of_the_same_settings(model):
+    for entry in BUDGETS.budgets()[model].values():
+        assert settings(BUDGETS, entry) == settings(CPU, model)

@@ -39,7 +39,7 @@ demo: $(INSTALLED)
 	@echo && cat $(DEMO)/tables/summary.md && echo "$$SHOWN"
 
 test: $(INSTALLED)
-	PYTHONWARNDEFAULTENCODING=1 python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+	PYTHONWARNDEFAULTENCODING=1 python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	ruff check .

@@ -5,8 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-# Tests compute with small tensors: on a busy machine a second thread makes them wait, by seconds.
-torch.set_num_threads(1)
+from benchmark.base.devices import available_cores
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Take two workers for each core: half of the time tests wait for what they started."""
+    return 2 * available_cores()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,6 +26,9 @@ def seeded() -> Callable[[int], torch.Generator]:
 
 
 @pytest.fixture(autouse=True)
-def _seed_the_global_generator():
+def _one_thread_and_one_seed():
+    # Tests compute with small tensors: on a busy machine a second thread makes them wait, by
+    # seconds. Steps that a test runs set the threads of their configuration.
+    torch.set_num_threads(1)
     # Modules draw their initial weights from the global generator.
     torch.manual_seed(0)

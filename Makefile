@@ -8,7 +8,7 @@ INSTALLED := $(if $(KAEM_VENV),,$(VENV)/installed.stamp)
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 # Between them these have every rule.
-LINTED := config/demo.yaml config/cpu.yaml config/bias.yaml
+LINTED := config/demo.yaml config/cpu.yaml config/bias.yaml config/budgets.yaml
 
 DEMO := $${KAEM_RESULTS:-results}/demo
 

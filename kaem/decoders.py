@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold
 
-from kaem.bases import check_domain, quantiles
+from kaem.bases import Fourier, check_domain, quantiles
 from kaem.tabulated import UNCOVERED
 from kaem.univariate import EdgeFunctions
 
@@ -241,6 +241,7 @@ class KANDecoder(nn.Module):
 
         A grid fits that leaves out no more than UNCOVERED of them on either side, and is at most
         twice as wide as it must be: grids of few functions would suffer from a refit each time.
+        Fourier series go on beyond their domain, and stay.
         """
         h = self.scaled(h)
         for layer in self.layers:
@@ -248,7 +249,8 @@ class KANDecoder(nn.Module):
             (a, b), levels = layer.basis.domain, h.new_tensor([UNCOVERED, 1 - UNCOVERED])
             low, high = quantiles(h, levels).tolist()
             before, h = h, layer.sum_over_rows(h)
-            if low < a or high > b or b - a > 2 * (high - low):
+            fits = low >= a and high <= b and b - a <= 2 * (high - low)
+            if not (fits or isinstance(layer.basis, Fourier)):
                 room = ROOM * (high - low)
                 layer.place((low - room, high + room), before)
 

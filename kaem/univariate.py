@@ -3,6 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ FREQUENCY = 10.0  # of a Morlet wavelet at first, in radians per scale: the auth
 
 REFIT_POINTS = 20  # per basis function, in a least-squares refit
 RANGE_POINTS = 400  # at which the range of a curve is looked up
+PIECE = 2**22  # numbers at once in a refit: a decoder's layer has curves for many gigabytes
 SLOPE_STEP = 1e-3  # of the domain's width, for a slope at its end
 REFIT_RIDGE = 1e-10  # relative to the Gram matrix's largest eigenvalue
 LEVELLING = 0.05  # of the old domain's width: how soon a refit lets a curve level off beyond it
@@ -170,11 +172,15 @@ class EdgeFunctions(UnivariateFunctions):
             return spline
         return self.w_base.unsqueeze(-1) * self.base(points) + spline
 
-    def _splines(self, basis: Basis, points: Tensor) -> Tensor:
+    def _splines(self, basis: Basis, points: Tensor, rows: slice = slice(None)) -> Tensor:
         """Evaluate sum_i c_rci B_i at points (n,) in the points' precision, (rows, columns, n)."""
-        scales = () if self.scales is None else (self.scales[:, None, None].to(points),)
-        splines: Tensor = self.coefficients.to(points) @ basis(points, *scales).mT
+        splines: Tensor = self.coefficients[rows].to(points) @ self._at(basis, points, rows).mT
         return splines
+
+    def _at(self, basis: Basis, points: Tensor, rows: slice) -> Tensor:
+        """Evaluate the basis at points (n,): (n, grid_size), with trained widths for each row."""
+        scales = () if self.scales is None else (self.scales[rows, None, None].to(points),)
+        return basis(points, *scales)
 
     def sum_over_rows(self, x: Tensor) -> Tensor:
         """Apply a KAN layer: y_c = sum_r f_rc(x_r), (n, rows) -> (n, columns)."""
@@ -203,9 +209,12 @@ class EdgeFunctions(UnivariateFunctions):
         old, new = (copy.deepcopy(self.basis).double() for _ in range(2))
         new.place(domain, samples, even)
         points = self._refit_points(domain, samples)
-        curves = levelled_off(lambda z: self._splines(old, z), old.domain, points)
-        scales = () if self.scales is None else (self.scales[:, None, None].to(points),)
-        fitted = least_squares(new(points, *scales), curves)
+        fitted = torch.empty_like(self.coefficients)
+        size = max(1, PIECE // (len(points) * fitted.shape[1]))
+        for first in range(0, len(fitted), size):
+            rows = slice(first, first + size)
+            curves = levelled_off(partial(self._splines, old, rows=rows), old.domain, points)
+            fitted[rows] = least_squares(self._at(new, points, rows), curves)
         self.basis.grid.copy_(new.grid)
         self.coefficients.copy_(fitted)
 

@@ -187,6 +187,15 @@ def test_a_grid_that_moves_leaves_the_images_where_inputs_were(seeded):
             assert torch.equal(value, state[key]), key
 
 
+def test_fourier_series_stay_where_they_are(seeded):
+    decoder = KANDecoder(3, (1, 4, 4), basis="fourier", grid_size=5)
+    h = 9 * torch.randn(2000, 3, generator=seeded())
+    assert off_the_grids(decoder, h)[0] > 0.03
+    before = decoder(h)
+    decoder.place(h)
+    assert torch.equal(decoder(h), before)
+
+
 # Pang et al. 2020 (arXiv 2006.08205), with its parameters in millions; the settings of
 # PritRaj1/julia-kaem@b2b039f in the generator of KAEM@4b0a75c, which doubles the sides once before
 # it changes the channels; thermo-ebms@8c8ff16, whose stack for SVHN is Pang's.

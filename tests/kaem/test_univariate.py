@@ -1,5 +1,6 @@
 """Edge functions against a plain implementation; how well a refit keeps them; sparsity."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from reference.densities import edge_functions
 from scipy import stats
+from support.memory import Peak
 from torch import nn
 
 from kaem.bases import BASES
@@ -289,6 +291,23 @@ def test_a_refit_to_the_same_grid_changes_nothing(basis):
     before = functions.coefficients.detach().clone()
     functions.place(DOMAIN)
     torch.testing.assert_close(functions.coefficients, before, atol=1e-3, rtol=0)
+
+
+@bases
+def test_a_refit_in_pieces_is_that_of_all_rows(basis, monkeypatch):
+    whole = random_functions(basis)
+    pieces = copy.deepcopy(whole)
+    whole.place((-2.9, 3.1))
+    monkeypatch.setattr("kaem.univariate.PIECE", 1)
+    pieces.place((-2.9, 3.1))
+    torch.testing.assert_close(pieces.coefficients, whole.coefficients, atol=1e-6, rtol=1e-6)
+
+
+def test_a_refit_of_a_decoders_layer_takes_little_memory():
+    layer = EdgeFunctions(40, 784, grid_size=21, train_scale=True)  # its curves: 200 MB
+    with Peak() as peak:
+        layer.place((-3.0, 5.0))
+    assert peak.grown < 400e6
 
 
 # Morlet wavelets of one width hold one octave of frequencies only, which moves with the width of

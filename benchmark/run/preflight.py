@@ -55,7 +55,7 @@ def preflight(config: Config, dataset: str | None = None, whole: bool = False) -
             log = paths.fill(paths.LOG, config.run, step=waiting[0].log)
             raise DataError(f"{dataset}: waits for what {log} asks for") from error
         raise
-    return [*ready, check_dataset(config, dataset)]
+    return list(dict.fromkeys([*ready, check_dataset(config, dataset)]))
 
 
 def how_long(config: Config) -> str:

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.base import paths
+from benchmark.base.errors import ConfigError
+from benchmark.base.process import say
 from benchmark.base.progress import duration, format_values
 from benchmark.config.config import CLASSIFIER, Config, load_config
 from benchmark.run.status import (
@@ -70,10 +72,13 @@ def show(config: Config | None, source: str | None, *, watch: bool = False) -> N
 
 
 def _configurations() -> Iterator[tuple[Config, str]]:
-    """Yield those of config/; the facts and claims that lie there too name no run."""
+    """Yield the valid ones of config/; the facts and claims that lie there too name no run."""
     for path in sorted((paths.ROOT / "config").glob("*.yaml")):
         if re.search(r"^run:", path.read_text(encoding="utf-8"), re.MULTILINE):
-            yield load_config(path), os.path.relpath(path)
+            try:
+                yield load_config(path), os.path.relpath(path)
+            except ConfigError as error:
+                say(f"left out: {error}")
 
 
 def _remarks(shown: list[str]) -> Iterator[Text]:

@@ -81,7 +81,7 @@ def test_everything_that_is_missing_is_said_in_one_go_with_its_size_and_the_way_
         "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing and cannot be downloaded",
         "It is 12 MB. With no network, put mnist.npz into data by hand, or MNIST/raw/train-images",
         "faces: neither data/faces.npz nor data/faces is there",
-        "Put the images into data/faces/<part>/ for each of train, test",
+        "Put the images into data/faces/train/ and data/faces/test/, or into data/faces.npz as",
         # Weights
         "Inception weights: data/weights-inception-2015-12-05-6726825d.pth is missing (96 MB)",
         "or name a file in KAEM_INCEPTION_WEIGHTS",
@@ -142,8 +142,9 @@ def test_of_several_datasets_one_says_what_the_run_lacks():
     for dataset in ("digits", "fashion_mnist"):  # none begins, and none says it again
         log = "results/tiny/logs/data/mnist.log"
         assert said(dataset) == f"{dataset}: waits for what {log} asks for"
-    # By itself a dataset asks for no other.
+    # By itself a dataset asks for no other, and is said to be ready once.
     assert preflight(config, "digits") == [DIGITS]
+    assert preflight(tiny_config(), "digits", whole=True) == [DIGITS]
 
 
 def test_the_first_line_says_how_long_the_run_takes_and_where_fewer_hours_are_to_be_had(

@@ -348,6 +348,18 @@ def test_without_a_configuration_all_runs_that_there_are(capsys):
     assert "--config FILE" in capsys.readouterr().err
 
 
+def test_a_broken_configuration_hides_no_other_run(capsys, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", Path.cwd())
+    Path("config").mkdir()
+    write_config(Path("config/tiny.yaml"))
+    Path("config/broken.yaml").write_text("run: [")
+    write_log("")
+    assert cli.main(["status"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("tiny (config/tiny.yaml)")
+    assert captured.err.startswith(f"left out: {Path.cwd()}/config/broken.yaml: 1 problem")
+
+
 def test_watching_looks_again_until_it_is_interrupted(capsys, monkeypatch):
     looks = []
 

@@ -236,7 +236,8 @@ def _check_names(config: Config, options: argparse.Namespace) -> None:
         if name not in models
     ]
     if command == "inspect" and model in models and model not in config.inspected_models:
-        problems.append(f"--model {model}: has no latents to look into; choose a KAEM entry")
+        known = ", ".join(config.inspected_models) or "none"
+        problems.append(f"--model {model}: only KAEM under `inspected` is looked into: {known}")
     labelled = dataset not in config.known_datasets or config.has_classifier(dataset)
     if model == CLASSIFIER and not labelled:
         problems.append(f"--model {model}: the images of {dataset} have no labels to learn")

@@ -329,7 +329,9 @@ def test_settings_given_to_the_run_are_given_here_too(capsys):
     record(job_of(tiny_config({"training.updates": 7}), "training", "digits", "vae"))
     for words, state in (([], "outdated"), (["--set", "training.updates=7"], "done")):
         assert cli.main(["status", "--config", "tiny.yaml", *words]) == 0
-        assert f"Trainings: 1 {state}, 2 waiting" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert f"Trainings: 1 {state}, 2 waiting" in shown
+    assert shown.startswith("""tiny (tiny.yaml --config 'training={"updates": 7}')\n""")
 
 
 def test_without_a_configuration_all_runs_that_there_are(capsys):

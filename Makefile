@@ -28,7 +28,11 @@ Next:
 endef
 export SHOWN
 
-.PHONY: verify demo test lint bench scaling faults gradient_bias side_by_side kills fuzz archive audit lock
+.PHONY: help verify demo test lint bench scaling faults gradient_bias side_by_side kills fuzz archive audit lock
+
+help:
+	@grep '^make ' README.md
+	@sed -n '1,2s/^# //p' Makefile
 
 # At most two minutes, offline: the published results drawn, measured, timed and judged again.
 verify: $(INSTALLED)

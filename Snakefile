@@ -16,6 +16,12 @@ include: "workflow/rules/compute.smk"
 include: "workflow/rules/render.smk"
 
 
+onsuccess:
+    page = Path(run_path(f"{paths.RUN}/index.html"))
+    if page.exists():
+        print(f"All of run {CONFIG.run} on one page: {page}", file=sys.stderr)
+
+
 onerror:
     if on_cluster():
         status = f"python -m benchmark status {RENDER_ARGUMENTS(None, None)}"

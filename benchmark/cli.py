@@ -62,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     common = arguments()
     add_config_arguments(common)
     dataset = arguments(common)
-    dataset.add_argument("--dataset", required=True)
+    dataset.add_argument("--dataset", required=True, help="one under `datasets`, e.g. digits")
     seed = arguments()
-    seed.add_argument("--seed", type=_seed, default=0)
+    seed.add_argument("--seed", type=_seed, default=0, help="of the training (default: 0)")
     job = arguments(dataset, seed)
     job.add_argument("--model", required=True, help="an entry under `models` of the configuration")
     one = "config dataset model seed"
@@ -77,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--whole", action="store_true", help=whole)
     summary = f'train a model, or "{CLASSIFIER}"'
     train = command("train", "steps:train", summary, job, passes=f"{one} progress")
-    train.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    how = "auto: a bar on a terminal, else a line now and then"
+    train.add_argument(
+        "--progress", choices=["auto", "bar", "lines", "none"], default="auto", help=how
+    )
     summary = f'draw images from a trained model, or "{REAL}" ones'
     command("sample", "steps:sample", summary, job, passes=one)
     command("evaluate", "steps:evaluate", "measure the drawn images", job, passes=one)
@@ -156,7 +159,7 @@ def add_config_arguments(
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a setting; dots go down: --set training.updates=100",
+        help="override a setting, again for another: --set training.updates=100",
     )
 
 
@@ -224,7 +227,8 @@ def _check_names(config: Config, options: argparse.Namespace) -> None:
         if name not in models
     ]
     if command == "inspect" and model in models and model not in config.inspected_models:
-        problems.append(f"--model {model}: has no latents to look into; choose a KAEM entry")
+        known = ", ".join(config.inspected_models) or "none"
+        problems.append(f"--model {model}: only KAEM under `inspected` is looked into: {known}")
     labelled = dataset not in config.known_datasets or config.has_classifier(dataset)
     if model == CLASSIFIER and not labelled:
         problems.append(f"--model {model}: the images of {dataset} have no labels to learn")

@@ -84,6 +84,10 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> KAEM:
         ValueError: the folder does not hold a model, or its two files do not belong together.
     """
     folder = Path(folder)
+    if not (folder / SETTINGS).exists():
+        raise ValueError(
+            f"{folder}: cannot be loaded as a KAEM: no {SETTINGS}, which `save` writes, is there"
+        )
     try:
         described = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if described["format"] != FORMAT:

@@ -15,7 +15,11 @@ from benchmark.base.paths import PUBLISHED, REPEAT
 from benchmark.base.process import exit_code
 from benchmark.cli import add_config_arguments, config_from
 from benchmark.config.config import Config
+from benchmark.records.folder import nothing_there
 from paper_figures.artefacts import ARTEFACTS, MEASURED
+from paper_figures.base.artefact import Artefact
+
+PLACES = {"dataset": "one under `datasets`, e.g. digits", "device": "cpu or cuda"}
 
 
 def render_all(config: Config) -> None:
@@ -99,10 +103,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name", metavar="NAME")
     for name, artefact in ARTEFACTS.items():
-        command = commands.add_parser(name, help=artefact.caption.replace("%", "%%"))
+        command = commands.add_parser(name, help=_about(artefact))
         add_config_arguments(command)
         for argument in artefact.arguments:
-            command.add_argument(f"--{argument}", required=True)
+            command.add_argument(f"--{argument}", required=True, help=PLACES[argument])
     add_config_arguments(commands.add_parser("all", help="every table and figure of a run"))
     for name in MEASURED:
         commands.add_parser(name, help=f"what `make {name}` measured of the devices alone")
@@ -111,14 +115,30 @@ def main() -> int:
     return exit_code(lambda: _run(options))
 
 
+def _about(artefact: Artefact) -> str:
+    """Return which file of a run it is, and what that shows."""
+    file = Path(artefact.folder, f"{artefact.name}.{artefact.formats[0]}")
+    return f"{file}: {artefact.caption}".replace("%", "%%")
+
+
 def _run(options: argparse.Namespace) -> None:
     if options.name == "published":
         render_published()
     elif options.name in MEASURED:
         render_measured(options.name)
     elif options.name == "all":
-        render_all(config_from(options))
+        render_all(_with_results(config_from(options)))
     else:
         artefact = ARTEFACTS[options.name]
         values = {name: getattr(options, name) for name in artefact.arguments}
-        artefact.render(config_from(options), **values)
+        config = _with_results(config_from(options))
+        artefact.render(config, **values)
+        for place in artefact.places(config, gpu=True):
+            if values.items() <= place.items():
+                print("wrote", artefact.paths(config.run, **place)[0])
+
+
+def _with_results(config: Config) -> Config:
+    if not config.folder.is_dir():
+        raise nothing_there(config.folder)
+    return config

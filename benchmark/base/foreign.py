@@ -104,7 +104,7 @@ def locate_yaml(text: str) -> LocatedYaml:
         _locate(node, "", lines, repeated)  # before construction, which merges mappings in place
         return LocatedYaml(yaml.SafeLoader("").construct_document(node), lines, repeated)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error).replace('"<unicode string>", ', "")) from error
     except RecursionError:
         raise ValueError("its lists and mappings are nested too deeply") from None
     except (AttributeError, IndexError, KeyError) as error:  # PyYAML's words for "!!int ''"

@@ -89,9 +89,9 @@ TYPES = {
     "finite_number": "number",
     "string_type": "string",
     "bool_type": "boolean",
-    "list_type": "array",
-    "dict_type": "object",
-    "model_type": "object",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
     "none_required": "null",
 }
 BOUNDS = {
@@ -181,12 +181,22 @@ def _describe(detail: dict) -> str:
         least = context.get("min_length")
         return f"{value!r} {'should be non-empty' if least == 1 else 'is too short'}"
     if kind in BOUNDS:
-        return BOUNDS[kind].format(input=value, **context)
+        return BOUNDS[kind].format(input=value, **context) + _rewritten(kind, value, context)
     return str(context.get("error", detail["msg"]))  # a ValueError of ours has its own words
+
+
+def _rewritten(kind: str, value: Any, context: dict) -> str:
+    """Return what to write instead of a name that has letters it may not have."""
+    if kind != "string_pattern_mismatch":
+        return ""
+    plain = re.sub("[^a-z0-9]+", "_", value.lower())
+    return f"; write {plain!r}" if re.fullmatch(context["pattern"], plain) else ""
 
 
 def _describe_type(names: Iterable[str], value: Any) -> str:
     wanted = " or ".join(dict.fromkeys(names))
+    if wanted == "a list" and isinstance(value, int | float | str):
+        return f"must be a list, not {value!r}; write [{value}]"
     try:
         number = float(value) if isinstance(value, str) else None
     except ValueError:

@@ -50,7 +50,7 @@ class Config:
             problems = located.repetitions() + problems
         if problems:
             raise ConfigError(source, problems)
-        self.values = values
+        self.values, self.overrides = values, changed or {}
         self._run = Run.model_validate(values)
         self.run = self._run.run
         self.folder: Path = paths.fill(paths.RUN, self.run)

@@ -150,6 +150,13 @@ class Job:
         names = [self.dataset, self.model]
         return " · ".join(names if self.kind == "classifier" else [*names, f"seed {self.seed}"])
 
+    @property
+    def advice(self) -> str:
+        """The line that says how to make its files."""
+        step = KINDS[self.kind].step
+        names = f"--dataset {self.dataset} --model {self.model} --seed {self.seed}"
+        return f"\n  Make it with these settings: python -m benchmark {step} {names}"
+
     def path(self, name: str = "record") -> Path:
         """Return where one of its files lies, relative to the working directory."""
         return self._filled(KINDS[self.kind].files[name])

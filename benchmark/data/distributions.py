@@ -49,13 +49,16 @@ def find_source(facts: Facts, root: Path, download: bool = False) -> Source:
         found = f"neither {archive} nor {folder} is there"
         if folder.is_dir():
             lacks = [part for part in facts.needed if not (folder / part).is_dir()]
-            holds = sorted(path.name for path in folder.iterdir())
-            found = f"{folder} has no folder {' and '.join(lacks)}; it holds {listed(holds)}"
+            holds = listed(sorted(path.name for path in folder.iterdir())) or "nothing"
+            found = f"{folder} has no folder {' and '.join(lacks)}; it holds {holds}"
+        places = " and ".join(f"{folder / part}/" for part in facts.needed)
+        arrays = ", ".join(f"{part}_images" for part in facts.needed)
+        labels = "" if facts.classes is None else ", and as many <part>_labels"
         raise DataError(
             f"{facts.name}: {found}\n"
-            f"  Put the images into {folder}/<part>/ for each of {', '.join(facts.needed)}, or "
-            f"into {archive.name} with the\n  arrays <part>_images, uint8 (N, H, W, C), and "
-            "<part>_labels. KAEM_DATA_ROOT names another root."
+            f"  Put the images into {places}, or into {archive} as\n"
+            f"  arrays {arrays}, uint8 (N, H, W, C){labels}. `splits` in the configuration\n"
+            "  names these parts; KAEM_DATA_ROOT names another root."
         )
     return READERS[facts.layout](facts, root, download)
 

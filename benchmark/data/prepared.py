@@ -101,7 +101,7 @@ def _write_parts(
         wanted = [f"{counts[part]} of {n} {part} images" for part, n in facts.needed.items()]
         raise DataError(
             f"{facts.name}: {place} holds {' and '.join(wanted)} that its splits need; its "
-            f"parts are {', '.join(parts)}"
+            f"parts are {', '.join(parts)}; add images or lower `count`"
         )
     digests: dict[str, list[bytes]] = {}
     broken: list[str] = []

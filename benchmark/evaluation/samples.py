@@ -150,11 +150,12 @@ def open_samples(
         if image_shape is not None and shape[1:] != tuple(image_shape):
             raise ValueError(f"its images are {shape[1:]}, the dataset's {tuple(image_shape)}")
     except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        advice = job.advice if job else ""
+        raise RecordError(f"{_unreadable(path, error)}{advice}") from error
     if job is not None and config_hash != job.config_hash:
         raise RecordError(
-            f"{path}: was drawn with other settings (hash {config_hash}, now {job.config_hash})\n"
-            f"  Run the sampling of {job.model} on {job.dataset} again."
+            f"{path}: was drawn with other settings (hash {config_hash}, now {job.config_hash})"
+            f"{job.advice}"
         )
     return Samples(path, shape)
 

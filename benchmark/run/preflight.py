@@ -55,7 +55,7 @@ def preflight(config: Config, dataset: str | None = None, whole: bool = False) -
             log = paths.fill(paths.LOG, config.run, step=waiting[0].log)
             raise DataError(f"{dataset}: waits for what {log} asks for") from error
         raise
-    return [*ready, check_dataset(config, dataset)]
+    return list(dict.fromkeys([*ready, check_dataset(config, dataset)]))
 
 
 def how_long(config: Config) -> str:
@@ -92,6 +92,7 @@ def check_all(config: Config) -> list[str]:
     problems += _disk_problems(config) + _gpu_problems(config) + _efficientnet_problems(config)
     notices, wrong = _inception(config)
     problems += wrong
+    notices += _unmeasured(config)
     ready = []
     for dataset in [] if problems else config.datasets:
         try:
@@ -149,6 +150,20 @@ def _inception(config: Config) -> tuple[list[str], list[str]]:
             except DataError as error:
                 notices.append(str(error))
     return notices, []
+
+
+def _unmeasured(config: Config) -> list[str]:
+    """Name datasets of whose samples the run measures no distance."""
+    return [
+        f"{name}: no distance will be measured: its images have no `classes`, and neither "
+        "evaluation.efficientnet nor evaluation.inception is true"
+        for name in config.datasets
+        if not (
+            config.has_classifier(name)
+            or config.evaluation(name).efficientnet
+            or config.inception_sha256(name)
+        )
+    ]
 
 
 def _efficientnet_problems(config: Config) -> list[str]:

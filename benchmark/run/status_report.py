@@ -1,7 +1,9 @@
 """`python -m benchmark status`: how far each run is, as tables that suit 80 columns."""
 
+import json
 import os
 import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.base import paths
+from benchmark.base.errors import ConfigError
+from benchmark.base.process import say
 from benchmark.base.progress import duration, format_values
 from benchmark.config.config import CLASSIFIER, Config, load_config
 from benchmark.run.status import (
@@ -55,7 +59,7 @@ def show(config: Config | None, source: str | None, *, watch: bool = False) -> N
 
     def look() -> RenderableType:
         there = [(each, file) for each, file in asked if config or _folder(each.run).is_dir()]
-        pages = [page(status(each), file, console.width) for each, file in there]
+        pages = [page(status(each), _words(each, file), console.width) for each, file in there]
         return Group(*pages, *([] if config else _remarks([each.run for each, _ in there])))
 
     if not watch:
@@ -70,10 +74,19 @@ def show(config: Config | None, source: str | None, *, watch: bool = False) -> N
 
 
 def _configurations() -> Iterator[tuple[Config, str]]:
-    """Yield those of config/; the facts and claims that lie there too name no run."""
+    """Yield the valid ones of config/; the facts and claims that lie there too name no run."""
     for path in sorted((paths.ROOT / "config").glob("*.yaml")):
         if re.search(r"^run:", path.read_text(encoding="utf-8"), re.MULTILINE):
-            yield load_config(path), os.path.relpath(path)
+            try:
+                yield load_config(path), os.path.relpath(path)
+            except ConfigError as error:
+                say(f"left out: {error}")
+
+
+def _words(config: Config, source: str) -> str:
+    """Return the configuration as the workflow is told it."""
+    changes = [f"{key}={json.dumps(value)}" for key, value in config.overrides.items()]
+    return shlex.join([source, *(["--config", *changes] if changes else [])])
 
 
 def _remarks(shown: list[str]) -> Iterator[Text]:
@@ -97,7 +110,7 @@ def page(found: Status, source: str, width: int) -> Group:
     """Return everything about one run.
 
     Args:
-        source: the configuration's file.
+        source: the configuration's file, and what changes it.
         width: of the terminal, in columns.
     """
     counts = Counter(training.state for training in found.trainings)

@@ -48,22 +48,22 @@ def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.de
     Raises:
         RecordError: the file is missing, damaged, or belongs to other settings.
     """
-    again = f"\n  Run the training of {job.model} on {job.dataset} again."
     try:
         state, origin = read_tensors(path, "weights")
     except RecordError as error:
-        raise RecordError(f"{error}{again}") from error
+        raise RecordError(f"{error}{job.advice}") from error
     digest = origin.get("hash")
     if digest != job.config_hash:
         raise RecordError(
-            f"{path}: was trained with other settings (hash {digest}, now {job.config_hash}){again}"
+            f"{path}: was trained with other settings (hash {digest}, now {job.config_hash})"
+            f"{job.advice}"
         )
     for name in sorted({_parent(key) for key in origin.get(LEFT_OUT, ())}):
         module.set_submodule(name, LeftOut(Path(path)))
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise RecordError(f"{path}: does not fit the network: {error}{again}") from error
+        raise RecordError(f"{path}: does not fit the network: {error}{job.advice}") from error
     return module.to(device).eval()
 
 

@@ -34,9 +34,10 @@ def _draw(config: Config, dataset: str, model: str) -> None:
     for axis, start in zip(axes, range(0, BLOCKS * rows, rows), strict=True):
         _block(axis, arrays, order[start : start + rows], rows)
     of = "" if len(order) == len(weights) else f", {len(order)} of {len(weights)} components"
+    label = "weight and most frequent class" if "component_classes" in arrays else "weight"
     figure.suptitle(
         f"{config.facts(dataset).title}, {model_label(config, model)}{of}\n"
-        "weight and most frequent class; the component's centre; draws from it alone",
+        f"{label}; the component's centre; draws from it alone",
         fontsize="medium",
     )
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset, model=model))
@@ -59,8 +60,8 @@ def _block(axis: plt.Axes, arrays: dict, components: np.ndarray, rows: int) -> N
 
 def _label(arrays: dict, k: int) -> str:
     weight = f"{arrays['component_weights'][k]:.1%}"
-    if "component_classes" not in arrays:
+    classes = arrays.get("component_classes")
+    if classes is None or not classes[k].any():  # no labels, or no image in this component
         return weight
-    classes = arrays["component_classes"][k]
-    most = np.argmax(classes)
-    return f"{weight}\n{np.unique(arrays['labels'])[most]}: {classes[most] / classes.sum():.0%}"
+    most, share = np.argmax(classes[k]), classes[k].max() / classes[k].sum()
+    return f"{weight}\n{np.unique(arrays['labels'])[most]}: {share:.0%}"

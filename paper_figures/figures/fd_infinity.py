@@ -45,7 +45,7 @@ def render(config: Config, dataset: str) -> None:
         figure.supxlabel("number of samples $N$, at $1/N$", fontsize="small")
         figure.supylabel(DISTANCES[name], fontsize="small")
         title += f"{DISTANCES[name]} and its limit of infinitely many samples"
-    figure.suptitle(title if models else f"{title}no distances of subsets are recorded")
+    figure.suptitle(title if models else f"{title}too few samples for a limit of infinitely many")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 

@@ -85,7 +85,8 @@ def _classes(axis, metrics: dict, order: np.ndarray, colour) -> None:
 
 def _number(axis, order: np.ndarray) -> None:
     size = "x-small" if len(order) <= 10 else "xx-small"
-    axis.set_xticks(np.arange(len(order)), order + 1, fontsize=size)
+    turned = 90 if len(order) > 16 else 0  # else numbers of two digits run into each other
+    axis.set_xticks(np.arange(len(order)), order + 1, fontsize=size, rotation=turned)
     axis.tick_params(axis="x", length=0)
     axis.set_xlabel("latent $q$")
 

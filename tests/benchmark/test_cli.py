@@ -194,9 +194,9 @@ def test_places_where_nothing_can_be_written_are_one_message(tmp_path, place, re
         (["preflight", "--set", "datasets=[digts]"], "did you mean 'digits'?"),
         (["sample", *JOB], "cannot be read as weights"),
         (["time", *JOB], "cannot be read as weights"),
-        (["evaluate", *JOB], "cannot be read as samples"),
+        (["evaluate", *JOB], "python -m benchmark sample --dataset digits --model vae --seed 0"),
         (["train", *JOB, "--set", "training.batch_size=5000"], "exceeds its 1257 training images"),
-        (["inspect", *JOB], "--model vae: has no latents to look into"),
+        (["inspect", *JOB], "--model vae: only KAEM under"),
         (["inspect", "--dataset", "digits", "--model", "kaem_is"], "cannot be read as weights"),
         (["train", "--dataset", "digits", "--model", "real"], "--model real"),
         (["time", "--dataset", "digits", "--model", "real"], "--model real"),
@@ -270,7 +270,7 @@ def test_weights_of_other_settings_are_not_sampled(folder, capsys):  # noqa: ARG
     assert run("sample", *JOB, "--set", "training.learning_rate=0.1") == 1
     error = capsys.readouterr().err
     assert "was trained with other settings" in error
-    assert "Run the training of vae on digits again." in error
+    assert "python -m benchmark train --dataset digits --model vae --seed 0" in error
 
 
 def test_an_interrupt_is_130_and_says_so(folder, capsys, monkeypatch):

@@ -226,7 +226,7 @@ def test_what_is_no_model_is_refused_by_name(name, tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere: cannot be loaded as a KAEM: .*No such file"):
+    with pytest.raises(ValueError, match=r"nowhere: cannot be loaded as .*: no model.json, which"):
         load(tmp_path / "nowhere")
 
 

@@ -123,10 +123,11 @@ def test_help_of_each_rendering(name, capsys, monkeypatch):
     [
         (["quality", "--config", "absent.yaml"], "absent.yaml: 1 problem"),
         (["loss_curves", "--config", "tiny.yaml", "--dataset", "digts"], "--dataset digts"),
-        (["prior_densities", "--config", "tiny.yaml", "--dataset", "digits"], "are stored"),
+        (["prior_densities", "--config", "tiny.yaml", "--dataset", "digits"], "no records"),
+        (["all", "--config", "tiny.yaml"], "results/tiny: no records are there"),
         (["bench"], "make bench"),
     ],
-    ids=["no file", "unknown dataset", "nothing to show", "nothing measured"],
+    ids=["no file", "unknown dataset", "no run", "no run at all", "nothing measured"],
 )
 def test_rendering_refuses_with_one_message(folder, capsys, monkeypatch, words, message):
     write_config(folder / "tiny.yaml")

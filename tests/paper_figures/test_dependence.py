@@ -52,6 +52,8 @@ def test_a_component_is_called_by_the_class_that_it_holds_most_of():
     assert components._label(arrays, 0) == "70.0%"
     arrays["component_classes"] = np.array([[0.9, 0.2], [0.1, 0.8]])
     assert components._label(arrays, 1) == "30.0%\n9: 89%"
+    arrays["component_classes"][1] = 0  # no image is in it
+    assert components._label(arrays, 1) == "30.0%"
 
 
 def test_regions_hold_their_share():

@@ -147,6 +147,10 @@ def test_every_record_is_whole_and_of_this_configuration(folder):
         assert float(rows[model]["fd_classifier_test_64_mean"]) == pytest.approx(distance)
 
 
+def test_the_end_says_where_the_page_is(finished):
+    assert "All of run tiny on one page: results/tiny/index.html\n" in finished[1]
+
+
 def test_one_gpu_is_the_default_limit(finished):
     # Without one, Snakemake has no limit at all and starts as many GPU jobs as there are cores.
     (limit,) = re.findall(r"^Provided resources: .*\bgpu\W.*?(\d+)", finished[1], re.MULTILINE)

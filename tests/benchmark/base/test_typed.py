@@ -50,6 +50,9 @@ MISTAKES = [
         "schedule: 'cosin' is not one of cosine, constant; did you mean 'cosine'?",
     ),
     ({"name": "a\n"}, r"name: 'a\n' must match ^[a-z]+$"),
+    ({"name": "ABC"}, "name: 'ABC' must match ^[a-z]+$; write 'abc'"),
+    ({"decoders": "conv"}, "decoders: must be a list, not 'conv'; write [conv]"),
+    ({"decoders": {}}, "decoders: must be a list, not {}"),
     ({"title": ""}, "title: '' should be non-empty"),
     ({"title": 3}, "title: must be string, not 3"),
     ({"demo": 1}, "demo: must be boolean, not 1"),
@@ -66,7 +69,7 @@ MISTAKES = [
     ),
     ({"counts": {"tset": 1}}, "counts: 'tset' is not one of train, test; did you mean 'test'?"),
     ({"counts": {"test": 0}}, "counts.test: 0 is less than the minimum of 1"),
-    ([], "the file: must be object, not []"),
+    ([], "the file: must be a mapping, not []"),
 ]
 
 

@@ -338,7 +338,7 @@ def test_a_count_written_with_an_exponent_is_not_advised_to_be_a_float():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("run: [unclosed", "is not valid YAML"),
+        ("run: [unclosed", r"is not valid YAML: while .*\n +in line 1, column 6"),
         ("- a\n- b\n", "must be a mapping of settings"),
         ("", "must be a mapping of settings"),
         ("run: \x00", "is not valid YAML"),

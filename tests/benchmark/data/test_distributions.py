@@ -39,6 +39,7 @@ from support.datasets import (
 from support.server import cut_in_half, cut_in_the_middle_of_a_chunk, serving, whole
 
 from benchmark.base.errors import DataError
+from benchmark.config.facts import Facts
 from benchmark.data import distributions, downloads
 from benchmark.data.celeba import celeba_parts
 from benchmark.data.dataset import load_dataset
@@ -151,6 +152,12 @@ def test_an_npz_comes_before_a_folder_and_a_folder_before_the_own_files(tmp_path
     assert find_source(MNIST, tmp_path).place == str(tmp_path)
     with pytest.raises(DataError, match=r"made: .*/made has no folder test; it holds train, val\n"):
         find_source(facts_of(generated((8, 8))), tmp_path)
+    cuts = {split: {"part": "all", "count": 5} for split in ("train", "test")}
+    own = Facts.parse("made", {"image_shape": [3, 8, 8], "splits": cuts})  # one part, no labels
+    with pytest.raises(
+        DataError, match=r"into .*/made/all/, or .*\n  arrays all_images, .* C\)\. "
+    ):
+        find_source(own, tmp_path)
     (tmp_path / "made" / "test").mkdir(parents=True)
     assert find_source(MNIST, tmp_path).place == str(tmp_path / "made")
     path = write_npz(tmp_path, DIGITS)

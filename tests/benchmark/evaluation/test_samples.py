@@ -269,7 +269,7 @@ def test_samples_of_another_job(saved, other):
         open_samples(saved, other)
     with pytest.raises(RecordError, match=r"its images are \(.*\), the dataset's \(3, 9, 9\)"):
         open_samples(saved, other, (3, 9, 9))
-    assert f"Run the sampling of {other.model} on digits again." in str(caught.value)
+    assert f"benchmark sample --dataset digits --model {other.model} " in str(caught.value)
 
 
 TWO, HASH = np.zeros((2, 1, 2, 2), np.uint8), "0" * 16

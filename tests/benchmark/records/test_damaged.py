@@ -196,7 +196,7 @@ WRONG = [
     ("claims", {"comparison": "within", "margin": 0.9}, "margin: 0.9 is less than or equal to"),
     ("claims", {"margin": 0}, "margin: 0 is less than or equal to the minimum of 0"),
     ("claims", {"against": 0}, "against: 0 is less than or equal to the minimum of 0"),
-    ("claims", {"against": [1]}, "[0].against: must be string or number or object, not [1]"),
+    ("claims", {"against": [1]}, "[0].against: must be string or number or a mapping, not [1]"),
     ("claims", {"margin": "1e-1"}, "[0].margin: must be number, but '1e-1' is text in YAML"),
     ("claims", {"datasets": []}, "[0].datasets: [] should be non-empty"),
     ("claims", {"datasets": ["minst"]}, "unknown dataset 'minst'; did you mean 'mnist'?"),

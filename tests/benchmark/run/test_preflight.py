@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support import own_dataset
 from support.configs import FACES, MISSING, changed, tiny_config
 from support.datasets import encoded, generated, write_files
 
@@ -81,7 +82,7 @@ def test_everything_that_is_missing_is_said_in_one_go_with_its_size_and_the_way_
         "mnist: data/MNIST/raw/train-images-idx3-ubyte is missing and cannot be downloaded",
         "It is 12 MB. With no network, put mnist.npz into data by hand, or MNIST/raw/train-images",
         "faces: neither data/faces.npz nor data/faces is there",
-        "Put the images into data/faces/<part>/ for each of train, test",
+        "Put the images into data/faces/train/ and data/faces/test/, or into data/faces.npz as",
         # Weights
         "Inception weights: data/weights-inception-2015-12-05-6726825d.pth is missing (96 MB)",
         "or name a file in KAEM_INCEPTION_WEIGHTS",
@@ -105,6 +106,15 @@ def test_what_is_ready_is_listed_and_prepared():
     assert folder.name.startswith("digits-")
 
 
+def test_images_that_no_distance_can_be_measured_of_are_named():
+    facts = {key: value for key, value in own_dataset.OWN.items() if key != "classes"}
+    own_dataset.write_own(Path("data"))
+    config = {"own_datasets.own": facts, "datasets": ["own"]}
+    _, notice = check_all(tiny_config(config))
+    assert notice.startswith("own: no distance will be measured")
+    assert len(check_all(tiny_config(config | {"evaluation.efficientnet": True}))) == 1
+
+
 @pytest.mark.parametrize("check", [check_all, lambda config: [check_dataset(config, "faces")]])
 def test_files_that_are_left_out_are_counted_where_it_is_ready(check):
     images = generated((8, 8, 3))["train"][0]
@@ -113,7 +123,7 @@ def test_files_that_are_left_out_are_counted_where_it_is_ready(check):
         write_files(Path("data/faces") / part, files | {"a.tif": b"", "b.TIF": b"", "c.gif": b""})
     splits = {part: {"part": part, "count": 3} for part in ("train", "test")}
     own = changed(OWN, {"image_shape": [3, 8, 8], "splits": splits})
-    (line,) = check(tiny_config({"own_datasets.faces": own, "datasets": ["faces"]}))
+    line, *_ = check(tiny_config({"own_datasets.faces": own, "datasets": ["faces"]}))
     assert line.startswith(
         "faces: ready, 3 train, 3 test\n  Left out: 4 .tif, 2 .gif; images are .jpg"
     )
@@ -142,8 +152,9 @@ def test_of_several_datasets_one_says_what_the_run_lacks():
     for dataset in ("digits", "fashion_mnist"):  # none begins, and none says it again
         log = "results/tiny/logs/data/mnist.log"
         assert said(dataset) == f"{dataset}: waits for what {log} asks for"
-    # By itself a dataset asks for no other.
+    # By itself a dataset asks for no other, and is said to be ready once.
     assert preflight(config, "digits") == [DIGITS]
+    assert preflight(tiny_config(), "digits", whole=True) == [DIGITS]
 
 
 def test_the_first_line_says_how_long_the_run_takes_and_where_fewer_hours_are_to_be_had(

@@ -329,7 +329,9 @@ def test_settings_given_to_the_run_are_given_here_too(capsys):
     record(job_of(tiny_config({"training.updates": 7}), "training", "digits", "vae"))
     for words, state in (([], "outdated"), (["--set", "training.updates=7"], "done")):
         assert cli.main(["status", "--config", "tiny.yaml", *words]) == 0
-        assert f"Trainings: 1 {state}, 2 waiting" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert f"Trainings: 1 {state}, 2 waiting" in shown
+    assert shown.startswith("""tiny (tiny.yaml --config 'training={"updates": 7}')\n""")
 
 
 def test_without_a_configuration_all_runs_that_there_are(capsys):
@@ -346,6 +348,18 @@ def test_without_a_configuration_all_runs_that_there_are(capsys):
     assert capsys.readouterr().out.startswith(found)
     assert cli.main(["status", "--set", "seeds=[1]"]) == 1
     assert "--config FILE" in capsys.readouterr().err
+
+
+def test_a_broken_configuration_hides_no_other_run(capsys, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", Path.cwd())
+    Path("config").mkdir()
+    write_config(Path("config/tiny.yaml"))
+    Path("config/broken.yaml").write_text("run: [")
+    write_log("")
+    assert cli.main(["status"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("tiny (config/tiny.yaml)")
+    assert captured.err.startswith(f"left out: {Path.cwd()}/config/broken.yaml: 1 problem")
 
 
 def test_watching_looks_again_until_it_is_interrupted(capsys, monkeypatch):

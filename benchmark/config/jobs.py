@@ -150,6 +150,14 @@ class Job:
         names = [self.dataset, self.model]
         return " · ".join(names if self.kind == "classifier" else [*names, f"seed {self.seed}"])
 
+    @property
+    def command(self) -> str:
+        """Return the command that does it by hand, for messages."""
+        names = f"--dataset {self.dataset} --model {self.model}"
+        return (
+            f"python -m benchmark {KINDS[self.kind].step} --config FILE {names} --seed {self.seed}"
+        )
+
     def path(self, name: str = "record") -> Path:
         """Return where one of its files lies, relative to the working directory."""
         return self._filled(KINDS[self.kind].files[name])

@@ -150,11 +150,11 @@ def open_samples(
         if image_shape is not None and shape[1:] != tuple(image_shape):
             raise ValueError(f"its images are {shape[1:]}, the dataset's {tuple(image_shape)}")
     except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, job) from error
     if job is not None and config_hash != job.config_hash:
         raise RecordError(
             f"{path}: was drawn with other settings (hash {config_hash}, now {job.config_hash})\n"
-            f"  Run the sampling of {job.model} on {job.dataset} again."
+            f"  {_again(job)}"
         )
     return Samples(path, shape)
 
@@ -168,5 +168,11 @@ def _read_header(archive: zipfile.ZipFile, member) -> tuple:
     return shape
 
 
-def _unreadable(path: Path, error: Exception) -> RecordError:
-    return RecordError(f"{path}: cannot be read as samples: {error}")
+def _unreadable(path: Path, error: Exception, job: Job | None = None) -> RecordError:
+    what = "it is not there" if isinstance(error, FileNotFoundError) else error
+    advice = f"\n  {_again(job)}" if job else ""
+    return RecordError(f"{path}: cannot be read as samples: {what}{advice}")
+
+
+def _again(job: Job) -> str:
+    return f"Run the sampling of {job.model} on {job.dataset} again: {job.command}"

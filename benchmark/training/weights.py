@@ -48,7 +48,7 @@ def load_weights(path: str | Path, module: nn.Module, job: Job, device: torch.de
     Raises:
         RecordError: the file is missing, damaged, or belongs to other settings.
     """
-    again = f"\n  Run the training of {job.model} on {job.dataset} again."
+    again = f"\n  Run the training of {job.model} on {job.dataset} again: {job.command}"
     try:
         state, origin = read_tensors(path, "weights")
     except RecordError as error:

@@ -52,7 +52,7 @@ def test_a_damaged_file_is_refused(saved, job, damage):
     saved.write_bytes(damage(saved.read_bytes()))
     with pytest.raises(RecordError, match=REFUSED) as error:
         load_weights(saved, make(1), job, CPU)
-    assert "Run the training of vae on digits again." in str(error.value)
+    assert "Run the training of vae on digits again: python -m benchmark train" in str(error.value)
 
 
 def test_a_missing_file_is_refused(tmp_path, job):
@@ -75,7 +75,9 @@ def test_weights_of_another_job_are_refused(saved, changes, entry):
     with pytest.raises(RecordError, match="was trained with other settings") as error:
         load_weights(saved, make(1), other, CPU)
     assert other.config_hash in str(error.value)
-    assert f"Run the training of {entry} on digits again." in str(error.value)
+    assert f"Run the training of {entry} on digits again: python -m benchmark train" in str(
+        error.value
+    )
 
 
 def test_weights_of_a_network_that_has_changed_since_are_refused(saved, job):

@@ -62,9 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     common = arguments()
     add_config_arguments(common)
     dataset = arguments(common)
-    dataset.add_argument("--dataset", required=True)
+    where = "one under `datasets` of the configuration, or another of docs/guide/data.md"
+    dataset.add_argument("--dataset", required=True, help=where)
     seed = arguments()
-    seed.add_argument("--seed", type=_seed, default=0)
+    seed.add_argument("--seed", type=_seed, default=0, help="of the training (default: 0)")
     job = arguments(dataset, seed)
     job.add_argument("--model", required=True, help="an entry under `models` of the configuration")
     one = "config dataset model seed"
@@ -77,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--whole", action="store_true", help=whole)
     summary = f'train a model, or "{CLASSIFIER}"'
     train = command("train", "steps:train", summary, job, passes=f"{one} progress")
-    train.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    how = "default: a bar in a terminal, else lines"
+    train.add_argument(
+        "--progress", choices=["auto", "bar", "lines", "none"], default="auto", help=how
+    )
     summary = f'draw images from a trained model, or "{REAL}" ones'
     command("sample", "steps:sample", summary, job, passes=one)
     command("evaluate", "steps:evaluate", "measure the drawn images", job, passes=one)
@@ -94,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="an entry under `models` of the configuration; may be given again (default: all)",
     )
-    timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
     timing.add_argument(
         "--untrained", action="store_true", help="sample from fresh weights: the cost is the same"
     )
@@ -105,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--weights", action="store_true", help="also the classifiers and the first seed's weights"
     )
-    summary = f"copy a run's weights from {PUBLISHED} to where the steps look"
+    summary = f"copy a run's weights from {PUBLISHED} to its own folder, where the steps look"
     command("restore", "run.publish:restore", summary, common, passes="config")
     summary = "write the committed files, with metadata and checksums, as a release to dist/"
     command("archive", "run.archive:archive", summary)

@@ -123,10 +123,11 @@ def test_help_of_each_rendering(name, capsys, monkeypatch):
     [
         (["quality", "--config", "absent.yaml"], "absent.yaml: 1 problem"),
         (["loss_curves", "--config", "tiny.yaml", "--dataset", "digts"], "--dataset digts"),
+        (["loss_curves", "--config", "tiny.yaml", "--dataset", "svhn"], "svhn: not among digits"),
         (["prior_densities", "--config", "tiny.yaml", "--dataset", "digits"], "are stored"),
         (["bench"], "make bench"),
     ],
-    ids=["no file", "unknown dataset", "nothing to show", "nothing measured"],
+    ids=["no file", "unknown dataset", "another dataset", "nothing to show", "nothing measured"],
 )
 def test_rendering_refuses_with_one_message(folder, capsys, monkeypatch, words, message):
     write_config(folder / "tiny.yaml")
@@ -146,6 +147,16 @@ def test_a_damaged_record_is_not_rendered(capsys, monkeypatch):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {path}: ")
     assert "edited or damaged" in error
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_rendering_says_its_files_and_knows_its_devices(capsys, monkeypatch):
+    write_config(Path("tiny.yaml"))
+    assert render(monkeypatch, "quality", "--config", "tiny.yaml") == 0
+    assert "results/tiny/tables/quality.md\n" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        render(monkeypatch, "tradeoff", "--config", "tiny.yaml", "--device", "tpu")
+    assert "invalid choice: 'tpu'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")

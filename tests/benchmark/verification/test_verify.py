@@ -218,6 +218,9 @@ def test_of_a_slow_model_fewer_images_are_drawn(monkeypatch):
     assert main(["verify"]) == 0
     text = PAGE.read_text()
     assert f"{samples.BATCH_SIZE} of 300" in text
+    assert "too slow here" in text
+    targets = "results/tiny/metrics/digits/{kaem_ula,vae}/seed{0,1}.json"
+    assert f"`snakemake --cores all {targets} --configfile {RUN}/config.yaml`" in text
     assert "recall" not in text.split("## Models drawn again")[1]  # it grows with their number
     assert not Path("results/verify/tiny/metrics").exists()
 

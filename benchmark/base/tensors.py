@@ -13,6 +13,7 @@ from benchmark.base.errors import RecordError
 from benchmark.base.files import atomic
 from benchmark.base.foreign import parse_json
 
+LEFT_OUT = "left_out"  # what a header of weights calls the tensors that publishing left out
 HEADER = "origin"  # one entry of the metadata: safetensors writes several in any order
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.base.progress import duration
+from benchmark.base.tensors import LEFT_OUT, read_tensors
 from benchmark.claims.claims import OWN_CLAIMS, Claim, judgeable, load_claims
 from benchmark.claims.machine import (
     Machine,
@@ -202,7 +203,8 @@ def plan(
 
 
 def _can_begin(config: Config, level: str, work: list[Step], published: bool) -> bool:
-    """Say whether the samples (L1) or weights (L2) with which a level's steps begin are here.
+    """Say whether the samples (L1) or weights (L2) with which a level's steps begin are here, and
+    whole enough for what is measured.
 
     Args:
         published: whether `restore` comes first; of samples a few alone are published.
@@ -212,12 +214,16 @@ def _can_begin(config: Config, level: str, work: list[Step], published: bool) ->
     folders = [config.folder]
     if published and level == "L2":
         folders.append(Path(paths.PUBLISHED) / config.run)
-    files = [
-        job_of(config, kind, *step[1:]).path(name).relative_to(config.folder)
-        for step in work
-        if step.command == command
-    ]
-    return all(any((folder / file).is_file() for folder in folders) for file in files)
+    for step in work:
+        if step.command == command:
+            file = job_of(config, kind, *step[1:]).path(name).relative_to(config.folder)
+            there = [folder / file for folder in folders if (folder / file).is_file()]
+            likelihood = config.evaluation(step.dataset).likelihood  # which takes a VAE's encoder
+            if not there or (
+                level == "L2" and likelihood and read_tensors(there[0], "weights")[1].get(LEFT_OUT)
+            ):
+                return False
+    return True
 
 
 def _unrecorded(costs: Costs) -> Iterator[str]:

@@ -16,6 +16,7 @@ from benchmark import cli
 from benchmark.base.errors import RecordError
 from benchmark.base.paths import ROOT
 from benchmark.base.progress import duration
+from benchmark.base.tensors import LEFT_OUT, write_tensors
 from benchmark.claims import machine, plan
 from benchmark.claims.claims import OWN_CLAIMS
 from benchmark.claims.machine import Machine, measure
@@ -102,7 +103,13 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
     assert commands[:2] == ["python -m benchmark preflight", "python -m benchmark restore"]
     assert re.search(r"MNIST +\| +\| 38 s", published)  # of samples a few alone are published
     assert plan.plan(CONFIG, [], 400.0, **given) == published  # as in a fresh clone
-    shutil.rmtree("results/published/tiny/weights/mnist/vae")  # as of a model that is too large
+    # A likelihood takes the encoder, which is not published.
+    asks = mnist_config(**{"evaluation.likelihood": {"split": "test", "images": 4, "passes": 8}})
+    weights = Path("results/published/tiny/weights/mnist")
+    for model, header in (("kaem_ula", {}), ("vae", {LEFT_OUT: ["encoder.weight"]})):
+        write_tensors(weights / model / "seed0.safetensors", {"w": torch.zeros(3)}, header)
+    assert re.search(r"MNIST +\| +\| +\| unknown", plan.plan(asks, [], 400.0, **given))
+    shutil.rmtree(weights / "vae")  # as of a model that is too large
     assert re.search(r"MNIST +\| +\| +\| unknown", plan.plan(CONFIG, [], 400.0, **given))
     with pytest.raises(RecordError, match="elsewhere: no records are there"):
         plan.plan(CONFIG, [], 400.0, "elsewhere", **given)

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="an entry under `models` of the configuration; may be given again (default: all)",
     )
-    timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    timing.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
     timing.add_argument(
         "--untrained", action="store_true", help="sample from fresh weights: the cost is the same"
     )
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--weights", action="store_true", help="also the classifiers and the first seed's weights"
     )
-    summary = f"copy a run's weights from {PUBLISHED} to where the steps look"
+    summary = f"copy a run's weights from {PUBLISHED} to its own folder, where the steps look"
     command("restore", "run.publish:restore", summary, common, passes="config")
     summary = "write the committed files, with metadata and checksums, as a release to dist/"
     command("archive", "run.archive:archive", summary)

@@ -8,11 +8,11 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
-from benchmark.base.devices import available_cores
-from benchmark.base.errors import BenchmarkError, MissingError
+from benchmark.base.devices import DEVICE_LABELS, available_cores
+from benchmark.base.errors import BenchmarkError, ConfigError, MissingError
 from benchmark.base.files import atomic
 from benchmark.base.paths import PUBLISHED, REPEAT
-from benchmark.base.process import exit_code
+from benchmark.base.process import exit_code, say
 from benchmark.cli import add_config_arguments, config_from
 from benchmark.config.config import Config
 from benchmark.records.folder import nothing_there
@@ -74,6 +74,7 @@ def render_published() -> None:
     for name in MEASURED:
         if (folder / name).is_dir():
             _render_in(folder / name, ["paper_figures", name])
+    say(f"Each run on one page: {folder}/<run>/index.html; its verdicts: verdicts.md beside it")
 
 
 def _render_in(path: Path, command: list[str]) -> None:
@@ -81,6 +82,7 @@ def _render_in(path: Path, command: list[str]) -> None:
     process = subprocess.run(
         [sys.executable, "-m", *command],
         env=os.environ | {"KAEM_RESULTS": PUBLISHED},
+        stdout=subprocess.DEVNULL,  # verdicts, which are in files too
         check=False,
     )
     if process.returncode:  # the command itself has said why
@@ -102,11 +104,16 @@ def main() -> int:
     """Render what the command line names; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name", metavar="NAME")
+    choices = {"device": {"choices": list(DEVICE_LABELS)}}
     for name, artefact in ARTEFACTS.items():
-        command = commands.add_parser(name, help=_about(artefact))
+        text = artefact.caption.format(dataset="a dataset", device="a device")
+        command = commands.add_parser(
+            name, help=_about(artefact), description=text.replace("%", "%%")
+        )
         add_config_arguments(command)
         for argument in artefact.arguments:
-            command.add_argument(f"--{argument}", required=True, help=PLACES[argument])
+            own = choices.get(argument, {})
+            command.add_argument(f"--{argument}", required=True, help=PLACES[argument], **own)
     add_config_arguments(commands.add_parser("all", help="every table and figure of a run"))
     for name in MEASURED:
         commands.add_parser(name, help=f"what `make {name}` measured of the devices alone")
@@ -131,11 +138,16 @@ def _run(options: argparse.Namespace) -> None:
     else:
         artefact = ARTEFACTS[options.name]
         values = {name: getattr(options, name) for name in artefact.arguments}
-        config = _with_results(config_from(options))
+        config = config_from(options)
+        if values.get("dataset", config.datasets[0]) not in config.datasets:
+            here = ", ".join(config.datasets)
+            raise ConfigError(options.config, [f"--dataset {values['dataset']}: not among {here}"])
+        _with_results(config)
         artefact.render(config, **values)
         for place in artefact.places(config, gpu=True):
-            if values.items() <= place.items():
-                print("wrote", artefact.paths(config.run, **place)[0])
+            made = artefact.paths(config.run, **place) if values.items() <= place.items() else []
+            for path in filter(Path.is_file, made):
+                print("wrote", path)
 
 
 def _with_results(config: Config) -> Config:

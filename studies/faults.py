@@ -4,6 +4,7 @@ The faults are those of tests/reference, each tried on the same random numbers a
 Every experiment returns a row of the table.
 """
 
+import argparse
 from unittest.mock import patch
 
 import numpy as np
@@ -164,6 +165,7 @@ EXPERIMENTS = (
 
 def main() -> None:
     """Try every fault and write the table."""
+    argparse.ArgumentParser(prog="make faults", description=__doc__).parse_args()
     torch.set_num_threads(1)
     rows = [experiment() for experiment in EXPERIMENTS]
     write_page("faults", pd.DataFrame(rows, columns=COLUMNS))

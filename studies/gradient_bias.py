@@ -3,6 +3,7 @@
 The truth is known by dense quadrature on a toy with two latents; chains start from the prior.
 """
 
+import argparse
 from dataclasses import dataclass
 
 import pandas as pd
@@ -140,6 +141,7 @@ def shown_bias(row, part: str = "") -> str:
 
 def main() -> None:
     """Measure every case and write the table."""
+    argparse.ArgumentParser(prog="make gradient_bias", description=__doc__).parse_args()
     rows = [measure(*toy(), case) for case in CASES]
     table = pd.DataFrame(rows + [exact_integral(*toy(), *case) for case in EXACT])
     shown = pd.DataFrame(

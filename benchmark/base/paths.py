@@ -57,6 +57,13 @@ def fill(pattern: str, run: str, **names: str | int) -> Path:
     return Path(pattern.format(run=run, **names))
 
 
+def made_again(path: str | Path) -> str:
+    """Say in a line how a damaged file of a run comes back: a published one is not made here."""
+    if Path(PUBLISHED) in (Path(path), *Path(path).parents):
+        return "\n  Get it back: git checkout results/published, or unpack the archive again."
+    return "\n  Delete it and run the workflow again."
+
+
 def check_places() -> None:
     """Refuse a working directory that was deleted, and results where no folder can be.
 

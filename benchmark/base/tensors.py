@@ -13,6 +13,7 @@ from benchmark.base.errors import RecordError
 from benchmark.base.files import atomic
 from benchmark.base.foreign import parse_json
 
+LEFT_OUT = "left_out"  # what a header of weights calls the tensors that publishing left out
 HEADER = "origin"  # one entry of the metadata: safetensors writes several in any order
 
 
@@ -40,7 +41,8 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict]:
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
         digest = header.pop("digest")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path}: cannot be read as {what}: {error}") from error
+        why = "it is not there" if isinstance(error, FileNotFoundError) else error
+        raise RecordError(f"{path}: cannot be read as {what}: {why}") from error
     if digest != tensors_digest(tensors, header):
         raise RecordError(f"{path}: does not match its digest: it is damaged")
     return tensors, header

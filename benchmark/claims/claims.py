@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from benchmark.base import paths
 from benchmark.base.paths import ROOT
 from benchmark.base.typed import Count, NotNegative, Number, Strict, Text, load_yaml, nearest
 from benchmark.config.config import Config
@@ -177,6 +178,18 @@ def judgeable(config: Config, claims: list[Claim]) -> Iterator[tuple[Claim, str]
                 continue
             if claim.metric != "fid" or config.inception_sha256(dataset):
                 yield claim, dataset
+
+
+def record_files(claim: Claim, config: Config, datasets: list[str]) -> str:
+    """Return the records of trainings or metrics on which a claim's verdicts rest, as a shell
+    expands them: what Snakemake is to make."""
+    pattern = paths.TRAINING_RECORD if claim.kind == "training" else paths.METRICS_RECORD
+    chosen = {"dataset": datasets, "model": claim.entries, "seed": config.seeds}
+    braces = {
+        name: str(values[0]) if len(values) == 1 else "{" + ",".join(map(str, values)) + "}"
+        for name, values in chosen.items()
+    }
+    return paths.fill(pattern, config.run, **braces).as_posix()
 
 
 def _wrong_names(read: list[Claim]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from benchmark.base import paths
 from benchmark.base.errors import RecordError
 from benchmark.base.progress import duration
+from benchmark.base.tensors import LEFT_OUT, read_tensors
 from benchmark.claims.claims import OWN_CLAIMS, Claim, judgeable, load_claims
 from benchmark.claims.machine import (
     Machine,
@@ -144,6 +145,7 @@ def plan(
         if folder:
             raise
         recorded = None
+    is_published = recorded == Path(paths.PUBLISHED) / config.run
     records, others = _recorded(config, recorded) if recorded else ([], 0)
     costs = Costs(config, records, machine, trainings)
     rows: dict[str, list[dict]] = {"paper": [], "suite": []}
@@ -151,7 +153,11 @@ def plan(
     for claim, dataset in judgeable(config, claims or load_claims()):
         devices = sorted({s.device for s in costs.records if s.kind == "timing"}) or ["cpu"]
         levels = {level: steps(config, claim, dataset, level, devices) for level in LEVELS}
-        known = {level: costs.total(work) for level, work in levels.items() if work}
+        known = {
+            level: costs.total(work)
+            for level, work in levels.items()
+            if work and _can_begin(config, level, work, is_published)
+        }
         within = [level for level, cost in known.items() if cost is not None and cost <= budget]
         best = claim.evidence if claim.evidence in within else max(within, default="L0")
         rows[claim.of].append(
@@ -170,9 +176,11 @@ def plan(
             title = f"# {claim.id} on {dataset}, {best}, {_time(known[best])}"
             recipes.append("\n".join([title, *commands]))
     recipes += _turns(timings, costs, words, config.seeds[0])
-    if recipes and recorded == Path(paths.PUBLISHED) / config.run:
+    if recipes and is_published:
         restore = _command("restore", *words)
         recipes.insert(0, f"# The published weights, where the steps look for them\n{restore}")
+    if recipes:
+        recipes.insert(0, f"# The images\n{_command('preflight', *words)}")
     end = [_command("claims", *words)]
     if recorded not in (None, config.folder):
         end.append(_command("compare", str(config.folder), str(recorded)))
@@ -182,15 +190,40 @@ def plan(
             *_unrecorded(costs),
             f"Records: {len(records)}, of which {others} are of settings that have changed since.",
             "Cost of checking each claim, one step after the other. L0, judging the records again, "
-            "takes seconds; L1 measures shipped samples again; L2 draws from shipped weights or "
-            "times models again; L3 trains one seed again; L4 all seeds. Empty: the level says "
-            "nothing about the claim. Unknown: not recorded.",
+            "takes seconds; L1 measures the run's samples again; L2 draws from its weights, or the "
+            "published ones, or times models again; L3 trains one seed again; L4 all seeds. Empty: "
+            "the level says nothing about the claim, or these files are not here. Unknown: not "
+            "recorded.",
             table(rows["paper"]) or "No claim of the paper is about these datasets and models.",
             *([f"{OWN_CLAIMS}:", table(rows["suite"])] if rows["suite"] else []),
             "```sh\n" + "\n\n".join([*recipes, "# L0, and the last step of all others"]) + "\n"
             + "\n".join(end) + "\n```",
         ]
     )  # fmt: skip
+
+
+def _can_begin(config: Config, level: str, work: list[Step], published: bool) -> bool:
+    """Say whether the samples (L1) or weights (L2) with which a level's steps begin are here, and
+    whole enough for what is measured.
+
+    Args:
+        published: whether `restore` comes first; of samples a few alone are published.
+    """
+    needed = {"L1": ("evaluate", "sampling", "samples"), "L2": ("sample", "training", "weights")}
+    command, kind, name = needed.get(level, ("", "", ""))
+    folders = [config.folder]
+    if published and level == "L2":
+        folders.append(Path(paths.PUBLISHED) / config.run)
+    for step in work:
+        if step.command == command:
+            file = job_of(config, kind, *step[1:]).path(name).relative_to(config.folder)
+            there = [folder / file for folder in folders if (folder / file).is_file()]
+            likelihood = config.evaluation(step.dataset).likelihood  # which takes a VAE's encoder
+            if not there or (
+                level == "L2" and likelihood and read_tensors(there[0], "weights")[1].get(LEFT_OUT)
+            ):
+                return False
+    return True
 
 
 def _unrecorded(costs: Costs) -> Iterator[str]:

@@ -155,7 +155,7 @@ class Job:
         """The line that says how to make its files."""
         step = KINDS[self.kind].step
         names = f"--dataset {self.dataset} --model {self.model} --seed {self.seed}"
-        return f"\n  Make it with these settings: python -m benchmark {step} {names}"
+        return f"\n  Make it with these settings: python -m benchmark {step} --config FILE {names}"
 
     def path(self, name: str = "record") -> Path:
         """Return where one of its files lies, relative to the working directory."""

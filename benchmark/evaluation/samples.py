@@ -170,4 +170,5 @@ def _read_header(archive: zipfile.ZipFile, member) -> tuple:
 
 
 def _unreadable(path: Path, error: Exception) -> RecordError:
-    return RecordError(f"{path}: cannot be read as samples: {error}")
+    what = "it is not there" if isinstance(error, FileNotFoundError) else error
+    return RecordError(f"{path}: cannot be read as samples: {what}")

@@ -36,7 +36,11 @@ def read_folder(folder: str | Path) -> list[Record]:
 
 def nothing_there(folder: str | Path) -> RecordError:
     """Return the error of a folder without records."""
-    return RecordError(f"{folder}: no records are there: run the workflow, or name another folder")
+    return RecordError(
+        f"{folder}: no records are there\n"
+        "  Run the workflow first: snakemake --cores all --configfile FILE\n"
+        f"  Published records are in {paths.PUBLISHED}."
+    )
 
 
 def recorded_folder(config: Config, folder: str | Path | None = None) -> Path:

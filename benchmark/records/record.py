@@ -10,6 +10,7 @@ from pydantic import PrivateAttr, ValidationError
 from benchmark.base.errors import RecordError
 from benchmark.base.files import write_json
 from benchmark.base.foreign import parse_json, read_text
+from benchmark.base.paths import made_again
 from benchmark.base.typed import Count, Natural, NotNegative, Strict, problems
 from benchmark.config.jobs import Job
 from benchmark.records.inspections import InspectionMetrics, PowerMetrics
@@ -127,12 +128,12 @@ def read_record(path: str | Path) -> Record:
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise RecordError(f"{path}: is not valid JSON: {error}") from error
+        raise RecordError(f"{path}: is not valid JSON: {error}{made_again(path)}") from error
     record = _parse(content, path)
     if record.digest != record_digest(content):
         raise RecordError(
-            f"{path}: its contents do not match its digest: it was edited or damaged\n"
-            "  Delete it and run the workflow again."
+            f"{path}: its contents do not match its digest: it was edited or damaged"
+            f"{made_again(path)}"
         )
     return record
 
@@ -151,6 +152,6 @@ def _parse(content: Any, path: str | Path) -> Record:
         record = Record[metrics or dict].model_validate(content)
     except ValidationError as error:
         lines = "; ".join(problems(error, content, "the whole"))
-        raise RecordError(f"{path}: not a valid record: {lines}") from error
+        raise RecordError(f"{path}: not a valid record: {lines}{made_again(path)}") from error
     record._path = Path(path)
     return record

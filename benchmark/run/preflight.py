@@ -73,9 +73,10 @@ def how_long(config: Config) -> str:
     )
     if seconds < LONG:
         return text
+    small = "" if config.run == "cpu" else "config/cpu.yaml (made for two CPU cores), "
     return (
-        f"{text}. Shorter: config/cpu.yaml (made for two CPU cores), config/demo.yaml (minutes), "
-        "or fewer with --config datasets='[mnist]' seeds='[0]'"
+        f"{text}. Shorter: {small}config/demo.yaml (minutes), or fewer with --config "
+        "datasets='[mnist]' seeds='[0]'"
     )
 
 

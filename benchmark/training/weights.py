@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.base.errors import RecordError
-from benchmark.base.tensors import read_tensors, tensors_digest, write_tensors
+from benchmark.base.tensors import LEFT_OUT, read_tensors, tensors_digest, write_tensors
 from benchmark.config.config import Config
 from benchmark.config.jobs import Job, job_of
 from benchmark.config.registry import build
@@ -18,7 +18,6 @@ from benchmark.config.registry import build
 # Parts of the names of tensors.
 ENCODER = "encoder"
 HALVED = {"decoder", "energy"}
-LEFT_OUT = "left_out"  # what the header calls the tensors that publishing left out
 
 
 class LeftOut(nn.Module):

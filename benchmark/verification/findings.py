@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark.claims.claims import INCONCLUSIVE, NOT_RUN, TIMES, Verdict, load_claims
+from benchmark.claims.claims import (
+    INCONCLUSIVE,
+    NOT_RUN,
+    TIMES,
+    Verdict,
+    load_claims,
+    record_files,
+)
 from benchmark.claims.judge import Records, judge_all
 from benchmark.config.config import Config
 from benchmark.records.record import Record
@@ -103,6 +110,9 @@ def _why_not(run: Run, verdict: Verdict) -> str:
     if verdict.claim.kind == "training":
         return "only a training tells"
     if verdict.claim.kind == "metrics":
+        drawn = [each for each in run.drawn if each.dataset == verdict.dataset]
+        if any(each.model in verdict.claim.entries for each in drawn):
+            return "too slow here: fewer images were drawn than for the records"
         return "no weights of these models are published"
     if verdict.device == "cuda":
         return "takes a GPU"
@@ -113,7 +123,8 @@ def _command(run: Run, verdict: Verdict) -> str:
     """Return the command that checks a verdict anew, from nothing."""
     config = run.folder / "config.yaml"
     if verdict.claim.kind != "timing":
-        return f"snakemake --cores all --configfile {config.as_posix()}"
+        targets = record_files(verdict.claim, run.config, [verdict.dataset])
+        return f"snakemake --cores all {targets} --configfile {config.as_posix()}"
     device = f" --device {verdict.device}" if verdict.device else ""
     where = f"--config {config.as_posix()} --dataset {verdict.dataset}{device}"
     return f"python -m benchmark time {where} --untrained"

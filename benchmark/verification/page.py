@@ -33,16 +33,17 @@ class Section(NamedTuple):
     rows: list[dict]
 
 
-def write_pages(folder: Path, runs: list[Run]) -> list[str]:
-    """Write both pages; return what is not as it was published, a line each."""
+def write_pages(folder: Path, runs: list[Run]) -> tuple[list[str], list[str]]:
+    """Write both pages; return what they sum up, and what is not as it was published, in lines."""
     tests = max(1, sum(len(drawn.values) for run in runs for drawn in run.drawn))
     claims = [_claim(run, finding) for run in runs for finding in run.judged]
     values = [row for run in runs for drawn in run.drawn for row in _values(run, drawn, tests)]
     wrong = [line for run in runs for line in run.faults] + _disagreeing(claims, values)
     checked = [row for row in claims if row["Finding"] != NOT_CHECKED]
     unchecked = [row for row in claims if row["Finding"] == NOT_CHECKED]
+    summary = _summary(runs, claims, values)
     sections = [
-        Section("Verification", _summary(runs, claims, values), []),
+        Section("Verification", "\n".join(f"- {line}" for line in summary), []),
         Section("What is not as it was published", "", [{"What": line} for line in wrong]),
         Section("Claims", CLAIMS_NOTE, _without(checked, "What checks it")),
         Section("Models drawn again", _values_note(tests), values),
@@ -57,7 +58,7 @@ def write_pages(folder: Path, runs: list[Run]) -> list[str]:
     for name, content in (("index.md", _markdown(shown)), ("index.html", _html(shown))):
         with atomic(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    return wrong
+    return summary, wrong
 
 
 def _markdown(sections: list[Section]) -> str:
@@ -126,24 +127,32 @@ def _without(rows: list[dict], *columns: str) -> list[dict]:
 def _undrawn(run: Run) -> list[dict]:
     """Return a row for each model that was not drawn, of the runs that have any weights."""
     return [
-        {"Run": run.folder.name, "Dataset": dataset, "Model": model, "Why": why}
+        {
+            "Run": run.folder.name,
+            "Dataset": run.config.facts(dataset).title,
+            "Model": model,
+            "Why": why,
+        }
         for (dataset, model), why in (run.undrawn if run.drawn else {}).items()
     ]
 
 
-def _summary(runs: list[Run], claims: list[dict], values: list[dict]) -> str:
+def _summary(runs: list[Run], claims: list[dict], values: list[dict]) -> list[str]:
     drawn = [d for run in runs for d in run.drawn]
     records = sum(len(of_seeds) for run in runs for of_seeds in run.records.values())
     at_fault = sum(len(run.faults) for run in runs)
-    return "\n".join(
-        [
-            f"- {records:,} records of {len(runs)} runs, on which verdicts rest, and all files "
-            f"beside them: {at_fault or 'no'} faults.",
-            f"- {len(drawn)} models drawn again, {sum(d.images for d in drawn):,} images; their "
-            f"values: {_counts(values)}.",
-            f"- Verdicts on claims: {_counts(claims)}.",
-        ]
-    )
+    whys = Counter(row["Why"] for row in claims if row["Finding"] == NOT_CHECKED)
+    lines = [
+        f"{records:,} records of {len(runs)} runs, on which verdicts rest, and all files "
+        f"beside them: {at_fault or 'no'} faults.",
+        f"{len(drawn)} models drawn again, {sum(d.images for d in drawn):,} images; their "
+        f"values: {_counts(values)}.",
+        f"Verdicts on claims: {_counts(claims)}.",
+    ]
+    if whys:
+        reasons = "; ".join(f"{why} ({count})" for why, count in whys.most_common())
+        lines.append(f"Why not checked: {reasons}.")
+    return lines
 
 
 def _counts(rows: list[dict]) -> str:

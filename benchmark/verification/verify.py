@@ -51,13 +51,17 @@ def verify(source: Path = Path(paths.PUBLISHED)) -> Iterator[str]:
         for run in runs:
             fresh = [*_measured(run, unfinished), *_timed(run, unfinished)]
             run.judged = list(compare_verdicts(run, fresh))
-        problems = write_pages(unfinished, runs)
+        summary, problems = write_pages(unfinished, runs)
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)
+    yield from summary
     yield f"Every verdict, value and file: {target / 'index.html'}, {target / 'index.md'}"
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
-        raise BenchmarkError(f"what was published {DISAGREES} with what was found here{lines}")
+        back = paths.made_again(source) if any(run.faults for run in runs) else ""
+        raise BenchmarkError(
+            f"what was published {DISAGREES} with what was found here{lines}{back}"
+        )
 
 
 def _checked(folder: Path) -> Run:

@@ -16,7 +16,14 @@ from benchmark.base.foreign import parse_json, read_text
 from benchmark.base.markdown import markdown_table
 from benchmark.base.paths import ROOT
 from benchmark.base.progress import duration
-from benchmark.claims.claims import NOT_RUN, VERDICTS, Claim, judgeable, load_claims
+from benchmark.claims.claims import (
+    NOT_RUN,
+    VERDICTS,
+    Claim,
+    judgeable,
+    load_claims,
+    record_files,
+)
 from benchmark.config.config import Config, load_config
 from benchmark.config.facts import known_datasets
 from benchmark.records.folder import read_folder
@@ -47,13 +54,7 @@ class Judged:
                 f"    python -m benchmark time --config {self.source} --dataset $dataset "
                 f"--device {self.device} --untrained\ndone"
             )
-        pattern = paths.TRAINING_RECORD if self.claim.kind == "training" else paths.METRICS_RECORD
-        chosen = {
-            "dataset": _braces(self.verdicts),
-            "model": _braces(self.claim.entries),
-            "seed": _braces(self.config.seeds),
-        }
-        targets = paths.fill(pattern, self.config.run, **chosen)
+        targets = record_files(self.claim, self.config, list(self.verdicts))
         return f"snakemake --cores all {targets} \\\n    --configfile {self.source}"
 
     @property
@@ -99,12 +100,6 @@ def judged(source: Path) -> list[Judged]:
 def _verdicts(source: Path) -> list[dict]:
     found = parse_json(read_text(source.with_name("claims.json")))
     return found["verdicts"] + found["own_verdicts"]
-
-
-def _braces(values: Iterable) -> str:
-    """Write values as a shell expands them."""
-    texts = list(map(str, values))
-    return texts[0] if len(texts) == 1 else "{" + ",".join(texts) + "}"
 
 
 def _table(rows: Iterable[dict]) -> str:

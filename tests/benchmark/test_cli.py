@@ -192,9 +192,12 @@ def test_places_where_nothing_can_be_written_are_one_message(tmp_path, place, re
         (["preflight", "--set", "training.updates=1", "--set", "training={}"], "is set twice"),
         (["preflight", "--set", "=3"], "unknown setting"),
         (["preflight", "--set", "datasets=[digts]"], "did you mean 'digits'?"),
-        (["sample", *JOB], "cannot be read as weights"),
+        (["sample", *JOB], "cannot be read as weights: it is not there"),
         (["time", *JOB], "cannot be read as weights"),
-        (["evaluate", *JOB], "python -m benchmark sample --dataset digits --model vae --seed 0"),
+        (
+            ["evaluate", *JOB],
+            "samples: it is not there\n  Make it with these settings: python -m benchmark sample",
+        ),
         (["train", *JOB, "--set", "training.batch_size=5000"], "exceeds its 1257 training images"),
         (["inspect", *JOB], "--model vae: only KAEM under"),
         (["inspect", "--dataset", "digits", "--model", "kaem_is"], "cannot be read as weights"),
@@ -270,7 +273,7 @@ def test_weights_of_other_settings_are_not_sampled(folder, capsys):  # noqa: ARG
     assert run("sample", *JOB, "--set", "training.learning_rate=0.1") == 1
     error = capsys.readouterr().err
     assert "was trained with other settings" in error
-    assert "python -m benchmark train --dataset digits --model vae --seed 0" in error
+    assert "python -m benchmark train --config FILE --dataset digits --model vae" in error
 
 
 def test_an_interrupt_is_130_and_says_so(folder, capsys, monkeypatch):

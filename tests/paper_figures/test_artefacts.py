@@ -123,11 +123,12 @@ def test_help_of_each_rendering(name, capsys, monkeypatch):
     [
         (["quality", "--config", "absent.yaml"], "absent.yaml: 1 problem"),
         (["loss_curves", "--config", "tiny.yaml", "--dataset", "digts"], "--dataset digts"),
+        (["loss_curves", "--config", "tiny.yaml", "--dataset", "svhn"], "svhn: not among digits"),
         (["prior_densities", "--config", "tiny.yaml", "--dataset", "digits"], "no records"),
         (["all", "--config", "tiny.yaml"], "results/tiny: no records are there"),
         (["bench"], "make bench"),
     ],
-    ids=["no file", "unknown dataset", "no run", "no run at all", "nothing measured"],
+    ids=["no file", "unknown", "another dataset", "no run", "no run at all", "nothing measured"],
 )
 def test_rendering_refuses_with_one_message(folder, capsys, monkeypatch, words, message):
     write_config(folder / "tiny.yaml")
@@ -147,6 +148,16 @@ def test_a_damaged_record_is_not_rendered(capsys, monkeypatch):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {path}: ")
     assert "edited or damaged" in error
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_rendering_says_its_files_and_knows_its_devices(capsys, monkeypatch):
+    write_training(load_config(write_config(Path("tiny.yaml"))), "vae", 1.0, dataset="digits")
+    assert render(monkeypatch, "quality", "--config", "tiny.yaml") == 0
+    assert "results/tiny/tables/quality.md\n" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        render(monkeypatch, "tradeoff", "--config", "tiny.yaml", "--device", "tpu")
+    assert "invalid choice: 'tpu'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")

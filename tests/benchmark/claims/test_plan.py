@@ -16,6 +16,7 @@ from benchmark import cli
 from benchmark.base.errors import RecordError
 from benchmark.base.paths import ROOT
 from benchmark.base.progress import duration
+from benchmark.base.tensors import LEFT_OUT, write_tensors
 from benchmark.claims import machine, plan
 from benchmark.claims.claims import OWN_CLAIMS
 from benchmark.claims.machine import Machine, measure
@@ -64,6 +65,11 @@ def test_recorded_costs_are_scaled():
 
 def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
     given = {"claims": [QUALITY, SPEED, FASTER, ESS], "machine": SLOW, "trainings": {}}
+    for folder, suffix in (("samples", "npz"), ("weights", "safetensors")):
+        for model in ("kaem_ula", "vae"):
+            file = Path(f"results/tiny/{folder}/mnist/{model}/seed0.{suffix}")
+            file.parent.mkdir(parents=True)
+            file.write_text(model)
     text = plan.plan(CONFIG, ["--config", "a b.yaml"], 400.0, **given)
     assert "takes 2 times as long here as in the records (median of 2 models, 1 to 3)" in text
     rows = [[c.strip() for c in r.split("|")[2:-1]] for r in text.splitlines() if "| KAEM" in r]
@@ -75,7 +81,7 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
         ["MNIST", "", "", "6 min", "17 min", "L4", "L3"],
     ]
     commands = [line for line in text.splitlines() if line.startswith("python")]
-    assert len(commands) == 4 + 1 + 2 + 1
+    assert len(commands) == 1 + 4 + 1 + 2 + 1
     for command in commands:
         words = shlex.split(command)
         assert words[:3] == ["python", "-m", "benchmark"]
@@ -94,8 +100,17 @@ def test_the_plan_lists_levels_within_the_budget_and_commands_that_parse():
     Path("theirs").rename("results/published/tiny")
     published = plan.plan(CONFIG, [], 400.0, "results/published/tiny", **given)
     commands = [line for line in published.splitlines() if line.startswith("python")]
-    assert commands[0] == "python -m benchmark restore"
+    assert commands[:2] == ["python -m benchmark preflight", "python -m benchmark restore"]
+    assert re.search(r"MNIST +\| +\| 38 s", published)  # of samples a few alone are published
     assert plan.plan(CONFIG, [], 400.0, **given) == published  # as in a fresh clone
+    # A likelihood takes the encoder, which is not published.
+    asks = mnist_config(**{"evaluation.likelihood": {"split": "test", "images": 4, "passes": 8}})
+    weights = Path("results/published/tiny/weights/mnist")
+    for model, header in (("kaem_ula", {}), ("vae", {LEFT_OUT: ["encoder.weight"]})):
+        write_tensors(weights / model / "seed0.safetensors", {"w": torch.zeros(3)}, header)
+    assert re.search(r"MNIST +\| +\| +\| unknown", plan.plan(asks, [], 400.0, **given))
+    shutil.rmtree(weights / "vae")  # as of a model that is too large
+    assert re.search(r"MNIST +\| +\| +\| unknown", plan.plan(CONFIG, [], 400.0, **given))
     with pytest.raises(RecordError, match="elsewhere: no records are there"):
         plan.plan(CONFIG, [], 400.0, "elsewhere", **given)
 

@@ -95,7 +95,9 @@ def test_what_is_right_agrees(capsys):
     assert "1 agree, 0 disagree" in text  # KAEM's samples against the VAE's
     assert "300 of 300" in text
     assert "sortable" in PAGE.with_suffix(".html").read_text()
-    assert str(PAGE) in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert str(PAGE) in out
+    assert "Verdicts on claims: 1 agree, 0 disagree" in out
     assert [path.name for path in Path("results").iterdir() if path.name.startswith(".")] == []
 
 
@@ -198,7 +200,9 @@ def test_a_planted_fault_is_said_by_name(capsys, plant, message):
     assert main(["verify"]) == 1
     error = capsys.readouterr().err.replace("\n", " ")
     assert re.search(message, error), error
-    assert "What is not as it was published" in PAGE.read_text()
+    text = PAGE.read_text()
+    assert "What is not as it was published" in text
+    assert ("git checkout results/published" in error) == ("no faults" not in text)
 
 
 @pytest.mark.usefixtures("here")
@@ -214,6 +218,9 @@ def test_of_a_slow_model_fewer_images_are_drawn(monkeypatch):
     assert main(["verify"]) == 0
     text = PAGE.read_text()
     assert f"{samples.BATCH_SIZE} of 300" in text
+    assert "too slow here" in text
+    targets = "results/tiny/metrics/digits/{kaem_ula,vae}/seed{0,1}.json"
+    assert f"`snakemake --cores all {targets} --configfile {RUN}/config.yaml`" in text
     assert "recall" not in text.split("## Models drawn again")[1]  # it grows with their number
     assert not Path("results/verify/tiny/metrics").exists()
 

@@ -45,7 +45,7 @@ def test_the_best_trial_was_taken(model):
     assert settings(CPU, model) == settings(TUNING, min(tried, key=distance))
 
 
-@pytest.mark.parametrize("model", CPU.trained_models)
+@pytest.mark.parametrize("model", BUDGETS.budgets())
 def test_budgets_are_those_of_the_same_settings(model):
     for entry in BUDGETS.budgets()[model].values():
         assert settings(BUDGETS, entry) == settings(CPU, model)

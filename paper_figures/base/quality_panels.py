@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -54,11 +55,7 @@ def draw_panels(
         if costs:
             _draw(axis, config, costs, values)
             axis.set(xlabel=label, ylabel=f"{DISTANCES[name]}, lower is better")
-            points[axis] = {
-                model: (cost, values[model].mean())
-                for model, cost in costs.items()
-                if config.shortest(model) == model
-            }
+            points[axis] = _named(config, costs, values)
         else:
             axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes, color="0.4")
             axis.set(xticks=[], yticks=[])
@@ -118,6 +115,18 @@ def _draw(axis: Axes, config: Config, costs: Costs, values: dict[str, pd.Series]
             color="0.4",
         )
     axis.set(xscale="log", yscale="log")
+
+
+def _named(
+    config: Config, costs: Costs, values: dict[str, pd.Series]
+) -> dict[str, tuple[float, float]]:
+    """Return the points that have a name: of a line its outer end."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for model, cost in costs.items():
+        lines.setdefault(config.shortest(model), []).append((cost, values[model].mean()))
+    order = sorted(lines, key=lambda model: np.mean(np.log(lines[model]), axis=0)[0])
+    left = order[: (len(order) + 1) // 2]  # as the names are divided, where they stand outside
+    return {model: min(line) if model in left else max(line) for model, line in lines.items()}
 
 
 def _scale(axes: list[Axes], share: float) -> None:

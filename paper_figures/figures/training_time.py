@@ -14,7 +14,8 @@ FIGURE = Figure(
     "training_time",
     needs=(Need("training"), Need("metrics")),
     caption="Sample quality against the seconds of training, as it ran beside whatever else the "
-    "machine did. Points are means over the seeds, bars their range; the dotted line is that of "
+    "machine did. Points are means over the seeds, bars their range; a line joins numbers of "
+    "updates of one model; the dotted line is that of "
     "real images.",
     category="Quality",
 )

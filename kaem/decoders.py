@@ -16,6 +16,9 @@ from kaem.univariate import EdgeFunctions
 ImageShape = tuple[int, int, int]
 
 GRID = (-4.0, 4.0)  # of a KAN's layers, as they are built; its middle is 0
+# Of a layer's refit. Closer fits have coefficients that are huge and cancel, of which an optimiser's
+# next steps, with the momentum of the old ones, make something else.
+RIDGE = 1e-6
 ROOM = 0.1  # on either side of a grid that has moved, as a share of what it must cover
 
 # Made at once on a CPU where no gradient is asked for: what lies between the layers stays in its
@@ -252,7 +255,7 @@ class KANDecoder(nn.Module):
             fits = low >= a and high <= b and b - a <= 2 * (high - low)
             if not (fits or isinstance(layer.basis, Fourier)):
                 room = ROOM * (high - low)
-                layer.place((low - room, high + room), before)
+                layer.place((low - room, high + room), before, ridge=RIDGE)
 
 
 DECODERS: dict[str, Callable[..., nn.Module]] = {

@@ -23,7 +23,7 @@ REFIT_POINTS = 20  # per basis function, in a least-squares refit
 RANGE_POINTS = 400  # at which the range of a curve is looked up
 PIECE = 2**22  # numbers at once in a refit: a decoder's layer has curves for many gigabytes
 SLOPE_STEP = 1e-3  # of the domain's width, for a slope at its end
-REFIT_RIDGE = 1e-10  # relative to the Gram matrix's largest eigenvalue
+REFIT_RIDGE = 1e-10  # of a refit, see `least_squares`
 LEVELLING = 0.05  # of the old domain's width: how soon a refit lets a curve level off beyond it
 
 
@@ -194,7 +194,11 @@ class EdgeFunctions(UnivariateFunctions):
 
     @torch.no_grad()
     def place(
-        self, domain: tuple[float, float], samples: Tensor | None = None, even: float = EVEN
+        self,
+        domain: tuple[float, float],
+        samples: Tensor | None = None,
+        even: float = EVEN,
+        ridge: float = REFIT_RIDGE,
     ) -> None:
         """Move the basis to another domain and refit the coefficients to the same functions.
 
@@ -204,6 +208,7 @@ class EdgeFunctions(UnivariateFunctions):
         are their quantiles, so that the fit is closest where the samples are.
 
         Args, errors: see `kaem.bases.Basis.place`.
+            ridge: of the fit, see `least_squares`: the larger, the smaller the coefficients.
         """
         # On copies: nothing has changed until all is known to have worked.
         old, new = (copy.deepcopy(self.basis).double() for _ in range(2))
@@ -214,7 +219,7 @@ class EdgeFunctions(UnivariateFunctions):
         for first in range(0, len(fitted), size):
             rows = slice(first, first + size)
             curves = levelled_off(partial(self._splines, old, rows=rows), old.domain, points)
-            fitted[rows] = least_squares(self._at(new, points, rows), curves)
+            fitted[rows] = least_squares(self._at(new, points, rows), curves, ridge)
         self.basis.grid.copy_(new.grid)
         self.coefficients.copy_(fitted)
 
@@ -261,7 +266,7 @@ def levelled_off(
     return values
 
 
-def least_squares(design: Tensor, values: Tensor) -> Tensor:
+def least_squares(design: Tensor, values: Tensor, ridge: float = REFIT_RIDGE) -> Tensor:
     """Fit the coefficients whose curves come closest to `values`, by ridge regression.
 
     The ridge is tiny. It decides only where the points leave coefficients undetermined: those of
@@ -270,12 +275,13 @@ def least_squares(design: Tensor, values: Tensor) -> Tensor:
     Args:
         design: (n, grid_size), the basis at the points; or (rows, n, grid_size), one for each row.
         values: (rows, columns, n), the curves to fit at the points.
+        ridge: relative to the Gram matrix's largest eigenvalue.
 
     Returns:
         (rows, columns, grid_size).
     """
     u, s, v = torch.linalg.svd(design, full_matrices=False)
-    damped = s / (s.square() + REFIT_RIDGE * s.amax(-1, keepdim=True).square())
+    damped = s / (s.square() + ridge * s.amax(-1, keepdim=True).square())
     coefficients: Tensor = ((values @ u) * damped.unsqueeze(-2)) @ v
     return coefficients
 

@@ -178,13 +178,24 @@ def test_a_grid_that_moves_leaves_the_images_where_inputs_were(seeded):
     decoder.place(h)
     assert max(off_the_grids(decoder, h)) < 0.003
     assert before.std() > 0.1
-    torch.testing.assert_close(decoder(inside).detach(), before, atol=0.01, rtol=0)
+    torch.testing.assert_close(decoder(inside).detach(), before, atol=0.02, rtol=0)
     # Nothing moves where the grids fit, nor where they are a little too wide.
     state = {key: value.clone() for key, value in decoder.state_dict().items()}
     for scale in (1.0, 0.7):
         decoder.place(scale * h)
         for key, value in decoder.state_dict().items():
             assert torch.equal(value, state[key]), key
+
+
+def test_a_grid_that_moves_has_coefficients_of_the_same_size(seeded):
+    # Wide functions are nearly dependent: the closest fit has coefficients of thousands.
+    torch.manual_seed(0)
+    decoder = KANDecoder(3, (1, 4, 4), grid_size=21, train_scale=True)
+    with torch.no_grad():
+        for layer in decoder.layers:
+            layer.scales.fill_(3.0)
+    decoder.place(5 * torch.randn(2000, 3, generator=seeded()))
+    assert max(layer.coefficients.abs().max() for layer in decoder.layers) < 20
 
 
 def test_fourier_series_stay_where_they_are(seeded):

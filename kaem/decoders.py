@@ -16,8 +16,8 @@ from kaem.univariate import EdgeFunctions
 ImageShape = tuple[int, int, int]
 
 GRID = (-4.0, 4.0)  # of a KAN's layers, as they are built; its middle is 0
-# Of a layer's refit. Closer fits have coefficients that are huge and cancel, of which an optimiser's
-# next steps, with the momentum of the old ones, make something else.
+# Of a refit. Closer fits have coefficients that are huge and cancel, of which the next steps of an
+# optimiser, with the momentum of the old ones, make something else.
 RIDGE = 1e-6
 ROOM = 0.1  # on either side of a grid that has moved, as a share of what it must cover
 

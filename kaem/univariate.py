@@ -21,7 +21,7 @@ FREQUENCY = 10.0  # of a Morlet wavelet at first, in radians per scale: the auth
 
 REFIT_POINTS = 20  # per basis function, in a least-squares refit
 RANGE_POINTS = 400  # at which the range of a curve is looked up
-PIECE = 2**22  # numbers at once in a refit: a decoder's layer has curves for many gigabytes
+PIECE = 2**20  # numbers at once in a refit: a decoder's layer has curves for many gigabytes
 SLOPE_STEP = 1e-3  # of the domain's width, for a slope at its end
 REFIT_RIDGE = 1e-10  # of a refit, see `least_squares`
 LEVELLING = 0.05  # of the old domain's width: how soon a refit lets a curve level off beyond it

@@ -226,7 +226,7 @@ class Config:
         alike: dict[str, dict[int, str]] = {}
         for model in self.trained_models:
             entry = self._run.models[model]
-            training = dict(self.values["training"]) | entry.get("training", {})
+            training = self.values["training"] | (entry.get("training") or {})
             updates = training.pop("updates")
             same = {k: v for k, v in entry.items() if k not in ("label", "model", "training")}
             alike.setdefault(f"{self.architecture(model)} {training} {same}", {})[updates] = model

@@ -19,7 +19,10 @@ from benchmark.records.folder import nothing_there
 from paper_figures.artefacts import ARTEFACTS, MEASURED
 from paper_figures.base.artefact import Artefact
 
-PLACES = {"dataset": "one under `datasets`, e.g. digits", "device": "cpu or cuda"}
+PLACES = {
+    "dataset": {"help": "one under `datasets`, e.g. digits"},
+    "device": {"choices": list(DEVICE_LABELS)},
+}
 
 
 def render_all(config: Config) -> None:
@@ -104,7 +107,6 @@ def main() -> int:
     """Render what the command line names; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name", metavar="NAME")
-    choices = {"device": {"choices": list(DEVICE_LABELS)}}
     for name, artefact in ARTEFACTS.items():
         text = artefact.caption.format(dataset="a dataset", device="a device")
         command = commands.add_parser(
@@ -112,8 +114,7 @@ def main() -> int:
         )
         add_config_arguments(command)
         for argument in artefact.arguments:
-            own = choices.get(argument, {})
-            command.add_argument(f"--{argument}", required=True, help=PLACES[argument], **own)
+            command.add_argument(f"--{argument}", required=True, **PLACES[argument])
     add_config_arguments(commands.add_parser("all", help="every table and figure of a run"))
     for name in MEASURED:
         commands.add_parser(name, help=f"what `make {name}` measured of the devices alone")

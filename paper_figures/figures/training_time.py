@@ -15,8 +15,7 @@ FIGURE = Figure(
     needs=(Need("training"), Need("metrics")),
     caption="Sample quality against the seconds of training, as it ran beside whatever else the "
     "machine did. Points are means over the seeds, bars their range; a line joins numbers of "
-    "updates of one model; the dotted line is that of "
-    "real images.",
+    "updates of one model; the dotted line is that of real images.",
     category="Quality",
 )
 

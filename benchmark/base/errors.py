@@ -1,5 +1,7 @@
 """Errors that end a command with one clear message instead of a traceback."""
 
+from pathlib import Path
+
 
 class BenchmarkError(Exception):
     """Something the user can mend; the message says what, where and what to do."""
@@ -44,3 +46,9 @@ class RecordError(BenchmarkError):
 
 class MissingError(RecordError):
     """What a figure shows was not measured yet."""
+
+
+def unreadable(path: str | Path, what: str, error: Exception) -> RecordError:
+    """Return the error that says why a file cannot be read as what it should hold."""
+    why = "it is not there" if isinstance(error, FileNotFoundError) else error
+    return RecordError(f"{path}: cannot be read as {what}: {why}")

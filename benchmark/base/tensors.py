@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from benchmark.base.errors import RecordError
+from benchmark.base.errors import RecordError, unreadable
 from benchmark.base.files import atomic
 from benchmark.base.foreign import parse_json
 
@@ -41,8 +41,7 @@ def read_tensors(path: str | Path, what: str) -> tuple[dict[str, Tensor], dict]:
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
         digest = header.pop("digest")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = "it is not there" if isinstance(error, FileNotFoundError) else error
-        raise RecordError(f"{path}: cannot be read as {what}: {why}") from error
+        raise unreadable(path, what, error) from error
     if digest != tensors_digest(tensors, header):
         raise RecordError(f"{path}: does not match its digest: it is damaged")
     return tensors, header

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.base.arrays import UNREADABLE, array_header, load_arrays, open_archive
-from benchmark.base.errors import RecordError
+from benchmark.base.errors import RecordError, unreadable
 from benchmark.base.files import atomic
 from benchmark.base.seeding import PhiloxStreams, derive_seed, generator
 from benchmark.config.jobs import Job
@@ -91,7 +91,7 @@ class Samples:
                         raise EOFError("it ends early")
                     yield torch.frombuffer(data, dtype=torch.uint8).view(shape)
         except UNREADABLE as error:
-            raise _unreadable(self.path, error) from error
+            raise unreadable(self.path, "samples", error) from error
 
     def first(self, count: int) -> Tensor:
         """Read the first `count` images, or all where there are fewer."""
@@ -151,7 +151,7 @@ def open_samples(
             raise ValueError(f"its images are {shape[1:]}, the dataset's {tuple(image_shape)}")
     except UNREADABLE as error:
         advice = job.advice if job else ""
-        raise RecordError(f"{_unreadable(path, error)}{advice}") from error
+        raise RecordError(f"{unreadable(path, 'samples', error)}{advice}") from error
     if job is not None and config_hash != job.config_hash:
         raise RecordError(
             f"{path}: was drawn with other settings (hash {config_hash}, now {job.config_hash})"
@@ -167,8 +167,3 @@ def _read_header(archive: zipfile.ZipFile, member) -> tuple:
     if math.prod(shape[1:]) > LARGEST_IMAGE:
         raise ValueError(f"images of {shape[1:]} take more than {LARGEST_IMAGE} bytes each")
     return shape
-
-
-def _unreadable(path: Path, error: Exception) -> RecordError:
-    what = "it is not there" if isinstance(error, FileNotFoundError) else error
-    return RecordError(f"{path}: cannot be read as samples: {what}")

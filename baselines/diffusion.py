@@ -20,6 +20,9 @@ from kaem.random import Generators, rand, randn
 
 TRAINING_STEPS = 1000
 GROUPS = 32  # of the group normalisations, at most
+# Channels in a group, at least, as in Ho et al.'s network. A group of one channel loses what is
+# constant over the places of an image: what the time's embedding adds, and the grey level.
+GROUP_SIZE = 4
 
 # As google/ddpm-cifar10-32 has them: a linear schedule, and the larger of the two variances, with
 # which Ho et al. get their best FID. Images live in [-1, 1] and predictions of them are clipped.
@@ -185,6 +188,7 @@ def unet(
     levels = len(channels)
     if height % 2 ** (levels - 1) or width % 2 ** (levels - 1):
         raise ValueError(f"{levels} resolutions need image sides in halves, got {image_shape}")
+    groups = math.gcd(GROUPS, *channels, *(max(1, c // GROUP_SIZE) for c in channels))
     small = [level for level in range(1, levels) if max(height, width) <= 16 * 2**level]
     chosen = min(small, default=levels - 1)
     kinds = ["Attn" if attention and level == chosen else "" for level in range(levels)]
@@ -195,7 +199,7 @@ def unet(
         block_out_channels=tuple(channels),
         layers_per_block=layers,
         dropout=dropout,
-        norm_num_groups=math.gcd(GROUPS, *channels),
+        norm_num_groups=groups,
         attention_head_dim=None,
         add_attention=attention,
         down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),

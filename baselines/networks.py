@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from kaem.decoders import ImageShape, last_layer
@@ -50,3 +51,16 @@ def mlp(
     for inputs, outputs in pairwise(widths[:-1]):
         layers += [nn.Linear(inputs, outputs), activation()]
     return nn.Sequential(*layers, nn.Linear(*widths[-2:], bias=last_bias))
+
+
+class SkipMLP(nn.Module):
+    """An `mlp` whose input also joins its last hidden layer: (n, first) -> (n, last)."""
+
+    def __init__(self, widths: list[int]):
+        super().__init__()
+        *before, hidden, last = widths
+        self.hidden = nn.Sequential(mlp([*before, hidden]), nn.ReLU())
+        self.last = nn.Linear(widths[0] + hidden, last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.cat([x, self.hidden(x)], dim=1))

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from baselines.networks import ConvEncoder, mlp
+from baselines.networks import ConvEncoder, SkipMLP
 from kaem.decoders import ImageShape, make_decoder, small_stack
 from kaem.images import checked_images
 from kaem.likelihood import Evidence, evidence_from_weights, log_likelihood
@@ -219,8 +219,8 @@ class TwoStageVAE(SigmaVAE):
     goes through both: u ~ N(0, I), z ~ N(g_2(u), sigma_2^2 I), and the image g(z).
 
     Args:
-        second_width: hidden units of the second VAE's networks, which have three hidden layers;
-            u has the dimension of z.
+        second_width: hidden units of the second VAE's networks, which have three hidden layers, the
+            input joined to the third as in Dai & Wipf's code; u has the dimension of z.
     """
 
     nfe = 2
@@ -229,7 +229,7 @@ class TwoStageVAE(SigmaVAE):
         super().__init__(latents, encoder, decoder)
         hidden = [second_width] * 3
         self.second = GaussianPair(
-            latents, mlp([latents, *hidden, 2 * latents]), mlp([latents, *hidden, latents])
+            latents, SkipMLP([latents, *hidden, 2 * latents]), SkipMLP([latents, *hidden, latents])
         )
         self.second_noise = OptimalSigma()
 

@@ -371,6 +371,28 @@ def test_dropout_is_for_training_alone(seeded):
     assert torch.equal(*losses(without))
 
 
+@pytest.mark.parametrize("channels", [[16, 32, 64], [24, 48], [48, 96, 96], [8, 16]])
+def test_every_block_knows_the_time_and_the_grey_level_passes(channels, seeded):
+    network = unet((1, 28, 28), channels=channels, layers=1, attention=False).eval()
+    x = torch.rand(2, 1, 28, 28)
+    inputs = {}
+    blocks = [m for m in network.modules() if type(m).__name__ == "ResnetBlock2D"]
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, given: inputs.update({module: given}))
+    last = network.conv_norm_out
+    last.register_forward_pre_hook(lambda module, given: inputs.update({module: given}))
+
+    with torch.no_grad():
+        network(x, torch.tensor(500))
+        for block in blocks:
+            h, embedding = inputs[block]
+            one, other = block(h, embedding), block(h, 10 * torch.randn(embedding.shape))
+            assert (one - other).std() > 0.1 * one.std()
+        (h,) = inputs[last]
+        constants = torch.randn(2, channels[0], 1, 1, generator=seeded())
+        assert (last(h + constants) - last(h)).std() > 0.1
+
+
 @pytest.mark.parametrize("channels", [[8, 16], [12, 40], [5, 7]])
 def test_any_channels_will_do(channels):
     network = unet((3, 8, 12), channels=channels, layers=1, attention=True)

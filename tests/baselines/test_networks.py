@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.networks import ConvEncoder, mlp
+from baselines.networks import ConvEncoder, SkipMLP, mlp
 from kaem.decoders import ConvStack, small_stack
 
 STACKS = {
@@ -50,3 +50,12 @@ def test_an_mlp_of_two_widths_is_linear():
     network = mlp([3, 2])
     assert [type(layer) for layer in network] == [nn.Linear]
     assert [type(layer) for layer in mlp([3, 4, 2])] == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+def test_an_input_joins_the_last_hidden_layer():
+    network = SkipMLP([3, 5, 4, 2]).double()
+    x = torch.randn(6, 3, dtype=torch.float64)
+    first, second, last = (m for m in network.modules() if isinstance(m, nn.Linear))
+    h = torch.relu(second(torch.relu(first(x))))
+    torch.testing.assert_close(network(x), last(torch.cat([x, h], dim=1)))
+    assert last.weight.shape == (2, 3 + 4)

@@ -136,7 +136,8 @@ class Case:
                 yield f"{name} of {' and '.join(values)}"
         if is_distance(claim.metric):
             split = first_reference(self.config, self.dataset)
-            fewest = min(min(r.sample_count, r.metrics.reference_count(split)) for r in records)
+            count = self.config.evaluation(self.dataset).references[split]
+            fewest = min(count, *(r.metrics.reference_count(split) for r in records))
             if fewest < FEWEST_IMAGES:
                 yield f"a distance from {fewest:,} images, fewer than {FEWEST_IMAGES:,}"
         for entry in self.used:

@@ -141,7 +141,7 @@ def brief(config: Config, verdicts: list[Verdict]) -> str:
         "The paper's claims, some of them made of other datasets, with margins of this suite: "
         "config/claims.yaml. Abstract: its versions that say so; undated is one between that of "
         "April 2026 and v14. In brackets the effect and its "
-        f"{CONFIDENCE:.0%} confidence interval."
+        f"{CONFIDENCE:.0%} confidence interval, of times wider by {DRIFT - 1:.0%} at each end."
     )
     parts = [f"{paper}\n\n{note}" if paper else "", f"{OWN_CLAIMS}:\n\n{own}" if own else ""]
     return ("\n\n".join(filter(None, parts)) or "No claim could be judged on these records.") + "\n"

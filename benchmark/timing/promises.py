@@ -179,15 +179,24 @@ def _latent_ebm(device: torch.device) -> tuple[Call, Call]:
 
 
 def _is_step(device: torch.device) -> tuple[Call, Call]:
-    """Make an update of a model that has trained on a batch of scikit-learn's digits, enlarged."""
     sampler = {"proposals": 10 * BATCH, "survivors": 20}
     model = kaem_model("kaem_is", device, prior={"q": 8, "p": 4}, sampler=sampler)
-    digits = torch.from_numpy(load_digits().images[:BATCH]).float() / 16
-    images = interpolate(digits[:, None], GREY[1:], mode="bilinear").to(device)
-    step = step_call(model, images)
+    return trained_step(model, device), step_call(_vae(device), digits(device))
+
+
+def trained_step(model: torch.nn.Module, device: torch.device) -> Call:
+    """Return an update of a model that has trained on a batch of images. By importance sampling it
+    decodes those proposals that have weight for an image: most, before it has learned."""
+    step = step_call(model, digits(device))
     for _ in range(IS_UPDATES):
         step()
-    return step, step_call(_vae(device), images)
+    return step
+
+
+def digits(device: torch.device) -> torch.Tensor:
+    """Return a batch of scikit-learn's digits, enlarged, (BATCH, 1, 28, 28)."""
+    images = torch.from_numpy(load_digits().images[:BATCH]).float() / 16
+    return interpolate(images[:, None], GREY[1:], mode="bilinear").to(device)
 
 
 def _ula_step(device: torch.device) -> tuple[Call, Call]:

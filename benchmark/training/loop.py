@@ -151,11 +151,11 @@ class Training:
                 if self._ends_stretch():
                     report(self.update, self.history.close_stretch(self.update, self.seconds))
                 self._keep_samples()
-                # Drawing them is no part of the training's time.
-                started = time.perf_counter() - self.seconds
                 if checkpoints:
                     loss = (self.history.stretch or self.history.rows)[-1]["loss"]
                     checkpoints.after_update(self.update, self.updates, loss, self.state)
+                # Neither samples nor checkpoints are part of the training's time.
+                started = time.perf_counter() - self.seconds
         self._take_diagnostics("after")
 
     def make_update(self) -> None:

@@ -16,8 +16,8 @@ from paper_figures.base.style import Contents, model_label
 TABLE = Table(
     "quality",
     needs=(Need("metrics"), Need("training")),
-    caption="Sample quality by dataset and model: mean and standard deviation over training seeds, "
-    "the number of seeds, training cost and health. FD-classifier is not FID.",
+    caption="Sample quality by dataset and model: mean and half of its 95% t interval over training "
+    "seeds, the number of seeds, training cost and health. FD-classifier is not FID.",
     sources=("config/gates.yaml", "benchmark/claims/gates.py"),
 )
 
@@ -225,12 +225,17 @@ def _notes(
     notes.append(
         "Mean ± half of its 95% t interval over training seeds. A column's head says which real "
         "images and how many samples were compared; train is the whole training set, what is held "
-        "back for validation included. FD-classifier, lower is better, is a Frechet distance over "
-        "the features of a classifier trained on the same training split; it is not FID. Precision "
-        "and recall are the shares of samples near real images and of real images near samples, "
-        "in the same features. The real images are drawn from the training split: the floor."
+        "back for validation included. The real images are drawn from the training split: the "
+        "floor."
     )
     names = {METRIC.fullmatch(metric)["name"] for metric in quality.get("metric", [])}
+    if "fd_classifier" in names:
+        notes.append(
+            "FD-classifier, lower is better, is a Frechet distance over the features of a "
+            "classifier trained on the same training split; it is not FID. Precision and recall "
+            "are the shares of samples near real images and of real images near samples, in the "
+            "same features."
+        )
     if "fd_efficientnet" in names:
         notes.append(
             "FD-EfficientNet, lower is better, is a Frechet distance over the features of an "

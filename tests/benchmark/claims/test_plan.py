@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.claims import SPEED, a_claim
-from support.configs import RUN_CONFIGS, tiny_config
+from support.configs import MODEL_SETTINGS, RUN_CONFIGS, tiny_config
 from support.records import mnist_config, write_quality, write_timing, write_training
 
 from benchmark import cli
@@ -178,6 +178,15 @@ def test_this_machine_is_measured_by_updates_of_the_recorded_models():
     # An update of these tiny models takes milliseconds, and 20 and 8 seconds in the records.
     assert all(0 < ratio < 0.1 for ratio in here.slower.values())
     assert all(0 < seconds < 0.1 for seconds in here.image.values())
+
+
+def test_updates_by_importance_sampling_cost_less_once_it_has_learned_and_are_not_compared():
+    config = mnist_config(**{"models.kaem_is": MODEL_SETTINGS["kaem_is"]})
+    write_training(config, "kaem_is", 0, 3.0)
+    write_quality(config, "kaem_is", 0, fd_classifier=1.0)
+    here = measure(config, by_subject(read_folder("results/tiny")), seconds=10)
+    assert set(here.slower) == {("mnist", "kaem_ula"), ("mnist", "vae")}
+    assert ("mnist", "kaem_is") in here.image
 
 
 def test_without_records_of_trainings_nothing_is_scaled():

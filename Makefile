@@ -42,8 +42,9 @@ demo: $(INSTALLED)
 	snakemake --cores all --configfile config/demo.yaml
 	@echo && cat $(DEMO)/tables/summary.md && echo "$$SHOWN"
 
+# Compiled modules are kept: hundreds of processes begin here.
 test: $(INSTALLED)
-	PYTHONWARNDEFAULTENCODING=1 python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= PYTHONWARNDEFAULTENCODING=1 python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	ruff check .

@@ -45,23 +45,22 @@ def contents(config: Config) -> Contents:
     notes = [config.note] if config.note else []
     notes += [
         "The entries of a row differ in their number of updates alone; each has a schedule of its "
-        f"own. Enough: the fewest whose doubling lowers the distance by less than {GAIN:.0%}.",
+        f"own. Enough: the fewest after which no doubling lowers the distance by {GAIN:.0%} or more.",
         *source_note(quality),
     ]
     return Contents(pd.DataFrame(values), pd.DataFrame(cells), notes, files)
 
 
 def enough(distances: dict[int, float]) -> int | None:
-    """Return the fewest updates whose doubling lowers the distance by less than `GAIN`.
+    """Return the fewest updates after which no doubling lowers the distance by `GAIN` or more.
 
     Args:
         distances: updates -> distance of the samples.
 
     Returns:
-        None where each doubling that was measured lowers it by more.
+        None where no doubling shows it: the last one measured still lowers the distance as much.
     """
-    for updates in sorted(distances):
-        twice = distances.get(2 * updates)
-        if twice is not None and twice > (1 - GAIN) * distances[updates]:
-            return updates
-    return None
+    doublings = [n for n in sorted(distances) if 2 * n in distances]
+    helped = [n for n in doublings if distances[2 * n] <= (1 - GAIN) * distances[n]]
+    needed = 2 * helped[-1] if helped else min(doublings, default=None)
+    return needed if needed in doublings else None

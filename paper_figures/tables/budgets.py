@@ -45,7 +45,8 @@ def contents(config: Config) -> Contents:
     notes = [config.note] if config.note else []
     notes += [
         "The entries of a row differ in their number of updates alone; each has a schedule of its "
-        f"own. Enough: the fewest after which no doubling lowers the distance by {GAIN:.0%} or more.",
+        "own. Enough: the fewest after which no doubling lowers the distance by "
+        f"{GAIN:.0%} or more.",
         *source_note(quality),
     ]
     return Contents(pd.DataFrame(values), pd.DataFrame(cells), notes, files)

@@ -16,7 +16,6 @@ TUNED = {
     for model in (
         "kaem_ula",
         "kaem_is",
-        "kaem_thermo",
         "vae",
         "sigma_vae",
         "two_stage_vae",
@@ -29,7 +28,7 @@ FOLDER = ROOT / "results/published/tuning/metrics/mnist"
 
 
 def trials(model: str) -> list[str]:
-    return [t for t in TUNING.models if TUNING.architecture(t) == TUNED[model]]
+    return [t for t in TUNING.models if TUNING.architecture(t) == TUNED.get(model, model)]
 
 
 def healthy_distances(model: str) -> dict[str, float]:
@@ -69,6 +68,13 @@ def test_the_best_trial_was_taken(model):
         if model != "kaem_ula" or TUNING.entry(trial).passes == passes
     }
     assert settings(CPU, model) == settings(TUNING, min(tried, key=tried.get))
+
+
+def test_the_population_is_that_of_its_best_trial():
+    # All else is KAEM-ULA's.
+    tried = healthy_distances("kaem_thermo")
+    best = settings(TUNING, min(tried, key=tried.get))["model"]["sampler"]
+    assert settings(CPU, "kaem_thermo")["model"]["sampler"] == best
 
 
 @pytest.mark.parametrize("model", BUDGETS.budgets())

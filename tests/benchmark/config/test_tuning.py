@@ -31,10 +31,15 @@ def trials(model: str) -> list[str]:
     return [t for t in TUNING.models if TUNING.architecture(t) == TUNED.get(model, model)]
 
 
+def published(model: str) -> list[str]:
+    """The trials whose distances are in the features of one classifier."""
+    return [entry for entry in trials(model) if (FOLDER / entry).exists()]
+
+
 def healthy_distances(model: str) -> dict[str, float]:
     """FD-classifier against the validation split, of the trials that pass their health gates."""
     rows = []
-    for entry in trials(model):
+    for entry in published(model):
         record = read_record(FOLDER / entry / "seed0.json")
         assert record.config_hash == job_of(TUNING, "metrics", "mnist", entry).config_hash
         rows += [
@@ -42,7 +47,7 @@ def healthy_distances(model: str) -> dict[str, float]:
             for m in record.metrics.values
         ]
     means = means_of(TUNING, pd.DataFrame(rows))
-    healthy = [t for t in trials(model) if not failures(TUNING, means, "mnist", t)]
+    healthy = [t for t in published(model) if not failures(TUNING, means, "mnist", t)]
     return {t: means["mnist", t]["fd_classifier"] for t in healthy}
 
 

@@ -1,11 +1,14 @@
 """Helpers shared by the tests."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmark.base.devices import available_cores
+
+TESTS = Path(__file__).parent
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -14,9 +17,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the workflow's tests: a run of it takes a minute, which no worker is to begin
-    last."""
-    items.sort(key=lambda item: "workflow" not in item.path.parts)
+    """Begin with the longest modules, which no worker is to begin last: Slurm's, which waits most;
+    the workflow's, whose runs take a minute; then those of this folder itself."""
+    first = ("test_slurm.py", "workflow")
+    items.sort(
+        key=lambda item: (
+            *(name not in item.path.parts for name in first),
+            item.path.parent != TESTS,
+        )
+    )
 
 
 @pytest.fixture

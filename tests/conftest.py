@@ -19,10 +19,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest modules, which no worker is to begin last: Slurm's, which waits most;
     the workflow's, whose runs take a minute; then those of this folder itself."""
-    first = ("test_slurm.py", "workflow")
     items.sort(
         key=lambda item: (
-            *(name not in item.path.parts for name in first),
+            item.path.name != "test_slurm.py",
+            "workflow" not in item.path.parts,
             item.path.parent != TESTS,
         )
     )

@@ -248,6 +248,11 @@ def power_comparison(config: Config, *needed: str) -> tuple[dict, dict[str, np.n
     return _with_arrays(job_of(config, "power"), "power", *needed)
 
 
+def run_note(config: Config) -> list[str]:
+    """Return the configuration's own note, where it has one."""
+    return [config.note] if config.note else []
+
+
 def source_note(*frames: pd.DataFrame) -> list[str]:
     """Return a line that says so when different versions of the code made the records."""
     sources = {source for frame in frames if len(frame) for source in frame["source"]}

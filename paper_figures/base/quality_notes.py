@@ -6,7 +6,7 @@ from benchmark.claims.gates import FEWEST_IMAGES, is_distance
 from benchmark.config.config import Config
 from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.records.names import METRIC
-from paper_figures.base.frames import source_note
+from paper_figures.base.frames import run_note, source_note
 from paper_figures.base.style import model_label
 
 LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
@@ -16,7 +16,7 @@ def notes_of(
     config: Config, quality: pd.DataFrame, training: pd.DataFrame, cells: pd.DataFrame
 ) -> list[str]:
     """Return the notes that this table needs, in the order in which they are read."""
-    notes = [config.note] if config.note else []
+    notes = run_note(config)
     notes.append(
         "Mean ± half of its 95% t interval over training seeds. A column's head says which real "
         "images and how many samples were compared; train is the whole training set, what is held "

@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Need, Table
-from paper_figures.base.frames import quality_records, select, source_note
+from paper_figures.base.frames import quality_records, run_note, select, source_note
 from paper_figures.base.quality_panels import DISTANCES, distances_of
 from paper_figures.base.style import Contents, model_label
 
@@ -42,7 +42,7 @@ def contents(config: Config) -> Contents:
         cells.append(row | {"Enough": f"{last:,}" if last else "not reached"})
         records = {n: select(quality, dataset=dataset, model=series[n])["file"] for n in known}
         files.append({f"{n:,} updates": list(records[n].unique()) for n in known})
-    notes = [config.note] if config.note else []
+    notes = run_note(config)
     notes += [
         "The entries of a row differ in their number of updates alone; each has a schedule of its "
         "own. Enough: the fewest after which no doubling lowers the distance by "

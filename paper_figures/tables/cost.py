@@ -10,6 +10,7 @@ from paper_figures.base.frames import (
     DISTURBED,
     disturbed_mark,
     machines,
+    run_note,
     select,
     source_note,
     timing_records,
@@ -112,7 +113,7 @@ def _text(row: dict, name: str, form: str, scale: float = 1.0) -> str:
 def _notes(
     config: Config, timing: pd.DataFrame, training: pd.DataFrame, updates: pd.DataFrame
 ) -> list[str]:
-    notes = [config.note] if config.note else []
+    notes = run_note(config)
     notes.append(
         "Network evaluations and floating-point operations of one sample: matrix products and "
         "convolutions, two operations for each multiply-add. Training: mean over the seeds, as it "

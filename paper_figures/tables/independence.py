@@ -6,7 +6,7 @@ from benchmark.base.errors import MissingError
 from benchmark.config.config import Config
 from benchmark.config.job_settings import INSPECTION
 from paper_figures.base.artefact import Need, Table
-from paper_figures.base.frames import independence_records, source_note
+from paper_figures.base.frames import independence_records, run_note, source_note
 from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
@@ -49,7 +49,7 @@ def contents(config: Config) -> Contents:
             | {column: f"{row[name]:.1f}" for name, column in COLUMNS.items()}
         )
         files.append({column: [row["file"]] for column in COLUMNS.values()})
-    notes = [config.note] if config.note else []
+    notes = run_note(config)
     notes += [
         f"FD-classifier of {INSPECTION['decoded']:,} images each, fewer than in the table of "
         "quality; lower is better. Posterior draws: one of each of so many training images, "

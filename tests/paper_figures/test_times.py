@@ -159,9 +159,8 @@ def test_a_line_joins_what_differs_in_updates_alone():
 
 def test_enough_is_where_doubling_brings_less_than_a_tenth():
     assert budgets.enough({750: 100.0, 1500: 90.0, 3000: 81.5}) == 1500
-    assert (
-        budgets.enough({750: 100.0, 1500: 99.0, 3000: 80.0, 6000: 79.0}) == 3000
-    )  # not the pause at 750
+    # A pause, as at 750, is not enough.
+    assert budgets.enough({750: 100.0, 1500: 99.0, 3000: 80.0, 6000: 79.0}) == 3000
     assert budgets.enough({750: 100.0, 1500: 95.0}) == 750
     assert budgets.enough({750: 100.0, 1500: 80.0}) is None
     assert budgets.enough({750: 100.0, 3000: 99.0}) is None

@@ -11,24 +11,13 @@ from benchmark.records.record import read_record
 
 FILES = ("cpu", "tuning", "copula_tuning", "budgets")
 CPU, TUNING, COPULA, BUDGETS = (load_config(ROOT / f"config/{name}.yaml") for name in FILES)
-TUNED = {
-    model: TUNING.architecture(f"{model}_start")
-    for model in (
-        "kaem_ula",
-        "kaem_is",
-        "vae",
-        "sigma_vae",
-        "two_stage_vae",
-        "latent_ebm",
-        "pixel_ebm",
-        "ddim_20",
-    )
-}
+LATENT = ("kaem_ula", "kaem_is", "vae", "sigma_vae", "two_stage_vae", "latent_ebm")
+TUNED = (*LATENT, "pixel_ebm", "ddim_20")
 FOLDER = ROOT / "results/published/tuning/metrics/mnist"
 
 
 def trials(model: str) -> list[str]:
-    return [t for t in TUNING.models if TUNING.architecture(t) == TUNED.get(model, model)]
+    return [entry for entry in TUNING.models if entry.startswith(f"{model}_")]
 
 
 def published(model: str) -> list[str]:

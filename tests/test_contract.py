@@ -19,7 +19,7 @@ from benchmark.base.seeding import PhiloxStreams
 from benchmark.config.jobs import job_of
 from benchmark.config.registry import MODELS
 from benchmark.data.pixels import to_uint8
-from benchmark.evaluation.sigma import with_best_sigma
+from benchmark.evaluation import sigma
 from benchmark.timing.sampling import flops_per_image, time_sampling
 from benchmark.timing.series import Limits
 from benchmark.training.train import train_model
@@ -270,13 +270,14 @@ def test_the_evidence_of_each_datum(name, seeded):
     assert torch.equal(again.log_evidence, evidence.log_evidence)
 
 
-def test_a_fitted_sigma_is_a_copys_alone(name, seeded):
+def test_a_fitted_sigma_is_a_copys_alone(name, seeded, monkeypatch):
+    monkeypatch.setattr(sigma, "PASSES", 80)
     model = make(name).eval()
     if not hasattr(model, "log_evidence"):
         pytest.skip("this model gives images no likelihood: there is no sigma to fit")
-    state, sigma = {k: v.clone() for k, v in model.state_dict().items()}, model.sigma
-    fitted = with_best_sigma(model, to_uint8(batch(4)), seeded(), torch.device("cpu"))
-    assert model.sigma == sigma != fitted.sigma
+    state, before = {k: v.clone() for k, v in model.state_dict().items()}, model.sigma
+    fitted = sigma.with_best_sigma(model, to_uint8(batch(4)), seeded(), torch.device("cpu"))
+    assert model.sigma == before != fitted.sigma
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert torch.equal(model.sample(3, seeded()), fitted.sample(3, seeded()))  # mean images
 

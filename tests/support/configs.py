@@ -118,7 +118,7 @@ def tiny_values(**top_level) -> dict:
                 "batch_sizes": [1, 4],
                 "warmup": 1,
                 "repetitions": 10,
-                "seconds": 1,
+                "seconds": 0.1,
                 "longest_call": 60,
                 "modes": ["eager"],
                 "disturbed": "mark",

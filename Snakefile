@@ -1,7 +1,7 @@
 # The whole reproduction: data, training, sampling, evaluation, timing, tables, figures and claims.
 #
 #   snakemake --cores all                                     the paper (config/paper.yaml)
-#   snakemake --cores all --configfile config/demo.yaml       the demo, every model, in minutes
+#   snakemake --cores all --configfile config/demo.yaml       the demo, seven models, in minutes
 #   snakemake --cores all --configfile config/cpu.yaml        MNIST and Fashion-MNIST on a CPU
 #   snakemake --cores all verify                              the published results, checked here
 #   snakemake --cores all figures                             from the published records alone

@@ -1,1 +1,4 @@
-"""The models that KAEM is compared with; they share its decoders and nothing else."""
+"""The models that KAEM is compared with.
+
+They share its decoders, likelihood, check of images, random numbers and temperatures.
+"""

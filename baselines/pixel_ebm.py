@@ -92,17 +92,13 @@ class PixelEBM(nn.Module):
         """Run from the buffer or from noise; in training the ends replace their starts there."""
         training = self.training and torch.is_grad_enabled()
         with torch.no_grad():
-            rows, ends = self._runs(n, generator)
+            rows, start = self._remembered(n, generator)
+            fresh = rand(n, self.image_shape, generator, like=start)
+            anew = rand(n, (1, 1, 1), generator, like=start) < self.restart
+            ends = self._run(torch.where(anew, fresh, start), self.steps, generator)
             if training:
                 self._remember(rows, (255 * ends).round().to(torch.uint8))
         return ends
-
-    def _runs(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Return the rows (n,) of the buffer that runs began at, and the runs' ends."""
-        rows, start = self._remembered(n, generator)
-        fresh = rand(n, self.image_shape, generator, like=start)
-        anew = rand(n, (1, 1, 1), generator, like=start) < self.restart
-        return rows, self._run(torch.where(anew, fresh, start), self.steps, generator)
 
     def _remember(self, rows: Tensor, images: Tensor) -> None:
         """Put images (n, C, H, W) into rows (n,) of the buffer; of several for one row the last.

@@ -145,10 +145,10 @@ class VAE(GaussianPair):
     @torch.no_grad()
     def sample(self, n: int, generator: Generators = None) -> Tensor:
         """Draw n mean images, (n, C, H, W) in [0, 1]; no observation noise is added."""
-        return self.decoder(self.sample_latents(n, generator))
+        return self.decoder(self.sample_features(n, generator))
 
     @torch.no_grad()
-    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+    def sample_features(self, n: int, generator: Generators = None) -> Tensor:
         """Draw what the decoder is given, (n, latents)."""
         return self.prior_draws(n, generator)
 
@@ -221,12 +221,28 @@ class TwoStageVAE(SigmaVAE):
     Args:
         second_width: hidden units of the second VAE's networks, which have three hidden layers, the
             input joined to the third as in Dai & Wipf's code; u has the dimension of z.
+        second_rate: how many times faster the second VAE is to learn than the first; for the
+            training loop, which finds it under `learning_rate_factors`.
+
+    Raises:
+        ValueError: a rate that is not positive.
     """
 
     nfe = 2
 
-    def __init__(self, latents: int, encoder: nn.Module, decoder: nn.Module, *, second_width: int):
+    def __init__(
+        self,
+        latents: int,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        second_width: int,
+        second_rate: float = 1.0,
+    ):
         super().__init__(latents, encoder, decoder)
+        if not 0 < second_rate < math.inf:
+            raise ValueError(f"second_rate must be positive, got {second_rate}")
+        self.learning_rate_factors = {"second": float(second_rate)}
         hidden = [second_width] * 3
         self.second = GaussianPair(
             latents, SkipMLP([latents, *hidden, 2 * latents]), SkipMLP([latents, *hidden, latents])
@@ -253,7 +269,7 @@ class TwoStageVAE(SigmaVAE):
         super().compile(**options)
 
     @torch.no_grad()
-    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+    def sample_features(self, n: int, generator: Generators = None) -> Tensor:
         """Draw through the second stage, (n, latents)."""
         mean = self.second.decoder(self.second.prior_draws(n, generator))
         noise = randn(n, (self.latents,), generator, like=mean)

@@ -22,6 +22,20 @@ def check_domain(domain: tuple[float, float]) -> tuple[float, float]:
     return a, b
 
 
+def check_placement(
+    domain: tuple[float, float], samples: Tensor | None, even: float
+) -> tuple[float, float]:
+    """Return the domain (a, b) as floats; ValueError for what no grid can be placed by.
+
+    Args: see `Basis.place`.
+    """
+    if not 0 < even <= 1:
+        raise ValueError(f"even must be in (0, 1], got {even}")
+    if samples is not None and not (samples.numel() and samples.isfinite().all()):
+        raise ValueError("samples must be finite, and there must be some")
+    return check_domain(domain)
+
+
 class Basis(nn.Module):
     """A basis of `grid_size` functions on a domain [a, b].
 
@@ -75,11 +89,7 @@ class Basis(nn.Module):
         Raises:
             ValueError: an invalid domain, share or sample; nothing has moved then.
         """
-        if not 0 < even <= 1:
-            raise ValueError(f"even must be in (0, 1], got {even}")
-        if samples is not None and not (samples.numel() and samples.isfinite().all()):
-            raise ValueError("samples must be finite, and there must be some")
-        a, b = check_domain(domain)
+        a, b = check_placement(domain, samples, even)
         grid = torch.linspace(a, b, len(self.grid), dtype=torch.float64)
         if samples is not None:
             levels = torch.linspace(0, 1, len(grid), dtype=torch.float64)

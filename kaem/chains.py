@@ -60,7 +60,7 @@ class ChainStore(nn.Module):
         self.table[index.to(self.table.device)] = rows
 
 
-def places(index: Index | None, n: int) -> Tensor:
+def checked_index(index: Index | None, n: int) -> Tensor:
     """Return the places of n data as a tensor (n,), int64; ValueError where they are none."""
     if index is None:
         raise ValueError(
@@ -114,7 +114,7 @@ class LangevinChains(nn.Module):
             NonFiniteError, ChainLeftDomainError; ValueError: persistent without an index, or with
                 one that is none.
         """
-        rows = places(index, len(posterior.x)) if self.options.persistent else None
+        rows = checked_index(index, len(posterior.x)) if self.options.persistent else None
         z = self._start(posterior, generator, rows).transpose(0, 1)
         posterior.check(z.flatten(0, 1))
         z, info = self._run(posterior, z, update, generator)

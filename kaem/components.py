@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kaem.bases import EVEN, check_domain
 from kaem.caching import Tables
+from kaem.precision import full_precision
 from kaem.random import Generators, rand
 from kaem.reference import make_reference
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
@@ -145,7 +146,8 @@ class ComponentDensities(nn.Module):
         return self.components().icdf(u)
 
     def _log_unnormalised(self) -> Tensor:
-        return self.functions.curves(self.nodes) + self.reference(self.nodes)
+        with full_precision(self.nodes):
+            return self.functions.curves(self.nodes) + self.reference(self.nodes)
 
     def _build_components(self, log_z: Tensor | None = None) -> PiecewiseLinearDensity:
         log_density = self._log_unnormalised()

@@ -208,29 +208,29 @@ class CopulaPrior(nn.Module):
 
     @torch.no_grad()
     def sample_given(
-        self, n: int, latents: Mapping[int, float | Tensor], generator: Generators = None
+        self, n: int, given: Mapping[int, float | Tensor], generator: Generators = None
     ) -> Tensor:
         """Draw features (n, q) of which some are given, the others from their conditional.
 
         Args:
-            latents: number of a feature -> its value, or a value for each draw (n,).
+            given: number of a feature -> its value, or a value for each draw (n,).
 
         Raises:
             ValueError: a feature that is not there, or a value that it cannot have.
         """
         dtype, device = self.nodes.dtype, self.nodes.device
-        given = {q: torch.as_tensor(v, dtype=dtype, device=device) for q, v in latents.items()}
+        values = {q: torch.as_tensor(v, dtype=dtype, device=device) for q, v in given.items()}
         h = self.nodes.new_zeros(n, self.q)
         low, high = self.feature_density().nodes[[0, -1]].tolist()
-        for q, value in given.items():
+        for q, value in values.items():
             if not (0 <= q < self.q and ((value >= low) & (value <= high)).all()):
                 wanted = f"features are 0 to {self.q - 1}, their values {low:g} to {high:g}"
                 raise ValueError(f"{wanted}, got one outside for feature {q}")
             h[:, q] = value
         scores = self.scores(h)
-        known: dict[int, Tensor | float] = {q: scores[:, q] for q in given}
-        drawn = self.features(self.mixture.place_given(known, self.noise(n, generator).T))
-        for q, value in given.items():
+        known: dict[int, Tensor | float] = {q: scores[:, q] for q in values}
+        drawn = self.features(self.mixture.transport_given(known, self.noise(n, generator).T))
+        for q, value in values.items():
             drawn[:, q] = value
         return drawn
 

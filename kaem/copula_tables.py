@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kaem.expectation_maximisation import full_precision, whitening
+from kaem.expectation_maximisation import whitening
 from kaem.inverse import PiecewiseQuadraticInverse, look_up, quadratic_cells
 from kaem.normal_mixture import MixtureDraws, NormalMixture
+from kaem.precision import full_precision
 from kaem.tabulated import PiecewiseLinearDensity, log_integral
 
 NODES = 4096  # of the table of the margins

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kaem.precision import full_precision
 from kaem.random import Generators, rand
 
 BLOCK = 2**19  # numbers that the E-step holds at once: they stay in a CPU's cache
@@ -70,12 +71,6 @@ def whitening(normals: Normals) -> Whitening:
         centres = (whiten @ normals.means.unsqueeze(-1)).flatten()
     log_scale = whiten.diagonal(dim1=1, dim2=2).log().sum(dim=1) - d / 2 * math.log(2 * math.pi)
     return Whitening(whiten.flatten(0, 1).mT, centres, normals.log_weights + log_scale)
-
-
-def full_precision(like: Tensor) -> torch.autocast:
-    """Keep `torch.autocast` out: a difference of products in half precision has no digits left, and
-    tables outlive it."""
-    return torch.autocast(like.device.type, enabled=False)
 
 
 def fit(start: Normals, scores: Tensor, iterations: int, ridge: float) -> Normals:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kaem.posterior import Posterior, PosteriorState, per_row, scaled_add
+from kaem.precision import full_precision
 from kaem.random import rand, randn
 
 Evaluate = Callable[[Tensor], PosteriorState]
@@ -206,7 +207,7 @@ def stiffness(posterior: Posterior, z: Tensor, step_size: float) -> float:
     Args:
         z: (b, *event_shape), posterior draws.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), full_precision(z):
         with torch.enable_grad():
             z = z[: -(-len(z) // STIFF_SHARE)].detach().clone().requires_grad_()
             images = posterior.decode(z)

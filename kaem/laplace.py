@@ -29,6 +29,7 @@ from torch import Tensor
 from kaem.langevin import adapted, mala_step
 from kaem.likelihood import Evidence, evidence_from_weights, log_mean_exp
 from kaem.posterior import Posterior, PosteriorState, per_row
+from kaem.precision import full_precision
 from kaem.random import rand, randn
 from kaem.tempering import power_schedule
 
@@ -114,8 +115,9 @@ def laplace_importance(
             f"it takes at least {fewest_passes(latents)}"
         )
     shares = _shares(passes, latents)
-    proposal = _fit(posterior, *_search(posterior, shares, generator), shares.rounds)
-    draws = [_weighed_draws(posterior, proposal, generator) for _ in range(shares.draws)]
+    with full_precision(posterior.x):
+        proposal = _fit(posterior, *_search(posterior, shares, generator), shares.rounds)
+        draws = [_weighed_draws(posterior, proposal, generator) for _ in range(shares.draws)]
     log_joint, log_density = (torch.stack(parts, dim=-2) for parts in zip(*draws, strict=True))
     return _evidence(log_joint, log_density)
 
@@ -220,7 +222,8 @@ def gauss_newton_precision(posterior: Posterior, centre: Tensor) -> Tensor:
 
 
 def _decode(posterior: Posterior, flat: Tensor) -> Tensor:
-    return posterior.decode(torch.unflatten(flat, 1, posterior.event_shape)).flatten(1)
+    with full_precision(flat):
+        return posterior.decode(torch.unflatten(flat, 1, posterior.event_shape)).flatten(1)
 
 
 def _weighed_draws(

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kaem.precision import full_precision
+
 
 def log_constant(dimension: int, sigma: float) -> float:
     """Return -D/2 log(2 pi sigma^2), in nats."""
@@ -42,7 +44,8 @@ def pairwise_log_likelihood(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
     x, mean = x.flatten(1), mean.flatten(1)
     centre = x.mean(dim=0)
     x, mean = x - centre, mean - centre
-    squares = x.square().sum(1, keepdim=True) + mean.square().sum(1) - 2 * x @ mean.T
+    with full_precision(x):
+        squares = x.square().sum(1, keepdim=True) + mean.square().sum(1) - 2 * x @ mean.T
     return log_constant(x.shape[1], sigma) - squares.clamp_min(0.0) / (2 * sigma**2)
 
 
@@ -57,7 +60,8 @@ def weighted_squared_error(x: Tensor, mean: Tensor, weights: Tensor) -> Tensor:
     x, mean = x - centre, mean - centre
     from_x = (weights.sum(1) * x.square().sum(1)).sum()
     from_mean = (weights.sum(0) * mean.square().sum(1)).sum()
-    return from_x + from_mean - 2 * (mean * (weights.T @ x)).sum()
+    with full_precision(x):
+        return from_x + from_mean - 2 * (mean * (weights.T @ x)).sum()
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
@@ -76,14 +80,14 @@ class Evidence(NamedTuple):
     Attributes:
         log_evidence: (b,), in nats.
         standard_error: (b,), its standard error, in nats.
-        ess: (b,), effective sample size of the weights that it is the mean of; None where it is
-            no such mean. Below about two the estimate is too low by an amount that the standard
-            error does not hold. 0 where all weights are zero and the estimate -inf.
+        ess: (b,), effective sample size of the weights that it is the mean of. Below about two the
+            estimate is too low by an amount that the standard error does not hold. 0 where all
+            weights are zero and the estimate -inf.
     """
 
     log_evidence: Tensor
     standard_error: Tensor
-    ess: Tensor | None = None
+    ess: Tensor
 
     def mean(self) -> tuple[float, float]:
         """Return the mean over the data and its Monte Carlo standard error, given these data.
@@ -128,7 +132,9 @@ def evidence_from_weights(log_weights: Tensor, strata: int = 1) -> Evidence:
     total = torch.logsumexp(log_weights, dim=1, keepdim=True)
     others = torch.log1p(-shares).scatter(1, largest, rest - total)
     within = others.unflatten(1, (strata, -1)).var(dim=2, correction=0).sum(dim=1)
-    error = ((s // strata - 1) * within).sqrt()
+    # A draw that is left out of its stratum gives the others there more weight: the log moves more
+    # than where it is left out of the sum of all, to first order (s - 1) / (s - strata) times.
+    error = (s - 1) / strata * (within / (s // strata - 1)).sqrt()
     ess = effective_sample_size(shares)
     # Where every weight is zero there is no estimate; where all but one are, no error.
     error = error.masked_fill(error.isnan(), math.inf)

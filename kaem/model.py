@@ -3,8 +3,8 @@
     z ~ p(z),  a product of one-dimensional energy densities       (`kaem.priors`)
     x ~ N(g(h(z)), sigma^2 I)                                      (`kaem.decoders`)
 
-It is trained by maximum likelihood; sampling is one exact draw of z and one pass of g. (Of h, from
-a table of the density of each sum, with the univariate prior: `kaem.priors`.)
+It is trained by maximum likelihood; sampling is one exact draw of z and one pass of g. With the
+univariate prior h is drawn, not z: from a table of the density of each sum.
 """
 
 import copy
@@ -143,7 +143,7 @@ class KAEM(nn.Module):
         return self._images(self.prior.transport(), self.prior.noise(n, generator))
 
     @torch.no_grad()
-    def sample_latents(self, n: int, generator: Generators = None) -> Tensor:
+    def sample_features(self, n: int, generator: Generators = None) -> Tensor:
         """Draw what the decoder is given, (n, q)."""
         return self._features(self.prior.transport(), self.prior.noise(n, generator))
 
@@ -158,7 +158,7 @@ class KAEM(nn.Module):
         return transport(noise).T
 
     def compile(self, **options: Any) -> None:
-        """Compile what sampling runs, noise to images and to latents, with the options of
+        """Compile what sampling runs, noise to images and to features, with the options of
         `torch.compile`."""
         self._images = torch.compile(self._images, **options)  # type: ignore[method-assign]
         self._features = torch.compile(self._features, **options)  # type: ignore[method-assign]

@@ -63,7 +63,7 @@ class NormalMixture(nn.Module):
         return self.means.shape[1]
 
     @property
-    def numbers(self) -> int:
+    def parameter_count(self) -> int:
         """Return how many numbers a fit finds: weights, means and covariances."""
         d = self.dimensions
         return self.components * (1 + d + d * (d + 1) // 2)
@@ -93,7 +93,7 @@ class NormalMixture(nn.Module):
         reach = DEVIATIONS * self._deviations()
         return float((self.means - reach).min()), float((self.means + reach).max())
 
-    def place(self, noise: Tensor) -> Tensor:
+    def transport(self, noise: Tensor) -> Tensor:
         """Draw s = mu_k + L_k eps. Row i depends on row i alone.
 
         Args:
@@ -105,18 +105,18 @@ class NormalMixture(nn.Module):
         """Draw n times, (n, d), from one component or from the mixture."""
         noise = randn(n, (1 + self.dimensions,), generator, like=self.means)
         if component is None:
-            return self.place(noise)
+            return self.transport(noise)
         if not 0 <= component < self.components:
             raise ValueError(f"component is 0 to {self.components - 1}, got {component}")
         k = torch.full((n,), component, device=noise.device)
         return MixtureDraws(self).of_components(k, noise[:, 1:])
 
-    def place_given(self, known: dict[int, Tensor | float], noise: Tensor) -> Tensor:
+    def transport_given(self, known: dict[int, Tensor | float], noise: Tensor) -> Tensor:
         """Draw from the conditional given some dimensions, (n, d): those hold their values.
 
         Args:
             known: values of dimensions, each a number or (n,).
-            noise: see `place`; the component is picked by its weight given the known values.
+            noise: see `transport`; the component is picked by its weight given the known values.
 
         Raises:
             ValueError: a dimension that is not there.
@@ -124,7 +124,7 @@ class NormalMixture(nn.Module):
         if not set(known) <= set(range(self.dimensions)):
             raise ValueError(f"dimensions are 0 to {self.dimensions - 1}, got {sorted(known)}")
         if not known:
-            return self.place(noise)
+            return self.transport(noise)
         u, normal = torch.special.ndtr(noise[:, :1]), noise[:, 1:]
         order = [*known, *(q for q in range(self.dimensions) if q not in known)]
         mixture = self._reordered(order)
@@ -237,7 +237,7 @@ class MixtureDraws:
         self._rows = torch.cat([mixture.means.unsqueeze(2), mixture.factors], dim=2)
 
     def __call__(self, noise: Tensor) -> Tensor:
-        """Do what `NormalMixture.place` says, (n, 1 + d) -> (n, d)."""
+        """Do what `NormalMixture.transport` says, (n, 1 + d) -> (n, d)."""
         k = torch.bucketize(noise[:, 0].contiguous(), self._ends, right=True)
         return self.of_components(k, noise[:, 1:])
 

@@ -74,7 +74,10 @@ class Posterior:
         self.x, self.image_shape = x.flatten(1), x.shape[1:]
         with torch.no_grad():
             self.marginals = self._marginals()
-            self.copula = self._copula() if with_copula else None
+            self.copula: Copula | None = None
+            prior = model.prior
+            if with_copula and isinstance(prior, CopulaPrior) and prior.dependent:
+                self.copula = prior.copula()
         nodes = self.marginals.nodes
         self.domain = float(nodes[0]), float(nodes[-1])
 
@@ -85,10 +88,6 @@ class Posterior:
 
     def _marginals(self) -> PiecewiseLinearDensity:
         return self.model.prior.marginals()
-
-    def _copula(self) -> Copula | None:
-        prior = self.model.prior
-        return prior.copula() if isinstance(prior, CopulaPrior) and prior.dependent else None
 
     def decode(self, z: Tensor) -> Tensor:
         """Return mean images, (n, *event_shape) -> (n, C, H, W)."""
@@ -120,12 +119,9 @@ class Posterior:
     def log_prior(self, z: Tensor) -> Tensor:
         """Return log p(z), (n, *event_shape) -> (n,)."""
         log_prior = self.log_densities(z)
-        return log_prior if self.copula is None else log_prior + self.log_copula(z)
-
-    def log_copula(self, z: Tensor) -> Tensor:
-        """Return what the copula adds to log p(z), (n, *event_shape) -> (n,)."""
-        assert self.copula is not None
-        return self.copula.log_density(self.features(z))
+        if self.copula is None:
+            return log_prior
+        return log_prior + self.copula.log_density(self.features(z))
 
     @torch.no_grad()
     def evaluate(self, z: Tensor) -> PosteriorState:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, silu
 
-from kaem.bases import EVEN, Basis, check_domain, make_basis, quantiles
+from kaem.bases import EVEN, Basis, check_domain, check_placement, make_basis, quantiles
 from kaem.refit import REFIT_RIDGE, least_squares, levelled_off
 
 BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor] | None] = {
@@ -95,9 +95,7 @@ class MorletFunctions(UnivariateFunctions):
     def place(
         self, domain: tuple[float, float], samples: Tensor | None = None, even: float = EVEN
     ) -> None:
-        # What a grid would refuse is refused here too.
-        Basis(2, self.domain).place(domain, samples, even)
-        self.ends.copy_(torch.tensor(domain))
+        self.ends.copy_(torch.tensor(check_placement(domain, samples, even)))
 
 
 class EdgeFunctions(UnivariateFunctions):
@@ -110,7 +108,7 @@ class EdgeFunctions(UnivariateFunctions):
         basis, grid_size, domain, basis_options: the basis, see `kaem.bases`.
         base: "silu", "relu" or "none".
         train_scale: of basis "rbf": learn how wide the functions of each row are, in distances
-            of their centres, from one on.
+            of their centres, starting at one (unlearned widths are 1.5).
         smooth_start: of basis "fourier": let the initial c fall with the square of the order.
         base_scale: standard deviation of the initial w_base.
         noise_scale: standard deviation of the initial coefficients c.

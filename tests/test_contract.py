@@ -26,7 +26,7 @@ from benchmark.training.train import train_model
 from kaem.errors import NonFiniteError
 
 PASSES = 100
-UNCOMPILED = {("sample_latents", "vae"), ("sample_latents", "sigma_vae")}
+UNCOMPILED = {("sample_features", "vae"), ("sample_features", "sigma_vae")}
 
 pytestmark = pytest.mark.parametrize("name", ENTRY_SETTINGS)
 
@@ -289,7 +289,7 @@ def test_it_can_be_timed(name):
     result = time_sampling({name: model}, cpu, mode="eager", **options)
     rows = [rows[name][0] for rows in result if rows]
     assert all(row["latency_ms"]["median"] > 0 for row in rows)
-    assert len(rows) == 1 + hasattr(model, "sample_latents")
+    assert len(rows) == 1 + hasattr(model, "sample_features")
     assert flops_per_image(model, cpu) > 0
 
 
@@ -308,7 +308,8 @@ def test_what_sampling_runs_can_be_compiled(name, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiler)
     model = make(name).eval()
-    methods = [model.sample, *([model.sample_latents] if hasattr(model, "sample_latents") else [])]
+    methods = [model.sample]
+    methods += [model.sample_features] if hasattr(model, "sample_features") else []
     expected = [method(2, PhiloxStreams(5, 0, 2)) for method in methods]
     model.compile(mode="fast")
     assert not calls

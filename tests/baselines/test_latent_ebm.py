@@ -211,9 +211,10 @@ def test_the_loss_by_hand(seeded):
 # --- training and sampling --------------------------------------------------------------------
 
 
-def test_the_energy_learns_at_a_fifth_of_the_rate(seeded):
+@pytest.mark.parametrize(("given", "energys"), [({}, 0.002), ({"energy_rate": 3}, 0.03)])
+def test_the_energy_learns_at_a_rate_of_its_own(given, energys, seeded):
     # Adam's first step moves every parameter by the rate itself.
-    model = LatentEBM.from_settings(SETTINGS | {"prior_steps": 5}, (1, 8, 8))
+    model = LatentEBM.from_settings(SETTINGS | {"prior_steps": 5} | given, (1, 8, 8))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     x, generator = torch.rand(16, 1, 8, 8), seeded()
     Training(
@@ -225,7 +226,7 @@ def test_the_energy_learns_at_a_fifth_of_the_rate(seeded):
         title="one update",
     ).run("none")
     for name, parameter in model.named_parameters():
-        rate = 0.002 if name.startswith("energy.") else 0.01
+        rate = energys if name.startswith("energy.") else 0.01
         moved = (parameter - before[name]).abs().max().item()
         assert moved == pytest.approx(rate, rel=1e-2), name
 
@@ -285,6 +286,8 @@ def test_the_model_of_the_settings():
     [
         ({"sigma": -0.3}, "sigma must be positive, got -0.3"),
         ({"sigma": float("nan")}, "sigma must be positive, got nan"),
+        ({"energy_rate": 0.0}, "energy_rate must be positive, got 0.0"),
+        ({"energy_rate": math.inf}, "energy_rate must be positive, got inf"),
         ({"prior_steps": -5}, "no run has -5 steps"),
         ({"posterior_steps": -1}, "no run has -1 steps"),
     ],

@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from baselines.vae import VAE, GaussianPair, OptimalSigma, SigmaVAE, TwoStageVAE
+from benchmark.training.loop import Training
 
 IMAGE_SHAPE = (1, 8, 8)
 SIGMA, SECOND_SIGMA = 0.4, 0.3
@@ -18,6 +19,7 @@ SETTINGS = {
     "encoder_width": 8,
     "decoder": {"kind": "conv", "width": 8},
 }
+TWO_STAGES = {k: v for k, v in SETTINGS.items() if k != "sigma"} | {"second_width": 16}
 
 
 class LinearEncoder(nn.Module):
@@ -212,6 +214,9 @@ def test_bad_arguments():
     for sigma in (-1, 0, float("nan")):
         with pytest.raises(ValueError, match=f"sigma must be positive, got {sigma}"):
             VAE(2, LinearEncoder(3, 2), LinearDecoder(2, 3), sigma=sigma)
+    for rate in (-1, 0, math.inf):
+        with pytest.raises(ValueError, match=f"second_rate must be positive, got {rate}"):
+            TwoStageVAE.from_settings(TWO_STAGES | {"second_rate": rate}, IMAGE_SHAPE)
 
 
 # --- the sigma-VAE ----------------------------------------------------------------------------
@@ -299,6 +304,26 @@ def test_the_first_stage_learns_as_if_alone(two_stages, seeded):
         torch.testing.assert_close(gradient, expected[name])
     assert info.items() <= both_info.items()
     assert all(p.grad.abs().max() > 0 for p in two_stages.second.parameters())
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 0.01), ({"second_rate": 3}, 0.03)])
+def test_the_second_stage_learns_at_a_rate_of_its_own(given, seconds, seeded):
+    # Adam's first step moves every parameter by the rate itself.
+    model = TwoStageVAE.from_settings(TWO_STAGES | given, IMAGE_SHAPE)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    x, generator = torch.rand(16, *IMAGE_SHAPE), seeded()
+    Training(
+        model,
+        lambda: model.loss(x, generator),
+        updates=1,
+        learning_rate=0.01,
+        schedule="constant",
+        title="one update",
+    ).run("none")
+    for name, parameter in model.named_parameters():
+        rate = seconds if name.startswith("second.") else 0.01
+        moved = (parameter - before[name]).abs().max().item()
+        assert moved == pytest.approx(rate, rel=1e-2), name
 
 
 def test_the_second_stage_is_a_sigma_vae_of_the_firsts_latents(two_stages, seeded):

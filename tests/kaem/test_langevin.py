@@ -140,6 +140,8 @@ def test_stiffness_is_eta_times_the_largest_eigenvalue(kind, seeded):
     before = torch.get_rng_state()
     assert stiffness(posterior, z, 0.03) == pytest.approx(expected, rel=0.02)
     assert stiffness(posterior, z, 0.06) == 2 * stiffness(posterior, z, 0.03)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert stiffness(posterior, z, 0.03) == pytest.approx(expected, rel=0.02)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -386,6 +386,23 @@ def test_a_seed_decides_the_estimate(toy, cls):
 
 
 @classes
+def test_autocast_takes_no_digits(cls):
+    model, x = toy_model("univariate", 1, 2).float(), toy_data().float()
+    posterior = cls(model, x)
+    centre = posterior.prior_draws(2, seeded(0)).flatten(1)
+
+    def found() -> tuple[torch.Tensor, ...]:
+        precision = kaem.laplace.gauss_newton_precision(posterior, centre)
+        return precision, *laplace_importance(posterior, 80, seeded(1))
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert posterior.decode(posterior.prior_draws(1)).dtype == torch.bfloat16
+        within = found()
+    for value, expected in zip(within, found(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+
+
+@classes
 def test_single_precision_and_no_gradients(cls):
     model, x = toy_model("univariate", 1, 2), toy_data()
     truth = ExactPosterior.of(model, x).log_evidence.detach()

@@ -96,7 +96,7 @@ def test_the_conditional_is_the_joint_density_over_the_margin():
         place = 450 - 40 * held
         line = density[place] if held == 0 else density[:, place]
         cdf = (line.cumsum(dim=0) - line / 2) / line.sum()
-        s = mixture.place_given({held: float(nodes[place])}, noise)
+        s = mixture.transport_given({held: float(nodes[place])}, noise)
         assert (s[:, held] == nodes[place]).all()
         position = ((s[:, other] - nodes[0]) / step).clamp(0, len(nodes) - 1.001)
         cell = position.long()
@@ -110,7 +110,7 @@ def test_one_component_given_two_of_four_dimensions():
     held, free = [3, 1], [0, 2]
     known = {3: torch.linspace(-1, 1, 5, dtype=DOUBLE), 1: 0.5}
     values = torch.stack([known[3], torch.full((5,), 0.5, dtype=DOUBLE)], dim=1)
-    mean = mixture.place_given(known, torch.zeros(5, 5, dtype=DOUBLE))
+    mean = mixture.transport_given(known, torch.zeros(5, 5, dtype=DOUBLE))
     slope = covariance[free][:, held] @ torch.linalg.inv(covariance[held][:, held])
     expected = mixture.means[0, free] + (values - mixture.means[0, held]) @ slope.T
     torch.testing.assert_close(mean[:, free], expected)
@@ -120,7 +120,7 @@ def test_one_component_given_two_of_four_dimensions():
     columns = []
     for q in free:
         noise.zero_()[:, 1 + q] = 1.0
-        columns.append((mixture.place_given(known, noise) - mean)[0, free])
+        columns.append((mixture.transport_given(known, noise) - mean)[0, free])
     factor = torch.stack(columns, dim=1)
     expected = covariance[free][:, free] - slope @ covariance[held][:, free]
     torch.testing.assert_close(factor @ factor.T, expected)
@@ -131,12 +131,12 @@ def test_bits_of_a_row_do_not_depend_on_the_other_rows(dtype):
     mixture = make_mixture(7, 5).to(dtype)
     noise = torch.randn(64, 6, generator=generator(1), dtype=dtype)
     value = torch.linspace(-1, 1, 64, dtype=dtype)
-    whole = mixture.place(noise)
-    given = mixture.place_given({2: value, 0: 0.3}, noise)
+    whole = mixture.transport(noise)
+    given = mixture.transport_given({2: value, 0: 0.3}, noise)
     for size in (1, 7):
         for rows in torch.arange(64).split(size):
-            assert torch.equal(mixture.place(noise[rows]), whole[rows])
-            part = mixture.place_given({2: value[rows], 0: 0.3}, noise[rows])
+            assert torch.equal(mixture.transport(noise[rows]), whole[rows])
+            part = mixture.transport_given({2: value[rows], 0: 0.3}, noise[rows])
             assert torch.equal(part, given[rows])
 
 

@@ -9,6 +9,7 @@ own cdf. Few nodes are used on purpose: the density is the polyline, and a sampl
 follows it in the limit of many nodes must not pass.
 """
 
+import copy
 import itertools
 import math
 
@@ -425,6 +426,20 @@ def test_sampling_before_a_backward_pass_leaves_the_gradient_alone(kind, seeded)
         prior.log_prob(z)
     prior.log_prob(z).sum().backward()
     assert all(parameter.grad is not None for parameter in prior.parameters())
+
+
+@kinds
+def test_tables_built_under_autocast_outlive_it(kind):
+    prior = make_prior(kind, "gaussian", sharp)
+    other = copy.deepcopy(prior)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        built = prior.components(), prior.marginals(), prior.feature_density()
+    with torch.no_grad():
+        again = prior.components(), prior.marginals(), prior.feature_density()
+        expected = other.components(), other.marginals(), other.feature_density()
+    for one, same, table in zip(built, again, expected, strict=True):
+        assert one is same
+        torch.testing.assert_close(one.log_density, table.log_density, rtol=0, atol=1e-6)
 
 
 # --- arguments -------------------------------------------------------------------------------

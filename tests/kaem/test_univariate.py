@@ -182,9 +182,11 @@ def test_trained_wavelets_stay_what_they_are_where_the_domain_moves():
     functions = MorletFunctions(2, 3, DOMAIN)
     points = torch.linspace(-3, 4, 40)
     before = functions.curves(points)
-    with pytest.raises(ValueError, match="must be"):
-        functions.place((3.0, 1.0))
-    assert functions.domain == DOMAIN
+    nan = torch.tensor([math.nan])
+    for refused in ((3.0, 1.0), None), ((-4.0, 5.0), nan), ((-4.0, 5.0), None, 0.0):
+        with pytest.raises(ValueError, match="must be"):
+            functions.place(*refused)
+        assert functions.domain == DOMAIN
     functions.place((-4.0, 5.0), torch.randn(9))
     assert functions.domain == (-4.0, 5.0)
     assert torch.equal(functions.curves(points), before)

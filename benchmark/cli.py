@@ -70,8 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     one = "config dataset model seed"
 
     check = "fetch and check all that a run needs"
-    check = command("preflight", "run.preflight:preflight", check, common)
-    check.set_defaults(passes=["config", "dataset", "whole"])
+    check = command(
+        "preflight", "run.preflight:preflight", check, common, passes="config dataset whole"
+    )
     check.add_argument("--dataset", help="only this one (default: all of the configuration)")
     whole = "check first what the whole run needs; of several datasets one says what is missing"
     check.add_argument("--whole", action="store_true", help=whole)
@@ -88,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     summary = "sample a posterior with two modes, with and without a population"
     command("power", "steps:power", summary, common, passes="config")
     summary = "time sampling and updates on one device, in turns"
-    timing = command("time", "steps:time_models", summary, dataset, seed)
-    timing.set_defaults(passes=["config", "dataset", "models", "seed", "device", "untrained"])
+    passes = "config dataset models seed device untrained"
+    timing = command("time", "steps:time_models", summary, dataset, seed, passes=passes)
     timing.add_argument(
         "--model",
         action="append",

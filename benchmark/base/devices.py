@@ -1,6 +1,5 @@
 """The devices of this machine: cores and GPUs, what they are called, how one is chosen."""
 
-import argparse
 import os
 import platform
 from functools import cache
@@ -69,25 +68,3 @@ def use_device(name: str, threads: int) -> "torch.device":
     if name == "cuda" and not torch.cuda.is_available():
         raise BenchmarkError("device cuda: no GPU is visible here; set `device: cpu` or `auto`")
     return torch.device(name)
-
-
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that names the devices to measure on; `chosen_devices` reads it."""
-    parser.add_argument(
-        "--device",
-        action="append",
-        choices=list(DEVICE_LABELS),
-        help="may be given again (default: the CPU, and the GPU where there is one)",
-    )
-
-
-def chosen_devices(options: argparse.Namespace) -> "list[torch.device]":
-    """Return the devices to measure on, the CPU with all its cores.
-
-    Raises:
-        BenchmarkError: one of them is not there.
-    """
-    import torch
-
-    there = [name for name in DEVICE_LABELS if name == "cpu" or torch.cuda.is_available()]
-    return [use_device(name, available_cores()) for name in options.device or there]

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and are read with one clear error when damaged."""
+"""Files that appear whole or not at all, and their digests."""
 
 import hashlib
 import json

@@ -1,8 +1,8 @@
 """Folders that are built once, whichever job comes first, and are whole or not there at all."""
 
-import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,29 +35,36 @@ def open_once(
 def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     """Build a folder unless it is there.
 
-    A second job that wants the same folder waits for the first. What a killed job left is removed
-    by the next one; whatever `build` raises leaves nothing behind.
+    A second job that wants the same folder waits for the first; whatever `build` raises leaves
+    nothing behind.
     """
     if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir():
-            return
-        unfinished = folder.with_name(f".{folder.name}.building")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        try:
+    with empty_folder(folder.with_name(f".{folder.name}.building")) as unfinished:
+        if not folder.is_dir():
             build(unfinished)
             unfinished.rename(folder)
+
+
+@contextmanager
+def empty_folder(folder: Path) -> Iterator[Path]:
+    """Make an empty folder for one process at a time, which is gone afterwards; what a killed one
+    left is removed by the next."""
+    with FileLock(f"{folder}.lock"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(f"{folder}.lock").unlink()
 
 
 def discard(folder: Path) -> None:
     """Remove a folder that turned out to be damaged, all of it or none."""
     doomed = folder.with_name(f".{folder.name}.damaged")
     shutil.rmtree(doomed, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):  # another job was faster
+    with suppress(FileNotFoundError):  # another job was faster
         folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)

@@ -141,7 +141,7 @@ def problems(error: ValidationError, values: Any, whole: str = "configuration") 
     wanted: dict[str, tuple[list[str], Any]] = {}
     lines = []
     for detail in error.errors(include_url=False):
-        path = yaml_path("", _places(detail["loc"], detail["type"], values)) or whole
+        path = yaml_path(_places(detail["loc"], detail["type"], values)) or whole
         if detail["type"] in TYPES:  # of a union each member says what it wants
             wanted.setdefault(path, ([], detail["input"]))[0].append(TYPES[detail["type"]])
         elif detail["type"].startswith("union_tag"):
@@ -211,9 +211,9 @@ def _describe_type(names: Iterable[str], value: Any) -> str:
     return f"must be {wanted}, but {value!r} is text in YAML; write {plain}"
 
 
-def yaml_path(prefix: str, parts: Iterable[str | int]) -> str:
-    """Return the path below `prefix`, as `models.kaem_is.prior.q` or `datasets[0]`."""
-    path = prefix
+def yaml_path(parts: Iterable[str | int]) -> str:
+    """Return a path such as `models.kaem_is.prior.q` or `datasets[0]`."""
+    path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path

@@ -33,7 +33,7 @@ TIMES = ("latency", *UPDATES)
 KIND_OF = dict.fromkeys((*TIMES, "nfe"), "timing") | dict.fromkeys(
     ("ess", "swap_1"), "training"
 )  # which record holds a metric; "metrics" for all others
-JUDGED = ("metric", "model", "against", "effect", "comparison", "margin", "evidence")
+NEEDED = ("metric", "model", "against", "effect", "comparison", "margin", "evidence")
 
 Metric = Literal[
     "", "latency", "update", "all_updates", "nfe", "ess", "swap_1", "fid", "kid", "precision",
@@ -83,7 +83,7 @@ class Claim(Strict):
                 yield "says why nothing was measured, and what is to be judged"
             return
         latency, ratio = self.metric == "latency", self.effect == "ratio"
-        wanted = [*JUDGED] + ["batch_size"] * latency + ["seeds"] * (self.kind != "timing")
+        wanted = [*NEEDED] + ["batch_size"] * latency + ["seeds"] * (self.kind != "timing")
         yield from (f"{name} is missing" for name in wanted if name not in given)
         if self.batch_size and not latency:
             yield "only a latency has a batch_size"

@@ -12,6 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -19,9 +20,9 @@ import torch
 from benchmark.base.devices import use_device
 from benchmark.config.config import Config
 from benchmark.config.jobs import Job, job_of
-from benchmark.config.registry import build
+from benchmark.config.registry import build_entry
 from benchmark.records.record import Record, Subject
-from benchmark.timing.series import image_call, seconds_of, step_call, synchronise
+from benchmark.timing.series import image_call, seconds_of, step_call
 
 SECONDS = 40.0  # of measuring, all models together
 MOST_UPDATES, MOST_DRAWS = 20, 3
@@ -74,7 +75,7 @@ def measure(
             break
         job = job_of(config, "training", dataset, entry)
         shape = job.settings.data.image_shape
-        model = _fresh(config, job, entry, device)
+        model = build_entry(config, dataset, entry).to(device)
         if model.nfe <= MOST_PASSES:
             call = image_call(model, IMAGES, device)
             drawn = _mean_seconds(call, device, seconds / len(pairs) / 4, MOST_DRAWS)
@@ -98,7 +99,7 @@ def measure_trainings(
     In a random order: those that were measured when the time is over stand for the others.
 
     Args:
-        seconds: for all together; at least one is measured.
+        seconds: for all together; at least one is measured, where memory suffices.
     """
     device, found = use_device(config.device, config.threads), {}
     each = list({(job.dataset, job.model): job for job in trainings}.values())
@@ -106,9 +107,10 @@ def measure_trainings(
     for job in random.Random(0).sample(each, len(each)):
         if found and time.perf_counter() > end:
             break
-        model = _fresh(config, job, job.model, device)
-        update = _update_seconds(model, job, device, seconds / len(each) / 2)
-        found[job.dataset, job.model] = update * job.settings.training.updates
+        model = build_entry(config, job.dataset, job.model).to(device)
+        with suppress(torch.OutOfMemoryError):  # which goes on in parts of a batch
+            update = _update_seconds(model, job, device, seconds / len(each) / 2)
+            found[job.dataset, job.model] = update * job.settings.training.updates
     return found
 
 
@@ -116,12 +118,6 @@ def whole_time(trainings: list[Job], measured: dict[tuple[str, str], float]) -> 
     """Return the seconds of all trainings, one after the other; those that were not measured take
     what the others do on average. None where none was measured."""
     return statistics.mean(measured.values()) * len(trainings) if measured else None
-
-
-def _fresh(config: Config, job: Job, entry: str, device: torch.device) -> torch.nn.Module:
-    """Return the untrained model of a training's entry, or of one that samples its weights."""
-    settings = config.model_settings(job.dataset, entry)
-    return build(job.settings.architecture, settings, job.settings.data.image_shape).to(device)
 
 
 def _update_seconds(
@@ -148,11 +144,8 @@ def _mean_seconds(
     call: Callable[[], None], device: torch.device, seconds: float, most: int
 ) -> float:
     """Return the mean time of a call after the first, of as many as fit into `seconds`."""
-    call()
-    synchronise(device)
-    start, count = time.perf_counter(), 0
-    while count < 1 or (count < most and time.perf_counter() - start < seconds):
-        call()
-        synchronise(device)
-        count += 1
-    return (time.perf_counter() - start) / count
+    seconds_of(call, device)
+    times = [seconds_of(call, device)]
+    while len(times) < most and sum(times) < seconds:
+        times.append(seconds_of(call, device))
+    return statistics.mean(times)

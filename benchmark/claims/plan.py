@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.base import paths
-from benchmark.base.errors import RecordError
 from benchmark.base.progress import duration
 from benchmark.base.tensors import LEFT_OUT, read_tensors
 from benchmark.claims.claims import OWN_CLAIMS, Claim, judgeable, load_claims
@@ -25,7 +24,7 @@ from benchmark.claims.machine import (
 from benchmark.claims.report import table
 from benchmark.config.config import CLASSIFIER, Config
 from benchmark.config.jobs import JUDGED, job_of, jobs
-from benchmark.records.folder import by_subject, read_folder, recorded_folder, recorded_jobs
+from benchmark.records.folder import by_subject, nothing_there, read_folder, recorded_jobs
 from benchmark.records.record import Record, Subject
 
 LEVELS = ("L1", "L2", "L3", "L4")
@@ -131,7 +130,7 @@ def plan(
     Args:
         words: the arguments that name the configuration, for the commands.
         budget: seconds.
-        folder: the records whose costs are scaled, see `recorded_folder`.
+        folder: the records whose costs are scaled; by default the run's own, else the published.
         machine: how fast this one is; measured by default.
         trainings: what `Costs` has; measured by default.
 
@@ -139,13 +138,12 @@ def plan(
         RecordError: there are no records in the folder that was named, or one is not what it
             should be.
     """
-    try:
-        recorded = recorded_folder(config, folder)
-    except RecordError:
-        if folder:
-            raise
-        recorded = None
-    is_published = recorded == Path(paths.PUBLISHED) / config.run
+    published = Path(paths.PUBLISHED) / config.run
+    places = [Path(folder)] if folder else [config.folder, published]
+    recorded = next((p for p in places for kind in JUDGED if any((p / kind).rglob("*.json"))), None)
+    if folder and recorded is None:
+        raise nothing_there(folder)
+    is_published = recorded == published
     records, others = _recorded(config, recorded) if recorded else ([], 0)
     costs = Costs(config, records, machine, trainings)
     rows: dict[str, list[dict]] = {"paper": [], "suite": []}
@@ -216,8 +214,8 @@ def _can_begin(config: Config, level: str, work: list[Step], published: bool) ->
         folders.append(Path(paths.PUBLISHED) / config.run)
     for step in work:
         if step.command == command:
-            file = job_of(config, kind, *step[1:]).path(name).relative_to(config.folder)
-            there = [folder / file for folder in folders if (folder / file).is_file()]
+            files = (job_of(config, kind, *step[1:]).path(name, folder) for folder in folders)
+            there = [file for file in files if file.is_file()]
             likelihood = config.evaluation(step.dataset).likelihood  # which takes a VAE's encoder
             if not there or (
                 level == "L2" and likelihood and read_tensors(there[0], "weights")[1].get(LEFT_OUT)
@@ -250,7 +248,7 @@ def _unrecorded(costs: Costs) -> Iterator[str]:
 def _recorded(config: Config, folder: Path) -> tuple[list[Record], int]:
     """Read the records of a configuration's jobs, and count those that other settings made."""
     hashes = {
-        folder / job.path().relative_to(config.folder): job.config_hash
+        job.path(folder=folder): job.config_hash
         for job in recorded_jobs(config, *JUDGED, CLASSIFIER)
     }
     records = [record for record in read_folder(folder) if record.path in hashes]

@@ -27,8 +27,10 @@ def report(config: Config, claims: list[Claim] | None = None) -> str:
     Raises:
         RecordError: there are no records, or one is not what it should be.
     """
-    folder = paths.fill(paths.RUN, config.run)
-    records = judged_records(config, folder)
+    folder = config.folder
+    records = own_records(config, *JUDGED)
+    if not records:
+        raise nothing_there(folder)
     verdicts = judge_all(config, by_subject(records), claims or load_claims())
     text = page(config, verdicts, _remarks(folder, records))
     forget_drawn(config, "claims")
@@ -64,18 +66,6 @@ def _content(verdict: Verdict) -> dict:
         return names | found
     given = [name for name in Claim.model_fields if name in claim.model_fields_set]
     return asdict(verdict) | {"claim": {name: getattr(claim, name) for name in given}}
-
-
-def judged_records(config: Config, folder: Path) -> list[Record]:
-    """Read the records that verdicts on a configuration rest on.
-
-    Raises:
-        RecordError: there are none, or one is not what it should be.
-    """
-    records = own_records(config, *JUDGED, folder=folder)
-    if not records:
-        raise nothing_there(folder)
-    return records
 
 
 def _remarks(folder: Path, records: list[Record]) -> list[str]:

@@ -15,9 +15,9 @@ from benchmark.base.typed import Strict
 from benchmark.config.facts import Facts, FoundImages, Images, known_datasets
 from benchmark.config.registry import MODELS, ModelSpec
 from benchmark.config.settings import OFFICIAL_SHA256, Evaluation, Run
-from benchmark.config.validation import CLASSIFIER, REAL, apply_override, find_problems, merge
+from benchmark.config.validation import CLASSIFIER, REAL, find_problems, merge
 
-# What an entry says about its place in the run and in the tables, on which no result depends.
+# What an entry says about its place in the run and in the tables, and no model is built with.
 WORDING = ("label", "weights_of", "timed_only")
 
 # What `kaem.components.ComponentDensities` takes where a configuration says nothing.
@@ -111,7 +111,7 @@ class Config:
     def _resolved(self, dataset: str) -> Run:
         """Return the configuration with the overrides for `dataset` applied."""
         overrides = self.values.get("per_dataset", {}).get(dataset, {})
-        return Run.model_validate(apply_override(self.values, overrides))
+        return Run.model_validate(merge(self.values, overrides))
 
     def evaluation(self, dataset: str) -> Evaluation:
         """Return what drawn images are compared with."""

@@ -214,6 +214,7 @@ class TwoStageVAEEntry(SigmaVAEEntry):
     """A VAE, and a second one of its latents."""
 
     second_width: Count
+    second_rate: Positive = None  # times that of the first
 
 
 class LatentEBMEntry(LatentEntry):
@@ -226,6 +227,7 @@ class LatentEBMEntry(LatentEntry):
     prior_step_size: Positive = None
     posterior_steps: Count = None
     posterior_step_size: Positive = None
+    energy_rate: Positive = None  # times that of the decoder
 
     @property
     def passes(self) -> int | None:

@@ -101,8 +101,8 @@ class FoundImages(Strict):
     """
 
     dataset: str
-    config_hash: str = ""
-    stamp: str = ""
+    config_hash: str
+    stamp: str
     image_shape: ImageShape
     counts: dict[str, Count]
     digests: dict[str, Sha256]

@@ -157,9 +157,10 @@ class Job:
         names = f"--dataset {self.dataset} --model {self.model} --seed {self.seed}"
         return f"\n  Make it with these settings: python -m benchmark {step} --config FILE {names}"
 
-    def path(self, name: str = "record") -> Path:
-        """Return where one of its files lies, relative to the working directory."""
-        return self._filled(KINDS[self.kind].files[name])
+    def path(self, name: str = "record", folder: Path | None = None) -> Path:
+        """Return where one of its files lies: in the run's folder, or in another one like it."""
+        path = self._filled(KINDS[self.kind].files[name])
+        return folder / path.relative_to(paths.fill(paths.RUN, self.run)) if folder else path
 
     @property
     def paths(self) -> list[Path]:
@@ -223,7 +224,6 @@ def jobs(
     kind: str,
     *,
     dataset: str | None = None,
-    model: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     gpu: bool = False,
@@ -244,7 +244,6 @@ def jobs(
         for name, place in product(devices, datasets)
         if dataset in (None, place)
         for entry in row.entries(config, place)
-        if model in (None, entry)
         for number in row.seeds(config, entry)
         if seed in (None, number)
     ]

@@ -11,10 +11,14 @@ is a KAEM, `posterior_log_likelihood(x, passes, generator)`, as `baselines.vae` 
 
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from benchmark.base.typed import Strict
 from benchmark.config import entries as e
 from benchmark.config import kaem_entries
+
+if TYPE_CHECKING:
+    from benchmark.config.config import Config
 
 
 @dataclass(frozen=True)
@@ -142,3 +146,13 @@ def build(name: str, settings: dict, image_shape: tuple[int, int, int]):
     """Return the model called `name`, freshly initialised from torch's global generator."""
     module, _, class_name = MODELS[name].target.partition(":")
     return getattr(import_module(module), class_name).from_settings(settings, image_shape)
+
+
+def build_entry(config: "Config", dataset: str, entry: str):
+    """Return the model of a configuration's entry for a dataset, freshly initialised.
+
+    Raises:
+        ValueError: there is none for images of this shape.
+    """
+    shape = config.facts(dataset).image_shape
+    return build(config.architecture(entry), config.model_settings(dataset, entry), shape)

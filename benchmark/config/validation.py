@@ -57,7 +57,7 @@ def _override_problems(values: dict, override: dict) -> list[str]:
         for key, value in override.items()
         if key in DatasetOverride.model_fields and isinstance(value, dict)
     }
-    return _problems_at_once(apply_override(values, known))
+    return _problems_at_once(merge(values, known))
 
 
 def _problems_at_once(values: dict) -> Iterator[str]:
@@ -66,7 +66,8 @@ def _problems_at_once(values: dict) -> Iterator[str]:
     for name, entry in models.items() if isinstance(models, dict) else ():
         wrong = _entry_problems(name, entry, models)
         yield from wrong or _training_problems(name, entry, values)
-    kaem = [name for name, entry in _mapping(models).items() if _is_kaem(_spec(name, entry))]
+    specs = {name: _spec(name, entry) for name, entry in _mapping(models).items()}
+    kaem = [name for name, spec in specs.items() if spec and spec.family == "kaem"]
     yield from _unknown_names("inspected", values, kaem)
     drawn = [path.stem for path in ROOT.glob("paper_figures/[!b]*/*.py")]
     yield from _unknown_names("left_out", values, drawn)
@@ -88,10 +89,6 @@ def _unknown_names(key: str, values: dict, known: list[str]) -> Iterator[str]:
     for index, name in enumerate(names if isinstance(names, list) else ()):
         if name not in known:
             yield f"{key}[{index}]: there is no {name!r}{nearest(str(name), known)}"
-
-
-def _is_kaem(spec: ModelSpec | None) -> bool:
-    return spec is not None and spec.family == "kaem"
 
 
 def _entry_problems(name: str, entry: Any, models: dict) -> list[str]:
@@ -156,7 +153,7 @@ def _split_problems(values: dict, overrides: dict) -> Iterator[str]:
     for name in names if isinstance(names, list) else ():
         facts = _datasets(values).get(name) if isinstance(name, str) else None
         splits = _mapping(_mapping(facts).get("splits"))
-        resolved = apply_override(values, _mapping(overrides.get(name))) if splits else {}
+        resolved = merge(values, _mapping(overrides.get(name))) if splits else {}
         evaluation = _mapping(resolved.get("evaluation"))
         wanted = {f"references.{split}": split for split in _mapping(evaluation.get("references"))}
         wanted["likelihood.split"] = _mapping(evaluation.get("likelihood")).get("split")
@@ -172,7 +169,7 @@ def _decoder_problems(values: dict, overrides: dict) -> Iterator[str]:
     for name in names if isinstance(names, list) else ():
         facts = _datasets(values).get(name) if isinstance(name, str) else None
         override = _mapping(overrides.get(name)) if facts else {}
-        resolved = apply_override(values, override)
+        resolved = merge(values, override)
         for model, entry in _mapping(resolved.get("models")).items():
             spec = _spec(model, entry)
             if not spec or not spec.decoder:
@@ -234,19 +231,14 @@ def schema() -> str:
 
 
 def merge(base: dict, overrides: dict) -> dict:
-    """Return `base` with `overrides` laid over it, mapping by mapping; neither is changed."""
+    """Return `base` with `overrides` laid over it, mapping by mapping; neither is changed. One of
+    another `kind` has other settings: it is replaced."""
     merged = copy.deepcopy(base)
     for key, value in overrides.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = merge(merged[key], value)
+        old = merged.get(key)
+        mappings = isinstance(value, dict) and isinstance(old, dict)
+        if mappings and value.get("kind", old.get("kind")) == old.get("kind", value.get("kind")):
+            merged[key] = merge(old, value)
         else:
             merged[key] = copy.deepcopy(value)
-    return merged
-
-
-def apply_override(values: dict, override: dict) -> dict:
-    """Return the configuration with the overrides for one dataset laid over it."""
-    merged = merge(values, override)
-    if "decoder" in override:  # another kind has other settings: replaced, not merged
-        merged["decoder"] = copy.deepcopy(override["decoder"])
     return merged

@@ -53,18 +53,18 @@ class Dataset:
         return sum(image in train for images in own.values() for image in images)
 
 
-def load_dataset(facts: Facts, root: Path, cache: Path, *, download: bool = False) -> Dataset:
+def load_dataset(facts: Facts, root: Path, cache: Path) -> Dataset:
     """Open a dataset, which is read, checked, split and prepared in `cache` at its first use.
 
     Args:
-        facts, root, download: as for `benchmark.data.distributions.find_source`.
+        facts, root: as for `benchmark.data.distributions.find_source`.
         cache: folder of the prepared images.
 
     Raises:
         DataError: files are missing or damaged, the images are not the ones they should be, or the
             prepared ones cannot be written.
     """
-    source = find_source(facts, root, download)
+    source = find_source(facts, root)
     folder = cache / prepared_name(facts, source)
     try:
         opened = open_once(folder, partial(prepare, facts, source), open_prepared)

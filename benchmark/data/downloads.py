@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from benchmark.base.errors import DataError
+from benchmark.base.once import empty_folder
 from benchmark.config.facts import Facts
 
 # What a download weighs.
@@ -74,7 +73,7 @@ def fetch_missing(
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _staging(root / f".{name}.fetching") as staging:
+        with empty_folder(root / f".{name}.fetching") as staging:
             if missing.exists():
                 return  # another process fetched it meanwhile
             try:
@@ -93,19 +92,6 @@ def fetch_missing(
                 ) from error
     except OSError as error:
         raise DataError(f"{name}: cannot write to the data folder {root}: {error}") from error
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """Make an empty folder for one process at a time, which is gone afterwards."""
-    with FileLock(f"{folder}.lock"):
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            Path(f"{folder}.lock").unlink()
 
 
 def _move(names: list[str], source: Path, target: Path) -> None:

@@ -78,8 +78,7 @@ class ImageFiles(Sequence):
                 if image.mode[0] in "IF":  # Pillow would cut them off at 255, to nearly all white
                     raise BrokenImageError(f"{name}: more than 8 bits for each channel")
                 return np.asarray(self._prepare(_as_seen(image).convert(self.mode)))
-        except (*UNREADABLE, SyntaxError, Image.DecompressionBombError) as error:
-            # SyntaxError: Pillow's word for a broken PNG.
+        except (*UNREADABLE, Image.DecompressionBombError) as error:
             unknown = isinstance(error, UnidentifiedImageError)
             kind = f"no image of the kinds {', '.join(FORMATS)}" if unknown else error
             raise BrokenImageError(f"{name}: {kind}") from error

@@ -61,6 +61,7 @@ class EfficientNetFeatures:
         DataError: as `find_weights`.
     """
 
+    names = ("fd_efficientnet", "_efficientnet")
     dimension = 1280
 
     def __init__(self, device: torch.device):

@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from benchmark.base import paths
 from benchmark.base.files import file_digest
@@ -23,13 +22,7 @@ from benchmark.evaluation.features import (
 )
 from benchmark.evaluation.inception import InceptionFeatures, find_weights
 from benchmark.evaluation.likelihood import likelihood_metrics
-from benchmark.evaluation.metrics import (
-    class_coverage,
-    classifier_names,
-    efficientnet_names,
-    feature_metrics,
-    inception_names,
-)
+from benchmark.evaluation.metrics import class_coverage, feature_metrics, named
 from benchmark.evaluation.samples import Samples
 from benchmark.evaluation.sigma import IMAGES, ConstantImage, held_back, with_best_sigma
 from benchmark.records.names import metric_name
@@ -85,10 +78,12 @@ def _extractors(
     return extractors, origin
 
 
-def classifier_features(config: Config, dataset: str, device: torch.device) -> ClassifierFeatures:
-    """Load the dataset's trained classifier."""
+def classifier_features(
+    config: Config, dataset: str, device: torch.device, folder: Path | None = None
+) -> ClassifierFeatures:
+    """Load the dataset's trained classifier, from the run's own folder by default."""
     job = job_of(config, "classifier", dataset)
-    path = job.path("weights")
+    path = job.path("weights", folder)
     fresh = build_classifier(job, config.facts(dataset).image_shape)
     classifier = load_weights(path, fresh, job, device)
     return ClassifierFeatures(classifier, file_digest(path), device)
@@ -112,20 +107,16 @@ def _compare(
         drawn = extract(batches, len(samples), extractor, Path(scratch) / "features")
         for split, count in settings.references.items():
             real = split_features(config, data, split, extractor)
-            values = _named_metrics(drawn[:count], real, extractor)
+            values = named(feature_metrics(drawn[:count], real), extractor.names)
+            if isinstance(extractor, ClassifierFeatures):
+                classes = [
+                    extractor.classes(features) for features in (drawn[:count], real.features)
+                ]
+                values["class_coverage"] = class_coverage(
+                    *classes, extractor.classifier.head.out_features
+                )
             metrics |= {metric_name(name, split, count): v for name, v in values.items()}
     return metrics
-
-
-def _named_metrics(drawn: Tensor, real: RealFeatures, extractor: Extractor) -> dict[str, float]:
-    metrics = feature_metrics(drawn, real)
-    if isinstance(extractor, EfficientNetFeatures):
-        return efficientnet_names(metrics)
-    if not isinstance(extractor, ClassifierFeatures):
-        return inception_names(metrics, extractor.digest)
-    classes = [extractor.classes(features) for features in (drawn, real.features)]
-    coverage = class_coverage(*classes, extractor.classifier.head.out_features)
-    return classifier_names(metrics) | {"class_coverage": coverage}
 
 
 def _likelihood(

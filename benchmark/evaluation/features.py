@@ -29,6 +29,7 @@ FORMAT = 1  # of the kept features
 class Extractor(Protocol):
     """A function of uint8 images (n, C, H, W) to features (n, dimension), float32 on the CPU."""
 
+    names: tuple[str, str]  # of its Frechet distance, and what the names of others end with
     digest: str
     dimension: int
     device: torch.device  # on which it computes
@@ -43,6 +44,8 @@ class ClassifierFeatures:
         digest: sha256 of its weights' file.
         classifier: the network, whose head turns features into classes.
     """
+
+    names = ("fd_classifier", "_classifier")
 
     def __init__(self, classifier: Classifier, digest: str, device: torch.device):
         self.classifier, self.digest, self.device = classifier.to(device).eval(), digest, device

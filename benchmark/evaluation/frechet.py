@@ -54,28 +54,9 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     return float(fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID])
 
 
-def frechet_infinity(features: Tensor, real: Gaussian) -> tuple[float, float] | None:
-    """Estimate the Frechet distance of infinitely many samples, and its standard error.
-
-    The distance of N samples exceeds its limit by about c/N. A line in 1/N is fitted, by weighted
-    least squares with weights N, to the distances of disjoint subsets; Chong & Forsyth 2020, arXiv
-    1911.07023, fit one to subsets that may overlap. The error is the fit's own, from the scatter of
-    the subsets; what the finite number of real images adds to the distance stays.
-
-    Returns:
-        (limit, standard error); None with too few samples for the smallest subset.
-    """
-    return limit(subset_distances(features, real))
-
-
-def limit(points: list[tuple[int, float]]) -> tuple[float, float] | None:
-    """Return what `frechet_infinity` says of the distances of subsets, by `subset_distances`."""
-    return extrapolate(*np.array(points, float).T) if points else None
-
-
 def subset_distances(features: Tensor, real: Gaussian) -> list[tuple[int, float]]:
-    """Return (samples, distance) of each subset that `frechet_infinity` fits a line to; none with
-    too few samples for the smallest."""
+    """Return (samples, distance) of disjoint subsets of features, for `extrapolate`; none with too
+    few samples for the smallest."""
     subsets = disjoint_subsets(features)
     if min(map(len, subsets)) < FEWEST_PER_DIMENSION * features.shape[1]:
         return []
@@ -89,7 +70,13 @@ def disjoint_subsets(features: Tensor) -> tuple[Tensor, ...]:
 
 
 def extrapolate(sizes: np.ndarray, distances: np.ndarray) -> tuple[float, float]:
-    """Fit a line in 1/N with weights N; return its value at 1/N = 0 and that one's error."""
+    """Estimate the Frechet distance of infinitely many samples, and its standard error.
+
+    The distance of N samples exceeds its limit by about c/N. A line in 1/N is fitted, by weighted
+    least squares with weights N, to the distances of disjoint subsets; Chong & Forsyth 2020, arXiv
+    1911.07023, fit one to subsets that may overlap. The error is the fit's own, from the scatter of
+    the subsets; what the finite number of real images adds to the distance stays.
+    """
     design = np.stack([np.ones_like(sizes), 1 / sizes], axis=1)
     weighted = design * sizes[:, None]
     inverse = np.linalg.inv(design.T @ weighted)

@@ -4,10 +4,7 @@ torch-fidelity holds the network; its weights are the ones of the original Tenso
 (Heusel et al. 2017, arXiv 1706.08500), converted. Without them there is no FID.
 """
 
-import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
@@ -22,7 +19,6 @@ from benchmark.data.pixels import to_rgb
 
 SIZE = "96 MB"
 LAYER = "2048"
-FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch looks for it at each call
 
 # What torch raises for a file that is damaged or holds something else than a network's state.
 UNLOADABLE = (
@@ -86,17 +82,10 @@ def _missing(root: Path) -> str:
     )
 
 
-@contextmanager
-def _tensors_alone() -> Iterator[None]:
-    """Load with weights_only: torch-fidelity would unpickle anything."""
-    before = os.environ.get(FORCED)
-    os.environ[FORCED] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[FORCED]
-        if before is not None:
-            os.environ[FORCED] = before
+def inception_names(sha256: str) -> tuple[str, str]:
+    """Return `names` of the features by weights with a digest: with other weights than the standard
+    ones nothing is called FID."""
+    return ("fid", "") if sha256 == OFFICIAL_SHA256 else (f"frechet_{sha256[:8]}", f"_{sha256[:8]}")
 
 
 class InceptionFeatures:
@@ -117,13 +106,15 @@ class InceptionFeatures:
 
         self.digest = file_digest(path)
         try:
-            with _tensors_alone():
-                network = FeatureExtractorInceptionV3(
-                    "inception-v3-compat", [LAYER], feature_extractor_weights_path=str(path)
-                )
+            # torch-fidelity would unpickle anything: what is no state of a network ends here.
+            torch.load(path, map_location="cpu", weights_only=True)
+            network = FeatureExtractorInceptionV3(
+                "inception-v3-compat", [LAYER], feature_extractor_weights_path=str(path)
+            )
         except UNLOADABLE as error:
             raise DataError(f"Inception weights: {path} cannot be loaded: {error}") from error
         self.network, self.device = network.to(device), device
+        self.names = inception_names(self.digest)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

@@ -5,16 +5,16 @@ computes the Frechet distance and KID. Only the Frechet distance of Inception's 
 standard weights, is called FID.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.evaluation.features import RealFeatures
 from benchmark.evaluation.frechet import (
+    extrapolate,
     fit_gaussian,
     frechet_distance,
-    limit,
     subset_distances,
 )
 
@@ -45,10 +45,9 @@ def feature_metrics(
         side.
     """
     metrics = {"frechet": frechet_distance(fit_gaussian(samples), real.gaussian)}
-    points = subset_distances(samples, real.gaussian)
-    infinity = limit(points)
-    if infinity is not None:
-        metrics |= dict(zip(("frechet_infinity", "frechet_infinity_se"), infinity, strict=True))
+    if points := subset_distances(samples, real.gaussian):
+        limit, error = extrapolate(*np.array(points, float).T)
+        metrics |= {"frechet_infinity": limit, "frechet_infinity_se": error}
         metrics["frechet_subsets"] = points
     if min(len(samples), len(real.features)) >= KID_SUBSET_SIZE:
         kid = kid_features_to_metric(
@@ -64,19 +63,14 @@ def feature_metrics(
 
 
 def precision_recall(
-    samples: Tensor, real: Tensor, radii: Tensor | None = None, distances: int = DISTANCES
+    samples: Tensor, real: Tensor, distances: int = DISTANCES
 ) -> tuple[float, float]:
     """Return the shares of samples near real images, and of real images near samples.
 
     Near an image is what lies within the distance of its third neighbour on its own side.
     torch-fidelity counts the same, and sorts for it all distances, which takes four times as long.
-
-    Args:
-        radii: `neighbour_radii` of the real images, where they are known.
     """
-    if radii is None:
-        radii = neighbour_radii(real, distances)
-    own_radii = neighbour_radii(samples, distances)
+    radii, own_radii = neighbour_radii(real, distances), neighbour_radii(samples, distances)
     near_real, recalled = torch.zeros(len(samples), dtype=torch.bool), []
     for images, reach in zip(real.split(distances), radii.split(distances), strict=True):
         apart = torch.cdist(images, samples)
@@ -108,27 +102,10 @@ def class_coverage(drawn: Tensor, real: Tensor, classes: int) -> float:
     return (drawn[seen] / real[seen]).min().item()
 
 
-def classifier_names(metrics: dict[str, float]) -> dict[str, float]:
-    """Name the metrics of the classifier's features: fd_classifier, ..."""
-    return _named(metrics, "fd_classifier", "_classifier")
+def named(metrics: dict[str, float], names: tuple[str, str]) -> dict[str, float]:
+    """Return the metrics under the names that an extractor gives them."""
+    frechet, suffix = names
 
-
-def efficientnet_names(metrics: dict[str, float]) -> dict[str, float]:
-    """Name the metrics of EfficientNet's features: fd_efficientnet, ..."""
-    return _named(metrics, "fd_efficientnet", "_efficientnet")
-
-
-def inception_names(metrics: dict[str, float], sha256: str) -> dict[str, float]:
-    """Name the metrics of Inception's features: fid, kid, ...
-
-    With other weights than the standard ones nothing is called FID: frechet_<digest>, ...
-    """
-    if sha256 == OFFICIAL_SHA256:
-        return _named(metrics, "fid", "")
-    return _named(metrics, f"frechet_{sha256[:8]}", f"_{sha256[:8]}")
-
-
-def _named(metrics: dict[str, float], frechet: str, suffix: str) -> dict[str, float]:
     def name(key: str) -> str:
         return key.replace("frechet", frechet) if key.startswith("frechet") else key + suffix
 

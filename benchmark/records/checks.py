@@ -4,7 +4,6 @@ A record's own digest says that it was not edited since it was written. Here are
 that cannot be true together, one measurement under two seeds, seeds of different settings.
 """
 
-import filecmp
 import math
 import re
 from collections.abc import Iterator
@@ -88,11 +87,8 @@ def _in_timing(record: Record) -> Iterator[str]:
         yield "update: the quantiles of the latency are out of order"
 
 
-def check_together(records: list[Record], folder: Path) -> None:
+def check_together(records: list[Record]) -> None:
     """Refuse records of one folder that contradict each other.
-
-    Args:
-        folder: of the run; its weights, where they are there, are compared too.
 
     Raises:
         RecordError: two of them do.
@@ -100,7 +96,6 @@ def check_together(records: list[Record], folder: Path) -> None:
     _check_settings(records)
     _check_repetitions(records)
     _check_classifiers(records)
-    _check_weights(records, folder)
 
 
 def _check_settings(records: list[Record]) -> None:
@@ -154,20 +149,3 @@ def _check_classifiers(records: list[Record]) -> None:
                 f"{record.path}: another classifier than that of {path}: distances in the features "
                 "of two classifiers are not comparable\n  Run `evaluate` again with one of them."
             )
-
-
-def _check_weights(records: list[Record], folder: Path) -> None:
-    """Refuse two trainings that end in the same weights, where these are there."""
-    seen: dict[int, list[Path]] = {}
-    for record in records:
-        if record.kind != "training":
-            continue
-        weights = folder / "weights" / record.path.relative_to(folder / "training")
-        weights = weights.with_suffix(".safetensors")
-        if not weights.is_file():
-            continue
-        alike = seen.setdefault(weights.stat().st_size, [])
-        for other in alike:  # of the same size; reading ends at the first byte that differs
-            if filecmp.cmp(weights, other, shallow=False):
-                raise RecordError(f"{weights}: is the same file as {other}: one training")
-        alike.append(weights)

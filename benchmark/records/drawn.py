@@ -34,6 +34,6 @@ def _path(config: Config, step: str) -> Path:
 
 
 def _origin(config: Config, jobs: Iterable[Job]) -> dict:
-    folder = paths.fill(paths.RUN, config.run)
+    folder = config.folder
     made_from = [[str(job.paths[0].relative_to(folder)), job.config_hash] for job in jobs]
     return {"wording": config.wording, "jobs": made_from}

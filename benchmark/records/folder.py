@@ -8,7 +8,7 @@ from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.errors import RecordError
 from benchmark.config.config import Config
 from benchmark.config.facts import reference_splits
-from benchmark.config.jobs import JUDGED, KINDS, Job, jobs
+from benchmark.config.jobs import KINDS, Job, jobs
 from benchmark.records.checks import check_together, contradiction
 from benchmark.records.record import Record, Subject, read_record
 
@@ -30,7 +30,7 @@ def read_folder(folder: str | Path) -> list[Record]:
     ]
     if not records:
         raise nothing_there(folder)
-    check_together(records, folder)
+    check_together(records)
     return records
 
 
@@ -41,16 +41,6 @@ def nothing_there(folder: str | Path) -> RecordError:
         "  Run the workflow first: snakemake --cores all --configfile FILE\n"
         f"  Published records are in {paths.PUBLISHED}."
     )
-
-
-def recorded_folder(config: Config, folder: str | Path | None = None) -> Path:
-    """Return the folder whose records say what steps cost: the given one, else the run's own, else,
-    where that has none, the published one."""
-    published = Path(paths.PUBLISHED) / config.run
-    for place in [Path(folder)] if folder else [config.folder, published]:
-        if any(found for kind in JUDGED for found in (place / kind).rglob("*.json")):
-            return place
-    raise nothing_there(folder or config.folder)
 
 
 def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -> list[Record]:
@@ -71,7 +61,7 @@ def own_records(config: Config, *kinds: str, folder: str | Path | None = None) -
     for record in records:
         if record.kind == "metrics":
             _check_references(config, record)
-    check_together(records, folder)
+    check_together(records)
     return records
 
 
@@ -94,12 +84,10 @@ def own_record(job: Job, folder: Path | None = None) -> Record | None:
     Raises:
         RecordError: it is not what it should be, or of another job.
     """
-    run = paths.fill(paths.RUN, job.run)
-    folder = folder or run
-    path = folder / job.path().relative_to(run)
+    path = job.path(folder=folder)
     if not path.exists():
         return None
-    record = _read(folder, job.kind, path)
+    record = _read(folder or paths.fill(paths.RUN, job.run), job.kind, path)
     pairs = {"run": (record.run, job.run), "config_hash": (record.config_hash, job.config_hash)}
     if job.kind == "classifier":  # one that another run trained with the same settings will do
         del pairs["run"]
@@ -142,4 +130,5 @@ def _check_references(config: Config, record: Record) -> None:
             raise RecordError(
                 f"{record.path}: compares with {count} images as the {split} split of "
                 f"{record.dataset}, which has {expected}: measured against another split"
+                f"{paths.made_again(record.path)}"
             )

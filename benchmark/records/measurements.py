@@ -51,7 +51,6 @@ class Measured(NamedTuple):
     value: float
 
 
-_TAIL = "_(train|validation|test)_[0-9]+k?"
 NAMES = re.compile(
     "(" + "|".join(
         (
@@ -62,9 +61,9 @@ NAMES = re.compile(
             r"(nats|bits_per_dimension)(_error)?(_fitted|_constant)?",
             r"sigma_(fitted|constant)",
         )
-    ) + ")" + _TAIL
+    ) + ")"
 )  # fmt: skip
-SHARES = re.compile(r"(precision|recall|nats_low_ess_share).*")
+SHARES = ("precision", "recall", "nats_low_ess_share")  # how their names begin
 
 
 class Subset(Strict):
@@ -107,11 +106,12 @@ class QualityMetrics(Strict):
         if not self.model_fields_set:
             raise ValueError("nothing was measured")
         for key, value in self.model_extra.items():
-            if not NAMES.fullmatch(key):
+            parts = METRIC.fullmatch(key)
+            if not (parts and NAMES.fullmatch(parts["name"])):
                 raise ValueError(f"{key}: unknown metric")
             if value < 0 and key.startswith("class_coverage"):
                 raise ValueError(f"{key}: {value} is less than the minimum of 0")
-            if SHARES.fullmatch(key) and not 0 <= value <= 1:
+            if key.startswith(SHARES) and not 0 <= value <= 1:
                 raise ValueError(f"{key}: {value} is not between 0 and 1")
         return self
 
@@ -121,7 +121,7 @@ class QualityMetrics(Strict):
         return [
             Measured(key, parts["name"], parts["split"], count_of(parts["count"]), value)
             for key, value in self.model_extra.items()
-            if (parts := METRIC.fullmatch(key))
+            for parts in [METRIC.fullmatch(key)]
         ]
 
     def get(self, key: str) -> float | None:

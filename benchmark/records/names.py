@@ -3,7 +3,7 @@
 import re
 
 # <metric>_<reference>_<images>
-METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>\d+k?)")
+METRIC = re.compile(r"(?P<name>\w+)_(?P<split>train|validation|test)_(?P<count>[0-9]+k?)")
 
 
 def metric_name(name: str, split: str, count: int) -> str:

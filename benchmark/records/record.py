@@ -129,7 +129,7 @@ def read_record(path: str | Path) -> Record:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RecordError(f"{path}: is not valid JSON: {error}{made_again(path)}") from error
-    record = _parse(content, path)
+    record = _parse(content, path, made_again(path))
     if record.digest != record_digest(content):
         raise RecordError(
             f"{path}: its contents do not match its digest: it was edited or damaged"
@@ -145,13 +145,13 @@ def record_digest(content: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _parse(content: Any, path: str | Path) -> Record:
+def _parse(content: Any, path: str | Path, advice: str = "") -> Record:
     kind = content.get("kind") if isinstance(content, dict) else None
     metrics = METRICS.get(kind) if isinstance(kind, str) else None
     try:
         record = Record[metrics or dict].model_validate(content)
     except ValidationError as error:
         lines = "; ".join(problems(error, content, "the whole"))
-        raise RecordError(f"{path}: not a valid record: {lines}{made_again(path)}") from error
+        raise RecordError(f"{path}: not a valid record: {lines}{advice}") from error
     record._path = Path(path)
     return record

@@ -95,7 +95,7 @@ def hand_over(module: str) -> int | None:
     return code[0] if code else 1
 
 
-class Job:
+class Forked:
     """A child of the server and the client that waits for it."""
 
     def __init__(self, pid: int, client: socket.socket):
@@ -140,9 +140,16 @@ class Server:
     def _begin(self) -> None:
         """Fork a job for a client."""
         client, _ = self._listener.accept()
-        size, streams, _, _ = socket.recv_fds(client, SIZE.size, 3)
-        request = client.recv(*SIZE.unpack(size), socket.MSG_WAITALL)
-        module, words, folder, environment = json.loads(request)
+        streams: list[int] = []
+        try:
+            size, streams, _, _ = socket.recv_fds(client, SIZE.size, 3)
+            request = client.recv(*SIZE.unpack(size), socket.MSG_WAITALL)
+            module, words, folder, environment = json.loads(request)
+        except (OSError, struct.error, ValueError):  # the client is gone
+            client.close()
+            for descriptor in streams:
+                os.close(descriptor)
+            return
         with suppress(Exception):  # the job will say what is wrong
             _import_for(module, words)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the job has its own handlers
@@ -154,11 +161,11 @@ class Server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for descriptor in streams:
             os.close(descriptor)
-        job = Job(pid, client)
+        job = Forked(pid, client)
         self._events.register(client, selectors.EVENT_READ, partial(self._pass_on, job))
         self._events.register(job.process, selectors.EVENT_READ, partial(self._end, job))
 
-    def _pass_on(self, job: Job) -> None:
+    def _pass_on(self, job: Forked) -> None:
         """Pass on what a client was sent alone; kill the job of one that is gone."""
         try:
             numbers = job.client.recv(64)
@@ -171,7 +178,7 @@ class Server:
             if self._heard.get(number, 0) < job.begun:  # else the job had it with the group
                 os.kill(job.pid, number)
 
-    def _end(self, job: Job) -> None:
+    def _end(self, job: Forked) -> None:
         """Tell a client how its job has ended."""
         code = os.waitstatus_to_exitcode(os.waitpid(job.pid, 0)[1])
         if job.client in self._events.get_map():

@@ -29,8 +29,8 @@ def is_outdated(config: Config, job: Job) -> bool:
     can now be compared in more features. What is damaged is refused where it is read."""
     if job.kind == "data":
         found = config.found_images(job.dataset)
-        settings = found and found.config_hash not in ("", job.config_hash)
-        return bool(settings) or images_changed(config, job.dataset)
+        settings = found is not None and found.config_hash != job.config_hash
+        return settings or images_changed(config, job.dataset)
     written = written_hash(job)
     if written is None:
         return False

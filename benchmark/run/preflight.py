@@ -1,14 +1,11 @@
-"""What a run needs before it starts: time, data, weights, disk space, GPU memory.
+"""What a run needs before it starts: time, data, weights, disk space, a device.
 
 All that is missing is said in one message, each with its size and the way to get it.
 """
 
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 from benchmark.base import paths
 from benchmark.base.devices import use_device
@@ -16,19 +13,17 @@ from benchmark.base.errors import BenchmarkError, DataError
 from benchmark.base.progress import duration
 from benchmark.claims.machine import measure_trainings, whole_time
 from benchmark.config.config import Config
-from benchmark.config.jobs import job_of, jobs
-from benchmark.config.registry import build
+from benchmark.config.jobs import jobs
+from benchmark.config.registry import build_entry
 from benchmark.data.dataset import Dataset, load_dataset, mend_cache, note_images
 from benchmark.data.distributions import find_source
 from benchmark.data.prepared import prepared_name
 from benchmark.data.sources import Source
 from benchmark.evaluation import efficientnet
 from benchmark.evaluation.inception import fetch_weights, find_weights
-from benchmark.training.memory import training_bytes
 
 LOOK = 15.0  # seconds in which trainings are measured
 LONG = 24 * 3600  # seconds of training after which shorter runs are named
-GPU_RESERVE = 2**30  # bytes: the CUDA context, cuDNN's workspace, fragments
 
 
 def preflight(config: Config, dataset: str | None = None, whole: bool = False) -> list[str]:
@@ -62,9 +57,10 @@ def how_long(config: Config) -> str:
     """Return a line about the time of the trainings that are not done, and where less is to be
     had."""
     left = [job for job in jobs(config, "training") if not job.path().exists()]
-    try:
-        measured = measure_trainings(config, left, LOOK) if left else {}
-    except (BenchmarkError, ValueError):  # said elsewhere
+    measured = {}
+    with suppress(BenchmarkError, ValueError):  # said elsewhere
+        measured = measure_trainings(config, left, LOOK)
+    if left and not measured:
         return f"{config.run}: how long {len(left)} trainings take cannot be measured here"
     seconds, models = whole_time(left, measured) or 0, len({(j.dataset, j.model) for j in left})
     text = (
@@ -90,7 +86,7 @@ def check_all(config: Config) -> list[str]:
         DataError: all that is wrong or missing, in one message.
     """
     problems = _data_problems(config) + _model_problems(config)
-    problems += _disk_problems(config) + _gpu_problems(config) + _efficientnet_problems(config)
+    problems += _disk_problems(config) + _device_problems(config) + _efficientnet_problems(config)
     notices, wrong = _inception(config)
     problems += wrong
     notices += _unmeasured(config)
@@ -179,7 +175,7 @@ def _efficientnet_problems(config: Config) -> list[str]:
 
 def _disk_problems(config: Config) -> list[str]:
     """Name where there is less room than the prepared data and the results will take."""
-    cache, results = paths.cache_root(config.data_root), Path(paths.fill(paths.RUN, config.run))
+    cache, results = paths.cache_root(config.data_root), config.folder
     needed: dict[int, tuple[Path, int]] = {}
     for folder, size in ((cache, _cache_bytes(config)), (results, _result_bytes(config))):
         whole = folder.absolute()
@@ -219,11 +215,11 @@ def _result_bytes(config: Config) -> int:
         channels, height, width = config.facts(dataset).image_shape
         images = max(config.evaluation(dataset).references.values())
         drawn = images * channels * height * width * (len(config.evaluated_models) + 1)
-        weights = sum(
-            value.numel() * value.element_size()
-            for _, model in _fresh_models(config, dataset)
-            for value in model.state_dict().values()
-        )
+        weights = 0
+        for model in config.trained_models:
+            with suppress(ValueError):  # said elsewhere
+                state = build_entry(config, dataset, model).state_dict()
+                weights += sum(value.nbytes for value in state.values())
         total += len(config.seeds) * (drawn + weights)
     return total
 
@@ -236,7 +232,7 @@ def _model_problems(config: Config) -> list[str]:
         likelihood = config.evaluation(dataset).likelihood
         for model in config.trained_models:
             try:
-                fewest = getattr(_fresh(config, dataset, model), "fewest_passes", 0)
+                fewest = getattr(build_entry(config, dataset, model), "fewest_passes", 0)
             except ValueError as error:
                 problems.append(f"{dataset} · {model}: {error}")
                 continue
@@ -248,40 +244,13 @@ def _model_problems(config: Config) -> list[str]:
     return problems
 
 
-def _fresh_models(config: Config, dataset: str) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Yield the models that can be built, untrained."""
-    for model in config.trained_models:
-        with suppress(ValueError):  # said elsewhere
-            yield model, _fresh(config, dataset, model)
-
-
-def _fresh(config: Config, dataset: str, model: str) -> torch.nn.Module:
-    settings, shape = config.model_settings(dataset, model), config.facts(dataset).image_shape
-    return build(config.architecture(model), settings, shape)
-
-
-def _gpu_problems(config: Config) -> list[str]:
-    """Name trainings that the GPU is too small for, by `benchmark.training.memory`'s estimate."""
+def _device_problems(config: Config) -> list[str]:
+    """Say that the device of the run is not there."""
     try:
-        device = use_device(config.device, config.threads)
+        use_device(config.device, config.threads)
     except BenchmarkError as error:
         return [str(error)]
-    if device.type != "cuda":
-        return []
-    _, total = torch.cuda.mem_get_info(device)
-    problems = []
-    for dataset in config.datasets:
-        for model, fresh in _fresh_models(config, dataset):
-            size = job_of(config, "training", dataset, model).settings.training.batch_size
-            shape = config.facts(dataset).image_shape
-            needed = GPU_RESERVE + training_bytes(fresh, shape, size)
-            if needed > total:
-                problems.append(
-                    f"GPU memory: {dataset} · {model} needs about {_gb(needed)} to train on "
-                    f"batches of {size}, the GPU has {_gb(total)}\n"
-                    "  Lower its training.batch_size, or use a larger GPU."
-                )
-    return problems
+    return []
 
 
 def _gb(size: int) -> str:

@@ -49,7 +49,7 @@ def publish(config: Config, *, weights: bool = False) -> str:
         RecordError: a file is damaged, or there is no record; DataError: the dataset is missing;
             then nothing was changed.
     """
-    source = paths.fill(paths.RUN, config.run)
+    source = config.folder
     files = [
         path
         for folder in FOLDERS
@@ -66,9 +66,9 @@ def publish(config: Config, *, weights: bool = False) -> str:
     shutil.rmtree(unfinished, ignore_errors=True)
     for path in files:
         COPIES[path.suffix](path, _place(unfinished / path.relative_to(source)))
-    _copy_samples(config, source, unfinished)
+    _copy_samples(config, unfinished)
     if weights:
-        _copy_weights(config, source, unfinished)
+        _copy_weights(config, unfinished)
     with atomic(unfinished / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config.values, sort_keys=False), encoding="utf-8")
     write_checksums(unfinished)
@@ -96,7 +96,7 @@ def restore(config: Config) -> str:
         RecordError: no weights are published, or another file is in the way; then nothing was
             changed.
     """
-    source, target = Path(paths.PUBLISHED) / config.run, paths.fill(paths.RUN, config.run)
+    source, target = Path(paths.PUBLISHED) / config.run, config.folder
     files = [
         path.relative_to(source)
         for folder in ("classifier", "weights")
@@ -121,12 +121,12 @@ def restore(config: Config) -> str:
     return f"restored {len(missing)} files of {source} in {target}{note}"
 
 
-def _copy_weights(config: Config, source: Path, target: Path) -> None:
+def _copy_weights(config: Config, target: Path) -> None:
     """Copy the classifiers, what draws the first seed's images where it is small, and the features
     of the real images."""
     trained = jobs(config, "training", seed=config.seeds[0])
     for job in filter(lambda each: each.path("weights").is_file(), trained):
-        copy = target / job.path("weights").relative_to(source)
+        copy = job.path("weights", target)
         publish_weights(job.path("weights"), copy)
         if copy.stat().st_size > LARGEST_WEIGHTS:
             copy.unlink()
@@ -134,7 +134,7 @@ def _copy_weights(config: Config, source: Path, target: Path) -> None:
     for job in jobs(config, "classifier"):
         path = job.path("weights")
         if path.is_file():
-            shutil.copyfile(path, _place(target / path.relative_to(source)))
+            shutil.copyfile(path, _place(job.path("weights", target)))
             _copy_reference(config, job, target)
 
 
@@ -152,10 +152,10 @@ def _copy_reference(config: Config, classifier: Job, target: Path) -> None:
     save_reference(copy, split_features(config, data, split, extractor), extractor.digest)
 
 
-def _copy_samples(config: Config, source: Path, target: Path) -> None:
+def _copy_samples(config: Config, target: Path) -> None:
     """Copy the first images of the first seed, which the figures show."""
     for job in jobs(config, "sampling", seed=config.seeds[0]):
         path = job.path("samples")
         if path.exists():
             images = open_samples(path, job).first(SHOWN)
-            save_samples(target / path.relative_to(source), [images], images.shape, job)
+            save_samples(job.path("samples", target), [images], images.shape, job)

@@ -39,7 +39,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingStatus:
     """One training and how far it is.
 
     Attributes:
@@ -73,7 +73,7 @@ class Status:
 
     run: str
     now: float
-    trainings: list[Training]
+    trainings: list[TrainingStatus]
     steps: dict[str, tuple[int, int]]
     failures: list[Failure]
 
@@ -118,33 +118,33 @@ def _damage(job: Job) -> Failure | None:
     return Failure(path, ["it is damaged: remove it, and the next run makes it again"])
 
 
-def _training(job: Job, logs: dict[str, Path], now: float, *, outdated: bool) -> Training:
+def _training(job: Job, logs: dict[str, Path], now: float, *, outdated: bool) -> TrainingStatus:
     names = {"dataset": job.dataset, "model": job.model, "seed": job.seed}
     progress = read_progress(job.checkpoints)
     if is_alive(job.checkpoints, progress, now):
-        return Training(**names, state=RUNNING, progress=progress)
+        return TrainingStatus(**names, state=RUNNING, progress=progress)
 
     path = job.path()
     try:
         record = read_record(path) if path.is_file() else None
     except RecordError as error:
         failure = Failure(path, str(error).splitlines())
-        return Training(**names, state=FAILED, failure=failure)
+        return TrainingStatus(**names, state=FAILED, failure=failure)
     if record and record.config_hash == job.config_hash and not outdated:
-        return Training(**names, state=DONE, seconds=record.wall_time_s)
+        return TrainingStatus(**names, state=DONE, seconds=record.wall_time_s)
 
     log = logs.get(job.log)
     failure = _failure(log)
     # A training that was begun by hand after one of the workflow failed leaves that one's log.
     spoke = _changed(job.checkpoints / PROGRESS)
     if failure and (progress is None or _changed(log) > spoke - LATER):
-        return Training(**names, state=FAILED, progress=progress, failure=failure)
+        return TrainingStatus(**names, state=FAILED, progress=progress, failure=failure)
     if log is not None and not _lines(log) and abs(now - _changed(log)) < STARTING:
-        return Training(**names, state=STARTS, progress=progress)
+        return TrainingStatus(**names, state=STARTS, progress=progress)
     if progress is None and record:
-        return Training(**names, state=OUTDATED, seconds=record.wall_time_s)
+        return TrainingStatus(**names, state=OUTDATED, seconds=record.wall_time_s)
     state = WAITING if log is None and progress is None else STOPPED
-    return Training(**names, state=state, progress=progress)
+    return TrainingStatus(**names, state=state, progress=progress)
 
 
 # Logs -------------------------------------------------------------------------------------------

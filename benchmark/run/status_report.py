@@ -29,7 +29,7 @@ from benchmark.run.status import (
     STOPPED,
     WAITING,
     Status,
-    Training,
+    TrainingStatus,
     status,
 )
 
@@ -151,7 +151,7 @@ def _table(found: Status, width: int) -> Table:
     return table
 
 
-def _cells(training: Training, now: float) -> list[Text]:
+def _cells(training: TrainingStatus, now: float) -> list[Text]:
     seed = "" if training.model == CLASSIFIER else str(training.seed)
     state = Text(training.state, style=STYLES[training.state])
     cells, said = [Text(training.model), Text(seed), state], training.progress
@@ -170,7 +170,7 @@ def _cells(training: Training, now: float) -> list[Text]:
     ]
 
 
-def _time(training: Training, now: float) -> str:
+def _time(training: TrainingStatus, now: float) -> str:
     """Return what is left of a training that runs; when another one was heard of last."""
     said = training.progress
     since = now - said.written

@@ -8,8 +8,10 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
+import torch
+
 from benchmark.base import paths
-from benchmark.base.devices import add_device_argument, chosen_devices
+from benchmark.base.devices import DEVICE_LABELS, available_cores, use_device
 from benchmark.base.errors import BenchmarkError
 from benchmark.base.files import write_json
 from benchmark.base.process import exit_code
@@ -38,14 +40,20 @@ def main(words: Sequence[str] | None = None, runs: dict = RUNS) -> int:
         metavar="TEXT",
         help="leave out the rows that say so, e.g. DDPM-1000; may be given again",
     )
-    add_device_argument(parser)
+    parser.add_argument(
+        "--device",
+        action="append",
+        choices=list(DEVICE_LABELS),
+        help="may be given again (default: the CPU, and the GPU where there is one)",
+    )
     options = parser.parse_args(words)
     key, plans, measure, usual = runs[options.run]
     seconds = usual if options.seconds is None else options.seconds
 
     def measure_devices() -> None:
         chosen = without(plans, options.without)
-        for device in chosen_devices(options):
+        there = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        for device in [use_device(name, available_cores()) for name in options.device or there]:
             record = {key: measure(chosen, device, seconds), "provenance": provenance(device)}
             write_json(paths.fill(paths.BENCH, options.run, name=f"{device.type}.json"), record)
 

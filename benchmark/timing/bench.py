@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmark.timing.operations import count_operations
+from benchmark.timing.operations import operations
 from benchmark.timing.promises import Promise
 from benchmark.timing.series import Call, seconds_of
 
@@ -41,7 +41,7 @@ def measure_promises(
             torch.manual_seed(0)
             first, second = promise.sides(device)
             if promise.cost == "operations":
-                row["operations"] = value = count_operations(first) - count_operations(second)
+                row["operations"] = value = operations(first).total() - operations(second).total()
             elif promise.cost == "memory":
                 row |= compare_memory(first, second, device)
                 value = row["ratio"]

@@ -15,8 +15,8 @@ def gpu_state(device: torch.device) -> dict:
     What the driver does not tell is None, and all of it where there is no such GPU.
     """
     queries = {
-        "uuid": lambda nvml, gpu: _text(nvml.nvmlDeviceGetUUID(gpu)),
-        "driver": lambda nvml, _: _text(nvml.nvmlSystemGetDriverVersion()),
+        "uuid": lambda nvml, gpu: nvml.nvmlDeviceGetUUID(gpu),
+        "driver": lambda nvml, _: nvml.nvmlSystemGetDriverVersion(),
         "sm_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
         "memory_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM),
         "power_limit_w": lambda nvml, gpu: nvml.nvmlDeviceGetPowerManagementLimit(gpu) / 1e3,
@@ -62,7 +62,3 @@ def _answer(device: torch.device, query: Callable):
         pynvml.nvmlInit()
         return query(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
     return None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -14,9 +14,6 @@ VIEWS = {
     *("transpose", "unbind", "unfold", "unsqueeze", "view"),
 }
 
-# Those whose result Python looks at: on a GPU everything before must end first.
-WAITS = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero"}
-
 
 class Operations(TorchDispatchMode):
     """Counts operations, views left out, by name.
@@ -34,11 +31,6 @@ class Operations(TorchDispatchMode):
         if name not in VIEWS:
             self.counts[name] += 1
         return function(*args, **(kwargs or {}))
-
-
-def count_operations(call: Call) -> int:
-    """Return the operations of a call that has built its tables before."""
-    return operations(call).total()
 
 
 def operations(call: Call) -> Counter[str]:

@@ -137,7 +137,7 @@ def _beside_vae(size: int, mode: str = "eager") -> Sides:
 
 def _draw_and_decoder(device: torch.device) -> tuple[Call, Call]:
     model = kaem_model("kaem_ula", device).eval()
-    h = model.sample_latents(64)
+    h = model.sample_features(64)
     return torch.no_grad()(lambda: model.sample(64)), torch.no_grad()(lambda: model.decoder(h))
 
 

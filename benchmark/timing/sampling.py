@@ -23,7 +23,7 @@ MODES = {
     "graphed": {"dynamic": False, "mode": "reduce-overhead"},  # CUDA graphs
 }
 
-PARTS = {"images": "sample", "latents": "sample_latents"}
+PARTS = {"images": "sample", "latents": "sample_features"}
 
 
 def set_mode(model: torch.nn.Module, mode: str) -> None:
@@ -85,7 +85,7 @@ def time_sampling(
         samplers = {entry: getattr(model, method, None) for entry, model in models.items()}
         samplers = {entry: sampler for entry, sampler in samplers.items() if sampler is not None}
         if part == "images":
-            samplers = {entry: _in_8_bits(sampler) for entry, sampler in samplers.items()}
+            samplers = {entry: in_8_bits(sampler) for entry, sampler in samplers.items()}
         left_out: dict[str, str] = {}
         medians: dict[str, list[tuple[int, float]]] = {entry: [] for entry in samplers}
         for size, larger in pairwise([*sorted(batch_sizes), max(batch_sizes)]):
@@ -98,14 +98,12 @@ def time_sampling(
             left_out |= {entry: one.failed for entry, one in series.items() if one.failed}
             rows = {}
             for entry in samplers:
-                row = {"mode": mode, "part": part, "batch_size": size}
                 if entry in left_out:
+                    row = {"mode": mode, "part": part, "batch_size": size}
                     row["left_out"] = left_out[entry]
                 else:
-                    row |= series[entry].summary()
-                    median = row["latency_ms"]["median"] / 1e3
-                    row["images_per_second"] = size / median
-                    medians[entry].append((size, median))
+                    row = sampling_row(series[entry], mode, part, size)
+                    medians[entry].append((size, row["latency_ms"]["median"] / 1e3))
                     expected = expected_seconds(medians[entry], larger, device)
                     if expected > longest_call:
                         left_out[entry] = f"a call would take {expected:,.0f} s or more"
@@ -113,8 +111,15 @@ def time_sampling(
             yield rows
 
 
-def _in_8_bits(sample: Callable) -> Callable:
+def in_8_bits(sample: Callable) -> Callable:
+    """Return a sampler of images in 8 bits, as they are stored."""
     return lambda size, draws: to_uint8(sample(size, draws))
+
+
+def sampling_row(series: Series, mode: str, part: str, size: int) -> dict:
+    """Return a row of a timing record, see `time_sampling`."""
+    row = {"mode": mode, "part": part, "batch_size": size} | series.summary()
+    return row | {"images_per_second": 1e3 * size / row["latency_ms"]["median"]}
 
 
 def expected_seconds(medians: list[tuple[int, float]], larger: int, device: torch.device) -> float:

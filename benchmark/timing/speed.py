@@ -95,14 +95,18 @@ def measure_speed(
         _time_updates(updates or {}, speeds, device, limits, watch)
         report(total, {})
         watch.look(after=1.0)
-        state = gpu_state(device)
-    shared = {
+        shared = conditions(watch, device)
+    return {entry: (shared | speed.metrics(), speed.seconds) for entry, speed in speeds.items()}
+
+
+def conditions(watch: Watch, device: torch.device) -> dict:
+    """Return under what conditions times were taken, as their records have it."""
+    return {
         "session": secrets.token_hex(8),
         "others": watch.worst,
         "disturbed": is_disturbed(watch.worst),
-        "gpu_state": state,
+        "gpu_state": gpu_state(device),
     }
-    return {entry: (shared | speed.metrics(), speed.seconds) for entry, speed in speeds.items()}
 
 
 def _time_updates(

@@ -16,7 +16,7 @@ from benchmark.base.foreign import parse_json, read_text
 from benchmark.base.typed import Count, Natural, NotNegative, Number, Strict
 
 PROGRESS, LOCK = "progress.json", "lock"
-SILENT = 60.0  # seconds without a word, which mean death where the lock tells nothing
+DEAD_AFTER = 60.0  # seconds without a word, which mean death where the lock tells nothing
 LARGEST = 1 << 16  # bytes; what is larger is not what `write_progress` wrote
 
 
@@ -41,7 +41,7 @@ class Progress(Strict):
         pid, host: the process that wrote it.
         written: Unix time in seconds.
         checkpoint: the last one; None before there is one.
-        values: the latest of the loss and whatever else is logged.
+        values: the latest loss.
     """
 
     update: Natural
@@ -115,7 +115,7 @@ def is_alive(folder: str | Path, progress: Progress | None, now: float) -> bool:
         locked = _is_locked(Path(folder) / LOCK)
         if locked is not None:
             return locked
-    return progress is not None and abs(now - progress.written) < SILENT
+    return progress is not None and abs(now - progress.written) < DEAD_AFTER
 
 
 def _is_locked(path: Path) -> bool | None:

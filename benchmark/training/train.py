@@ -108,4 +108,4 @@ def _prepare(
 def parameter_count(model: nn.Module) -> int:
     """Count the trained parameters, a copula's among them: a moving average of them is none."""
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return learned + sum(m.numbers for m in model.modules() if isinstance(m, NormalMixture))
+    return learned + sum(m.parameter_count for m in model.modules() if isinstance(m, NormalMixture))

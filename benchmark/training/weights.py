@@ -13,7 +13,7 @@ from benchmark.base.errors import RecordError
 from benchmark.base.tensors import LEFT_OUT, read_tensors, tensors_digest, write_tensors
 from benchmark.config.config import Config
 from benchmark.config.jobs import Job, job_of
-from benchmark.config.registry import build
+from benchmark.config.registry import build_entry
 
 # Parts of the names of tensors.
 ENCODER = "encoder"
@@ -114,11 +114,15 @@ def load_model(
     device: torch.device,
     *,
     trained: bool = True,
-) -> torch.nn.Module:
-    """Return the model of one seed, ready for inference: trained, or as it was built."""
-    shape = config.facts(dataset).image_shape
-    fresh = build(config.architecture(model), config.model_settings(dataset, model), shape)
+    folder: Path | None = None,
+) -> nn.Module:
+    """Return the model of one seed, ready for inference: trained, or as it was built.
+
+    Args:
+        folder: of the weights; the run's own by default.
+    """
+    fresh = build_entry(config, dataset, model)
     if not trained:
         return fresh.to(device).eval()
     job = job_of(config, "training", dataset, model, seed)
-    return load_weights(job.path("weights"), fresh, job, device)
+    return load_weights(job.path("weights", folder), fresh, job, device)

@@ -16,7 +16,6 @@ from benchmark.records.folder import own_record, own_records, read_folder, recor
 from benchmark.records.record import Record
 from benchmark.run.checksums import changed_files
 from benchmark.training.weights import weights_digest
-from benchmark.verification.redraw import published
 
 RECORDED = [kind for kind in KINDS if kind not in ("data", "sampling")]
 Pair = tuple[Job, Record]
@@ -64,7 +63,7 @@ def _beside(folder: Path, job: Job, record: Record) -> Iterator[str]:
     """Say whether the weights or arrays that a record describes are others."""
     name = "arrays" if "arrays" in KINDS[job.kind].files else "weights"
     told = getattr(record.metrics, f"{name}_sha256", None)
-    if told is None or not (path := published(folder, job, name)).exists():
+    if told is None or not (path := job.path(name, folder)).exists():
         return
     try:
         digests = {"training": weights_digest, "classifier": file_digest}

@@ -196,7 +196,6 @@ def _effect(verdict: Verdict) -> str:
 
 
 def _values(run: Run, drawn: Redrawn, tests: int) -> list[dict]:
-    differing = drawn.differing(tests)
     return [
         {
             "Run": run.folder.name,
@@ -208,7 +207,7 @@ def _values(run: Run, drawn: Redrawn, tests: int) -> list[dict]:
             "Published": f"{value.published:.4g}",
             "Here": f"{value.here:.4g}",
             "Tolerance": f"{drawn.tolerance(value, tests):.2g}",
-            "Finding": DISAGREES if value in differing else AGREES,
+            "Finding": DISAGREES if drawn.differs(value, tests) else AGREES,
         }
         for value in drawn.values
     ]

@@ -5,7 +5,6 @@ made on images that were drawn here. What two datasets have in common, networks 
 one shape, is timed once.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,12 +19,11 @@ from benchmark.claims.claims import UPDATES, load_claims
 from benchmark.config.config import Config
 from benchmark.config.jobs import Job, job_of
 from benchmark.data.dataset import Dataset
-from benchmark.data.pixels import to_uint8
 from benchmark.records.record import Record, Subject, write_record
-from benchmark.timing.alone import Watch, is_disturbed, reserved
-from benchmark.timing.gpu import gpu_state
-from benchmark.timing.sampling import flops_per_image, time_updates
+from benchmark.timing.alone import Watch, reserved
+from benchmark.timing.sampling import flops_per_image, in_8_bits, sampling_row, time_updates
 from benchmark.timing.series import Call, Limits, Series, draw_call, run_in_turns
+from benchmark.timing.speed import conditions
 from benchmark.training.train import parameter_count, update_call
 from benchmark.training.weights import load_model
 
@@ -63,10 +61,9 @@ def time_again(
         timed[dataset] = timed.get(alike) or _time(config, dataset, published, images, device)
         for model, metrics in timed[dataset].items():
             calls = sum(row["repetitions"] * row["batch_size"] for row in metrics["sampling"])
-            path = target / "timing" / "cpu" / dataset / f"{model}.json"
             job = _short(job_of(config, "timing", dataset, model), metrics)
             about = {"device": device, "wall_time_s": 0.0, "sample_count": calls}
-            yield write_record(job, metrics, path=path, **about)
+            yield write_record(job, metrics, path=job.path(folder=target), **about)
 
 
 def _is_busy(device: torch.device) -> bool:
@@ -108,14 +105,7 @@ def _time(
             batch = job_of(config, "training", dataset, model).settings.training.batch_size
             metrics[model]["update"] = {"batch_size": batch} | row
         watch.look(after=1.0)
-        state = gpu_state(device)
-    shared = {
-        "trained": False,
-        "session": secrets.token_hex(8),
-        "others": watch.worst,
-        "disturbed": is_disturbed(watch.worst),
-        "gpu_state": state,
-    }
+        shared = {"trained": False} | conditions(watch, device)
     return {model: shared | own for model, own in metrics.items() if own["sampling"]}
 
 
@@ -149,23 +139,14 @@ def _sampled(
 ) -> dict[str, dict]:
     """Time drawing a batch of images with each of some models, in turns."""
     series = {
-        entry: Series(draw_call(_in_8_bits(model), size, device), device)
+        entry: Series(draw_call(in_8_bits(model.sample), size, device), device)
         for entry, model in models.items()
     }
     for entry, one in series.items():
         if models[entry].nfe <= LONG:
             one.warm(LIMITS)
     run_in_turns(list(series.values()), replace(LIMITS, warmup=0), weigh=False, after_turn=look)
-    rows = {}
-    for model, one in series.items():
-        row = {"mode": "eager", "part": "images", "batch_size": size} | one.summary()
-        row["images_per_second"] = 1e3 * size / row["latency_ms"]["median"]
-        rows[model] = row
-    return rows
-
-
-def _in_8_bits(model: torch.nn.Module) -> Callable:
-    return lambda size, draws: to_uint8(model.eval().sample(size, draws))
+    return {model: sampling_row(one, "eager", "images", size) for model, one in series.items()}
 
 
 def _updates(

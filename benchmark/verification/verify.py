@@ -20,13 +20,14 @@ from benchmark.claims.claims import load_claims
 from benchmark.claims.gates import first_reference
 from benchmark.claims.judge import judge_all
 from benchmark.config.config import load_config
+from benchmark.config.facts import reference_splits
 from benchmark.config.jobs import JUDGED, job_of
 from benchmark.records.folder import by_subject, own_records
 from benchmark.records.record import Record, write_record
 from benchmark.verification.findings import DISAGREES, Run, compare_verdicts
 from benchmark.verification.integrity import differing_verdicts, faults
 from benchmark.verification.page import write_pages
-from benchmark.verification.redraw import CPU, Redrawn, published, redraw, reference_file
+from benchmark.verification.redraw import CPU, Redrawn, redraw, reference_file
 from benchmark.verification.retime import time_again
 
 WORKERS = 2  # processes that draw side by side
@@ -105,9 +106,9 @@ def _drawable(run: Run) -> Iterator[tuple[str, str]]:
         for model in run.config.evaluated_models:
             training = job_of(run.config, "training", dataset, model)
             needed = [
-                published(run.folder, training, "weights"),
+                training.path("weights", run.folder),
                 run.folder / reference_file(dataset),
-                published(run.folder, job_of(run.config, "metrics", dataset, model)),
+                job_of(run.config, "metrics", dataset, model).path(folder=run.folder),
             ]
             if all(path.exists() for path in needed):
                 yield dataset, model
@@ -122,7 +123,8 @@ def _measured(run: Run, target: Path) -> Iterator[Record]:
             continue
         job = job_of(run.config, "metrics", drawn.dataset, drawn.model)
         split = first_reference(run.config, drawn.dataset)
-        count = run.config.facts(drawn.dataset).splits[split].count
+        splits = run.config.facts(drawn.dataset).splits
+        count = sum(splits[part].count for part in reference_splits(splits, split))
         values = {value.metric: value.here for value in drawn.values}
         yield write_record(
             job,
@@ -130,10 +132,7 @@ def _measured(run: Run, target: Path) -> Iterator[Record]:
             device=CPU,
             wall_time_s=drawn.seconds,
             sample_count=drawn.images,
-            path=target
-            / run.folder.name
-            / "metrics"
-            / published(Path(), job).relative_to("metrics"),
+            path=job.path(folder=target / run.folder.name),
         )
 
 
@@ -141,7 +140,7 @@ def _timed(run: Run, target: Path) -> list[Record]:
     """Time the models of a run whose images were drawn."""
     images = {}
     for drawn in run.drawn:
-        images.setdefault(drawn.dataset, drawn.shown)
+        images.setdefault(drawn.dataset, drawn.timed_on)
     if not images:
         return []
     say(f"{run.folder.name}: times")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.pixels import to_rgb
+from benchmark.evaluation.inception import inception_names
 
 
 class Pixels:
@@ -13,6 +14,7 @@ class Pixels:
 
     def __init__(self, dimension: int, digest: str = "pixels"):
         self.dimension, self.digest, self.seen = dimension, digest, 0
+        self.names = inception_names(digest)
 
     def __call__(self, images: Tensor) -> Tensor:
         self.seen += len(images)

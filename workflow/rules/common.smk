@@ -60,12 +60,7 @@ def config_arguments(*left_out):
 
 def run_path(pattern, **names):
     """A path pattern of `benchmark.base.paths` for this run; other wildcards stay wildcards."""
-    return pattern.replace("{run}", CONFIG.run).format_map(Wildcards(names))
-
-
-class Wildcards(dict):
-    def __missing__(self, key):
-        return f"{{{key}}}"
+    return expand(pattern, run=CONFIG.run, allow_missing=True, **names)[0]
 
 
 def on_cluster():

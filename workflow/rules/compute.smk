@@ -78,7 +78,8 @@ rule claims:
         judged,
         config=[os.path.relpath(REPOSITORY / f"config/{f}.yaml") for f in ("claims", "gates")],
         judges=[
-            os.path.relpath(REPOSITORY / f"benchmark/claims/{f}.py") for f in ("judge", "gates")
+            os.path.relpath(REPOSITORY / f"benchmark/claims/{f}.py")
+            for f in ("claims", "estimates", "gates", "judge", "report")
         ],
     output:
         verdicts(),

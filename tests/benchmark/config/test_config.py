@@ -525,6 +525,9 @@ def test_a_decoder_of_another_kind_replaces_and_does_not_merge():
 
     assert decoder("digits", "kaem_is") == {"kind": "conv", "width": 8}
     assert decoder("mnist", "kaem_is") == decoder("digits", "vae") == kan
+    own = {"models.vae.decoder": {"kind": "conv", "width": 8}}
+    config = tiny_config(own | {"per_dataset.mnist.models.vae.decoder": kan})
+    assert decoder("mnist", "vae") == kan
 
 
 def test_a_variant_is_built_as_its_registered_model():

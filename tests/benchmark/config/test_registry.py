@@ -5,10 +5,11 @@ from itertools import product
 
 import pytest
 import torch
-from support.configs import RUN_CONFIGS, loaded_by, tiny_config
+from support.configs import MODEL_SETTINGS, RUN_CONFIGS, loaded_by, tiny_config
 
 from baselines.diffusion import Diffusion
 from baselines.vae import VAE
+from benchmark.base.errors import ConfigError
 from benchmark.config.config import load_config
 from benchmark.config.registry import MODELS, VARIANTS, build
 from kaem import KAEM, MixturePrior, UnivariatePrior
@@ -47,6 +48,25 @@ def test_a_name_builds_its_class(name, kind, prior):
 
 def kaem_settings() -> dict:
     return tiny_config().values["models"]["kaem_is"]
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("kaem_ula", "prior"),
+        ("two_stage_vae", "second"),
+        ("latent_ebm", "energy"),
+        ("latent_ebm_thermo", "energy"),
+    ],
+)
+def test_a_part_learns_at_the_rate_that_an_entry_names(name, part):
+    def values(rate):
+        return tiny_config({f"models.{name}": MODEL_SETTINGS[name] | {f"{part}_rate": rate}})
+
+    model = build(name, values(3).model_settings("digits", name), (1, 8, 8))
+    assert model.learning_rate_factors == {part: 3.0}
+    with pytest.raises(ConfigError, match=f"{part}_rate: 0 is less than or equal to"):
+        values(0)
 
 
 def test_weights_come_from_the_global_generator():

@@ -363,13 +363,11 @@ def test_every_form_of_celeba_gives_the_same_images_and_is_read_in_place(tmp_pat
     assert all(np.array_equal(faces.images[split], truth.images[split]) for split in CELEBA_COUNTS)
 
 
-LISTED = [0] * 12 + [1] * 3 + [2] * 4  # the part of each, by its number
 NAMES = [*reversed(FACES), "000001.jpg", "x/162771.jpg"]
-LISTING = "000001.jpg 2\n000003.jpg 0\n\n000002.jpg 1\n000004.jpg 0\n"
 
 
-def test_parts_follow_the_numbers_or_the_list_where_there_is_one():
-    parts = celeba_parts(NAMES, None)
+def test_parts_follow_the_numbers():
+    parts = celeba_parts(NAMES)
     counts = {part: len(names) for part, names in parts.items()}
     assert counts == CELEBA_COUNTS | {"train": 13, "validation": 4}
     assert "000001.jpg" in parts["train"]
@@ -377,55 +375,12 @@ def test_parts_follow_the_numbers_or_the_list_where_there_is_one():
     assert "202599.jpg" in parts["test"]
 
 
-HEAD = "image_id,partition\n"
-
-
-@pytest.mark.parametrize(
-    "listing",
-    [
-        LISTING,
-        HEAD.replace(",", " ") + LISTING,
-        HEAD + LISTING.replace(" ", ","),
-        LISTING.replace(" ", ", ").replace("\n", "\r\n"),
-        LISTING.replace(" ", "\t"),
-        LISTING.replace(".jpg", ".png"),
-        "\ufeff" + LISTING,
-    ],
-    ids=["official", "with a head", "CSV", "of Windows", "tabs", "png", "byte order mark"],
-)
-def test_a_list_is_read_in_every_form(listing):
-    assert celeba_parts([f"img/{n:06d}.jpg" for n in (1, 2, 3, 4)], listing) == {
-        "train": ["img/000003.jpg", "img/000004.jpg"],
-        "validation": ["img/000002.jpg"],
-        "test": ["img/000001.jpg"],
-    }
-
-
-@pytest.mark.parametrize(
-    "line", ["000005.jpg", "000005.jpg 3", "000005.jpg -1", "000005.jpg train", "0 000005.jpg 1"]
-)
-def test_a_line_that_is_none_of_a_list_is_named(tmp_path, line):
-    with pytest.raises(ValueError, match=f"line 6 is '{line}', no file's name and 0, 1 or 2"):
-        celeba_parts([], f"{LISTING}{line}\n")
-    write_files(tmp_path / "root", {"list_eval_partition.txt": f"{LISTING}{line}\n".encode()})
-    message = r"faces: .*\.zip has no parts by .*/list_eval_partition\.txt: line 6 is "
-    with pytest.raises(DataError, match=message):
-        load_faces(tmp_path, in_archive)
-
-
-def test_a_list_that_contradicts_itself_or_begins_with_no_line_is_refused():
-    with pytest.raises(ValueError, match=r"line 6 names 000001\.jpg for another part than before"):
-        celeba_parts([], LISTING + "000001.jpg 0\n")
-    with pytest.raises(ValueError, match=r"line 1 is '000005\.jpg 5'"):
-        celeba_parts([], "000005.jpg 5\n" + LISTING)
-
-
 def test_a_name_that_is_there_twice_is_named():
     names = ["img/000001.jpg", "img/img/000001.jpg"]
     with pytest.raises(
         ValueError, match=r"img/000001\.jpg and img/img/000001\.jpg have one number"
     ):
-        celeba_parts(names, None)
+        celeba_parts(names)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpeg", "JPG"])
@@ -433,8 +388,6 @@ def test_a_name_that_is_there_twice_is_named():
 def test_other_suffixes_of_images_will_do(tmp_path, suffix, pack):
     files = {name.replace("jpg", suffix): content for name, content in IN_FOLDER.items()}
     pack(tmp_path / "root" / ARCHIVE, files)
-    lines = "".join(f"{name},{part}\n" for name, part in zip(sorted(FACES), LISTED, strict=True))
-    write_files(tmp_path / "root", {"list_eval_partition.csv": (HEAD + lines).encode()})
     assert load_faces(tmp_path).digests == load_faces(tmp_path / "other", in_folder).digests
 
 
@@ -448,29 +401,14 @@ def test_what_is_left_out_of_an_archive_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "listing", "message"),
-    [
-        ("202600.jpg", None, "beyond CelebA's 202599"),
-        ("photo.jpg", None, r"photo\.jpg has none"),
-        ("img/000005.jpg", LISTING, r"img/000005\.jpg is not in it"),
-    ],
+    ("name", "message"),
+    [("202600.jpg", "beyond CelebA's 202599"), ("photo.jpg", r"photo\.jpg has none")],
 )
-def test_a_file_without_a_part(name, listing, message):
+def test_a_file_without_a_part(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
-        celeba_parts([name], listing)
-
-
-def test_the_official_list_decides_where_it_lies_beside(tmp_path):
-    # As many of each part, but not the same ones.
-    parts = LISTED[::-1]
-    lines = [f"{name} {part}\n" for name, part in zip(sorted(FACES), parts, strict=True)]
-    by_number = load_faces(tmp_path, in_archive)
-    write_files(tmp_path / "root", {"list_eval_partition.txt": "".join(lines).encode()})
-    by_list = load_faces(tmp_path)
-    assert by_list.digests.keys() == by_number.digests.keys()
-    assert by_list.digests["test"] != by_number.digests["test"]
-    write_files(tmp_path / "root", {"list_eval_partition.txt": b"000001.jpg 0\n"})
-    with pytest.raises(DataError, match=r"\.zip has no parts by .*partition\.txt: .* is not in it"):
+        celeba_parts([name])
+    write_zip(tmp_path / "root" / ARCHIVE, {name: b""})
+    with pytest.raises(DataError, match=rf"\.zip has no parts by their numbers: .*{message}"):
         load_faces(tmp_path)
 
 
@@ -498,7 +436,7 @@ def test_a_truncated_archive_is_refused_and_a_second_run_recovers(tmp_path, keep
     expected = "not the official archive" if checked else "truncated or no zip archive"
     with pytest.raises(DataError, match=expected):
         load_faces(tmp_path, **more)
-    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert not list((tmp_path / "cache").iterdir())
     path.write_bytes(whole)
     assert load_faces(tmp_path, **more)
 

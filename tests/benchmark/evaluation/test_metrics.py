@@ -7,16 +7,15 @@ from reference.frechet import frechet
 from reference.precision_recall import covered
 from torch import Tensor
 
-from benchmark.evaluation.features import RealFeatures
+from benchmark.evaluation.efficientnet import EfficientNetFeatures
+from benchmark.evaluation.features import ClassifierFeatures, RealFeatures
 from benchmark.evaluation.frechet import fit_gaussian
-from benchmark.evaluation.inception import OFFICIAL_SHA256
+from benchmark.evaluation.inception import OFFICIAL_SHA256, inception_names
 from benchmark.evaluation.metrics import (
     KID_SUBSET_SIZE,
     class_coverage,
-    classifier_names,
-    efficientnet_names,
     feature_metrics,
-    inception_names,
+    named,
 )
 
 DIMENSION = 6
@@ -137,10 +136,10 @@ def test_a_class_that_the_reference_lacks_is_no_matter():
 EVERY = ("frechet", "frechet_infinity", "frechet_infinity_se", "kid", "precision", "recall")
 VALUES = {key: float(i) for i, key in enumerate(EVERY)}
 SPACES = {
-    "classifier": classifier_names(VALUES),
-    "efficientnet": efficientnet_names(VALUES),
-    "inception": inception_names(VALUES, OFFICIAL_SHA256),
-    "other weights": inception_names(VALUES, "0123abcd" * 8),
+    "classifier": named(VALUES, ClassifierFeatures.names),
+    "efficientnet": named(VALUES, EfficientNetFeatures.names),
+    "inception": named(VALUES, inception_names(OFFICIAL_SHA256)),
+    "other weights": named(VALUES, inception_names("0123abcd" * 8)),
 }
 EXPECTED = {
     "classifier": [

@@ -47,7 +47,7 @@ def test_the_others_are_draws_given_the_moved_one():
     followed = follow(mixture, mixture.sample(n, random), ORDER, torch.tensor([value]))[:, 0]
     assert followed[:, 1] == pytest.approx(value)
     noise = torch.randn(n, 4, generator=random, dtype=torch.float64)
-    drawn = mixture.place_given({1: value}, noise)
+    drawn = mixture.transport_given({1: value}, noise)
     for direction in ([1, 0, 0], [0, 0, 1], [1, 0, 1], [1, 0, -1]):
         along = torch.tensor(direction, dtype=torch.float64)
         assert ks_2samp(followed @ along, drawn @ along).pvalue > 0.001

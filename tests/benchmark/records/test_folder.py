@@ -30,13 +30,10 @@ def records(tmp_path, monkeypatch) -> dict[str, Path]:
     monkeypatch.chdir(tmp_path)
     for seed in CONFIG.seeds:
         for model in ("vae", "kaem_ula"):
-            trained = write_training(CONFIG, model, seed, 10.0 + seed + len(model))
+            write_training(CONFIG, model, seed, 10.0 + seed + len(model))
             value = 20.0 + seed + len(model)
             values = bits_and_nats(value, 0.5) | {"recall_classifier": value / 100}
             write_quality(CONFIG, model, seed, fd_classifier=value, **values)
-            weights = Path(str(trained).replace("training", "weights")).with_suffix(".safetensors")
-            weights.parent.mkdir(parents=True, exist_ok=True)
-            weights.write_text(f"{model:8} {seed}")
     timing = write_timing(CONFIG, "vae", {1: 5.0, 4: 8.0}, update=3.0)
     first = {kind: Path(f"results/tiny/{kind}/mnist/vae/seed0.json") for kind in READ[:2]}
     return first | {"timing": timing}
@@ -207,12 +204,6 @@ def test_one_record_under_two_models(records):
     theirs = Path(str(records["metrics"]).replace("vae", "kaem_ula"))
     forge(records["metrics"], lambda record: record.update(model="kaem_ula"), to=theirs)
     refused(r"has other settings|has the same values")
-
-
-def test_two_seeds_with_the_same_weights():
-    folder = Path("results/tiny/weights/mnist/vae")
-    shutil.copy(folder / "seed0.safetensors", folder / "seed2.safetensors")
-    refused(r"seed2.safetensors: is the same file as .*seed0")
 
 
 def test_distances_by_two_classifiers_do_not_mix(records):

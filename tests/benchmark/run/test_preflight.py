@@ -18,8 +18,7 @@ from benchmark.base.errors import DataError
 from benchmark.config.config import Config
 from benchmark.config.jobs import job_of, jobs
 from benchmark.config.registry import build
-from benchmark.run.preflight import GPU_RESERVE, check_all, check_dataset, how_long, preflight
-from benchmark.training.memory import training_bytes
+from benchmark.run.preflight import check_all, check_dataset, how_long, preflight
 from kaem.laplace import fewest_passes
 
 CLOSED_PORT = "http://127.0.0.1:9"  # a proxy there refuses every connection at once
@@ -90,10 +89,6 @@ def test_everything_that_is_missing_is_said_in_one_go_with_its_size_and_the_way_
         "disk: about 0.1 GB are needed in",
         "0.0 GB are free",
         "KAEM_CACHE_ROOT for prepared data",
-        # GPU memory
-        "GPU memory: digits · vae needs about 1.1 GB to train on batches of 20, the GPU has 1.0 GB"
-        "\n  Lower its training.batch_size, or use a larger GPU.",
-        "GPU memory: faces · kaem_is needs about",
     ):
         assert text.count(said) == 1, (said, text)
     assert not Path("data/cache").exists()
@@ -258,34 +253,6 @@ def test_space_is_asked_for_where_the_folders_will_be(monkeypatch, folder):
     check_all(tiny_config())
     assert asked == [folder]  # results and cache on one disk: their sum is asked for, once
     assert prepared("not/there/yet")
-
-
-# GPU memory -------------------------------------------------------------------------------------
-
-
-def test_the_gpu_must_hold_the_largest_training(monkeypatch):
-    batch_size = 20_000  # far more than the other model takes
-    config = tiny_config({"device": "cuda", "models.vae.training.batch_size": batch_size})
-    fresh = build("vae", config.model_settings("digits", "vae"), (1, 16, 16))
-    needed = GPU_RESERVE + training_bytes(fresh, (1, 16, 16), batch_size)
-    give_gpu(monkeypatch, needed - 1)
-    text = refused(config)
-    assert text.startswith("GPU memory: digits · vae needs about")
-    assert f"batches of {batch_size}" in text
-    assert "kaem_is" not in text
-    give_gpu(monkeypatch, GPU_RESERVE)
-    assert refused(config).count("GPU memory: ") == 2
-    give_gpu(monkeypatch, needed)
-    assert check_all(config) == [DIGITS]
-
-
-@pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_without_a_gpu_none_is_asked_for_its_memory(monkeypatch, device):
-    def none(_device):
-        raise AssertionError("no GPU is there")
-
-    monkeypatch.setattr(torch.cuda, "mem_get_info", none)
-    assert check_all(tiny_config({"device": device})) == [DIGITS]
 
 
 def test_a_gpu_that_is_not_there_is_listed_with_the_rest():

@@ -51,6 +51,7 @@ def checkpoints(config):
 
 def note_digits() -> None:
     images = {"dataset": "digits", "image_shape": [1, 32, 32], "counts": {}, "digests": {}}
+    images |= {"config_hash": job_of(tiny_config(), "data", "digits").config_hash, "stamp": ""}
     write_json(paths.fill(paths.DATA, "tiny", dataset="digits"), images)
 
 

@@ -27,7 +27,7 @@ def _library(monkeypatch):
         NVML_CLOCK_MEM="memory",
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda uuid: {b"GPU-ab": "handle"}[uuid],
-        nvmlDeviceGetUUID=lambda _handle: b"GPU-ab",
+        nvmlDeviceGetUUID=lambda _handle: "GPU-ab",
         nvmlSystemGetDriverVersion=lambda: "570.1",
         nvmlDeviceGetClockInfo=lambda _handle, kind: {"sm": 1980, "memory": 2619}[kind],
         nvmlDeviceGetPowerManagementLimit=refuse,

@@ -39,9 +39,9 @@ class Linear(torch.nn.Module):
             raise torch.OutOfMemoryError
         self.sizes.append(n)
         self.clock.now += 0.5 * n
-        return torch.rand(len(self.sample_latents(n, generator)), 1, 2, 2)
+        return torch.rand(len(self.sample_features(n, generator)), 1, 2, 2)
 
-    def sample_latents(self, n, generator):
+    def sample_features(self, n, generator):
         self.clock.now += 0.5 * n
         return torch.rand(n, 3, generator=generator)
 

@@ -22,8 +22,6 @@ DEVICES = tuple(DEVICE_LABELS)
 # What a timing record says of a model, whatever the batch.
 OF_A_MODEL = ("nfe", "parameters", "flops_per_image", "trained", "disturbed", "session")
 
-LIMIT = ("infinity", "infinity_se")  # what a distance's limit and its standard error are called
-
 
 def training_records(config: Config) -> pd.DataFrame:
     """Return a row per finished training: dataset, model, seed, updates, seconds, hardware,
@@ -77,10 +75,12 @@ def subset_records(config: Config, dataset: str) -> pd.DataFrame:
         metrics = record.metrics if record else None
         for name, subsets in (metrics.subsets if metrics and metrics.subsets else {}).items():
             plain, split, count = METRIC.fullmatch(name).groups()
-            limit = [metrics.get(f"{plain}_{end}_{split}_{count}") for end in LIMIT]
-            shared = dict(
-                zip(("model", "metric", "value", "error"), (model, name, *limit), strict=True)
-            )
+            shared = {
+                "model": model,
+                "metric": name,
+                "value": metrics.get(f"{plain}_infinity_{split}_{count}"),
+                "error": metrics.get(f"{plain}_infinity_se_{split}_{count}"),
+            }
             rows += [shared | dict(subset) for subset in subsets]
     return pd.DataFrame(rows)
 
@@ -199,15 +199,8 @@ def inspected_models(config: Config, dataset: str, *, copula: bool = False) -> l
     pattern = paths.INSPECTION_RECORD
     models = [m for m in wanted if paths.fill(pattern, config.run, model=m, **names).exists()]
     if not models:
-        commands = [_inspect(config, dataset, model) for model in wanted[:1]]
-        raise MissingError(
-            "\n  ".join(
-                [
-                    f"{config.run}: no latents of {dataset} were looked into",
-                    *(f"Run `python -m benchmark {c}` with this configuration." for c in commands),
-                ]
-            )
-        )
+        advice = _advice(_inspect(config, dataset, wanted[0])) if wanted else ""
+        raise MissingError(f"{config.run}: no latents of {dataset} were looked into{advice}")
     return models
 
 
@@ -273,10 +266,14 @@ def _names(record: Record) -> dict:
     return names | {"source": record.provenance.source_digest, "file": str(record.path)}
 
 
+def _advice(command: str) -> str:
+    return f"\n  Run `python -m benchmark {command}` with this configuration."
+
+
 def _with_arrays(job: Job, command: str, *needed: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Return the metrics of a job's record, and the arrays beside it."""
     record = own_record(job)
-    advice = f"\n  Run `python -m benchmark {command}` with this configuration."
+    advice = _advice(command)
     if record is None:
         raise MissingError(f"{job.path()}: is not there{advice}")
     path = job.path("arrays")

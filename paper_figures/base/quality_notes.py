@@ -9,6 +9,7 @@ from benchmark.records.names import METRIC
 from paper_figures.base.frames import run_note, source_note
 from paper_figures.base.style import model_label
 
+CONSTANT = "constant"  # the model of a row that is measured beside the real images
 LOOSE_SHARE = 0.1  # of the images with weights of hardly any effective sample size
 
 
@@ -19,9 +20,8 @@ def notes_of(
     notes = run_note(config)
     notes.append(
         "Mean ± half of its 95% t interval over training seeds. A column's head says which real "
-        "images and how many samples were compared; train is the whole training set, what is held "
-        "back for validation included. The real images are drawn from the training split: the "
-        "floor."
+        "images and how many samples were compared. The real images are drawn from the training "
+        "split: the floor."
     )
     names = {METRIC.fullmatch(metric)["name"] for metric in quality.get("metric", [])}
     if "fd_classifier" in names:
@@ -36,8 +36,11 @@ def notes_of(
             "FD-EfficientNet, lower is better, is a Frechet distance over the features of an "
             "ImageNet network, EfficientNet-Lite0; it is not FID either."
         )
-    if any("train" in config.evaluation(name).references for name in config.datasets):
-        notes.append("Beside train the real images are no floor: it holds the same images.")
+    if any("(train " in column for column in cells):
+        notes.append(
+            "Beside train the real images are no floor: it holds the same images. It is the whole "
+            "training set, what is held back for validation included."
+        )
     if _lacks_fid(config, quality):
         notes.append(
             "FID and KID are empty where Inception's weights were not there when the images were "
@@ -52,9 +55,10 @@ def notes_of(
         )
     if "bits_per_dimension_fitted" in names:
         notes.append(
-            "Fitted sigma: the one at which the trained decoder explains held-back images best. "
-            "The constant image is the mean of the training images, with its best sigma."
+            "Fitted sigma: the one at which the trained decoder explains held-back images best."
         )
+    if CONSTANT in set(quality.get("model", [])):
+        notes.append("The constant image is the mean of the training images, with its best sigma.")
     if len(training) and training.filter(regex="^final_(ess|swap_)").size:
         notes.append(
             "ESS: effective sample size of the importance weights. Swaps: acceptance of replica "

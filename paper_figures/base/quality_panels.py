@@ -1,9 +1,9 @@
 """Panels of points: the quality of each model's samples against what it costs, by dataset."""
 
+import textwrap
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -13,13 +13,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmark.config.config import REAL, Config
 from paper_figures.base.frames import quality_records, values_of
 from paper_figures.base.point_labels import name_points
-from paper_figures.base.style import FULL, fix_layout, model_colours, narrow_label
+from paper_figures.base.style import FULL, fix_layout, model_colours, model_label, narrow_label
 
 # The first that was measured.
 DISTANCES = {"fid": "FID", "fd_classifier": "FD-classifier", "fd_efficientnet": "FD-EfficientNet"}
-MOST_COLUMNS = 2
-# Of the range of costs, on either side beyond matplotlib's; the second with names in it.
-MARGIN, WIDE_MARGIN = 0.03, 0.45
+MARGIN = 0.03  # of the range of costs, on either side beyond matplotlib's
+LETTERS = 124  # of small text, side by side in all columns
 MARKERS = {"kaem": "o", "vae": "s", "ebm": "^", "diffusion": "D"}
 
 Costs = dict[str, float]
@@ -29,8 +28,7 @@ def draw_panels(
     config: Config,
     title: str,
     costs_of: Callable[[str, list[str]], tuple[Costs, str]],
-    *,
-    wide: bool = False,
+    columns: int = 2,
 ) -> Figure:
     """Draw a panel per dataset, with a point per model: its cost, and the mean distance of its
     samples with the range over the seeds. Both axes are logarithmic. A line joins the points of
@@ -38,35 +36,38 @@ def draw_panels(
 
     Args:
         costs_of: dataset and the models whose distance was measured -> what it is drawn against,
-            by model, and the label of that axis. A model without a cost has no point.
-        wide: whether a panel takes the whole width, for costs that lie too close together for
-            names between the points.
+            by model, and the label of that axis. A model without a cost has no point; a line says
+            so.
+        columns: the most panels beside each other.
     """
     quality = quality_records(config)
-    columns = 1 if wide else min(len(config.datasets), MOST_COLUMNS)
+    columns = min(len(config.datasets), columns)
     rows = -(-len(config.datasets) // columns)
-    height = 2.6 if wide else 3.5
-    figure, axes = plt.subplots(rows, columns, figsize=(FULL, height * rows), squeeze=False)
-    points = {}
+    figure, axes = plt.subplots(rows, columns, figsize=(FULL, 3.5 * rows), squeeze=False)
+    named, drawn = {}, {}
     for axis, dataset in zip(axes.flat, config.datasets, strict=False):
         name, values = distances_of(config, quality, dataset)
         costs, label = costs_of(dataset, [model for model in values if model != REAL])
         axis.set_title(config.facts(dataset).title, fontsize="medium")
         if costs:
+            without = [m for m in values if m not in (*costs, REAL)]
             _draw(axis, config, costs, values)
             axis.set(xlabel=label, ylabel=f"{DISTANCES[name]}, lower is better")
-            points[axis] = _named(config, costs, values)
+            _name_missing(axis, [model_label(config, m) for m in without], LETTERS // columns)
+            marks = {m: (cost, values[m].mean()) for m, cost in costs.items()}
+            named[axis] = {config.shortest(m): marks[m] for m in sorted(marks, key=costs.get)}
+            drawn[axis] = [*marks.values(), *((x, y) for m, x in costs.items() for y in values[m])]
         else:
             axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes, color="0.4")
             axis.set(xticks=[], yticks=[])
-    _scale(list(points), WIDE_MARGIN if wide else MARGIN)
+    _scale(list(named))
     for axis in axes.flat[len(config.datasets) :]:
         axis.set_visible(False)
     figure.suptitle(title)
     fix_layout(figure)
-    for axis, places in points.items():
+    for axis, places in named.items():
         names = [narrow_label(config, model) for model in places]
-        name_points(axis, names, list(places.values()), outside=wide)
+        name_points(axis, names, list(places.values()), drawn[axis])
     return figure
 
 
@@ -117,26 +118,23 @@ def _draw(axis: Axes, config: Config, costs: Costs, values: dict[str, pd.Series]
     axis.set(xscale="log", yscale="log")
 
 
-def _named(
-    config: Config, costs: Costs, values: dict[str, pd.Series]
-) -> dict[str, tuple[float, float]]:
-    """Return the points that have a name: of a line its outer end."""
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for model, cost in costs.items():
-        lines.setdefault(config.shortest(model), []).append((cost, values[model].mean()))
-    order = sorted(lines, key=lambda model: np.mean(np.log(lines[model]), axis=0)[0])
-    left = order[: (len(order) + 1) // 2]  # as the names are divided, where they stand outside
-    return {model: min(line) if model in left else max(line) for model, line in lines.items()}
+def _name_missing(axis: Axes, names: list[str], width: int) -> None:
+    """Say below a panel's title which models have no point in it."""
+    if names:
+        text = textwrap.fill(f"without a time: {'; '.join(names)}", width)
+        below = {"xycoords": "axes fraction", "ha": "center", "va": "bottom"}
+        axis.annotate(text, (0.5, 1.01), fontsize="x-small", color="0.4", **below)
+        axis.set_title(axis.get_title(), fontsize="medium", pad=12 + 8 * text.count("\n"))
 
 
-def _scale(axes: list[Axes], share: float) -> None:
+def _scale(axes: list[Axes]) -> None:
     """Give all panels one range of costs, lest a spread of noise look like one of models."""
     if not axes:
         return
     lows, highs = zip(*(axis.get_xlim() for axis in axes), strict=True)
     low, high = min(lows), max(highs)
     # Of the whole range: the margin of a panel with a small one would cut its markers.
-    margin = (high / low) ** share
+    margin = (high / low) ** MARGIN
     for axis in axes:
         axis.set_xlim(low / margin, high * margin)
         plain_ticks(axis.xaxis)

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -131,51 +132,40 @@ def save_figure(figure: Figure, paths: list[Path]) -> None:
     plt.close(figure)
 
 
-def save_table(
-    values: pd.DataFrame,
-    cells: pd.DataFrame,
-    notes: list[str],
-    paths: list[Path],
-    files: list[dict[str, list[str]]] | None = None,
-) -> None:
-    """Write a table in the formats that the paths end in.
+class Contents(NamedTuple):
+    """Hold what a table says.
 
-    Args:
+    Attributes:
         values: the numbers, for csv.
         cells: the same as formatted text, for md and tex.
         notes: lines below the table.
         files: for each row of `cells`, column -> the records that the cell rests on; for
             files.json, with the row's own texts.
     """
-    writers = {
-        "csv": lambda: values.to_csv(index=False),
-        "md": lambda: _markdown(cells, notes),
-        "tex": lambda: _latex(cells, notes),
-        "files.json": lambda: _origins(cells, files),
-    }
-    for path in paths:
-        with atomic(path) as temporary:
-            temporary.write_text(writers[path.name.partition(".")[2]](), encoding="utf-8")
-
-
-class Contents(NamedTuple):
-    """What a table says, as `save_table` has it."""
 
     values: pd.DataFrame
     cells: pd.DataFrame
     notes: list[str]
-    files: list[dict[str, list[str]]]
+    files: Sequence[dict[str, list[str]]] = ()
 
     def save(self, paths: list[Path]) -> None:
         """Write the table in the formats that the paths end in."""
-        save_table(self.values, self.cells, self.notes, paths, self.files)
+        writers = {
+            "csv": lambda: self.values.to_csv(index=False),
+            "md": lambda: _markdown(self.cells, self.notes),
+            "tex": lambda: _latex(self.cells, self.notes),
+            "files.json": lambda: _origins(self.cells, self.files),
+        }
+        for path in paths:
+            with atomic(path) as temporary:
+                temporary.write_text(writers[path.name.partition(".")[2]](), encoding="utf-8")
 
 
 def _markdown(cells: pd.DataFrame, notes: list[str]) -> str:
     return markdown_table(cells) + "\n" + "".join(f"\n{note}\n" for note in notes)
 
 
-def _origins(cells: pd.DataFrame, files: list[dict[str, list[str]]]) -> str:
+def _origins(cells: pd.DataFrame, files: Sequence[dict[str, list[str]]]) -> str:
     rows = [
         {"row": row, "files": {column: sorted(set(names)) for column, names in origins.items()}}
         for row, origins in zip(cells.to_dict("records"), files, strict=True)
@@ -203,7 +193,7 @@ def show_picture(axis: Axes, picture: np.ndarray) -> None:
 
 
 GAP = 2  # pixels between images
-APART = 8  # pixels between groups of them, beyond that
+APART = 8  # pixels between groups of them
 
 
 def tiled(images: np.ndarray, gap: int = GAP) -> np.ndarray:

@@ -6,7 +6,15 @@ import numpy as np
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need, has_copula
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import FULL, GAP, model_label, save_figure, show_picture, tiled
+from paper_figures.base.style import (
+    FULL,
+    GAP,
+    model_label,
+    save_figure,
+    show_picture,
+    spaced,
+    tiled,
+)
 
 FIGURE = Figure(
     "components_{dataset}_{model}",
@@ -46,13 +54,10 @@ def _draw(config: Config, dataset: str, model: str) -> None:
 def _block(axis: plt.Axes, arrays: dict, components: np.ndarray, rows: int) -> None:
     """Show some components below each other, each in a row, with room for so many rows."""
     images = [arrays["component_images"][:, None], arrays["component_draws"][:, :DRAWS]]
-    height, width = images[0].shape[-2:]
-    blank = np.full((rows, 1 + DRAWS, *images[0].shape[2:]), 255, np.uint8)
-    blank[: len(components)] = np.concatenate(images, axis=1)[components]
-    picture = tiled(blank)
-    edge = width + GAP  # a wider gap between a centre and the draws
-    parts = [picture[:, :edge], np.full_like(picture[:, : width // 3], 255), picture[:, edge:]]
-    show_picture(axis, np.concatenate(parts, axis=1))
+    height = images[0].shape[-2]
+    shown = np.full((rows, 1 + DRAWS, *images[0].shape[2:]), 255, np.uint8)
+    shown[: len(components)] = np.concatenate(images, axis=1)[components]
+    show_picture(axis, spaced([tiled(shown[:, :1]), tiled(shown[:, 1:])], axis=1))
     axis.set_xticks([])
     places = (height + GAP) * np.arange(len(components)) + height / 2
     axis.set_yticks(places, [_label(arrays, k) for k in components], fontsize="x-small")

@@ -6,8 +6,6 @@ page shows them and computes nothing.
 
 import base64
 import io
-import json
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,6 +15,7 @@ from benchmark.base.files import atomic
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Need, Page
 from paper_figures.base.frames import inspected_models, inspection
+from paper_figures.base.html import fill
 from paper_figures.base.style import latent_symbol, model_colours, model_label, tiled
 
 PAGE = Page(
@@ -27,37 +26,28 @@ PAGE = Page(
     sources=("paper_figures/figures/explorer.html",),
 )
 
-TEMPLATE = Path(__file__).with_suffix(".html")
-PLACEHOLDER = "{{ data }}"
-LARGEST = 5_000_000  # bytes
 CURVE_POINTS, BINS = 80, 40
 
 
-def render(config: Config, largest: int = LARGEST) -> None:
-    """Write the page, with as many of the prior draws as fit into it.
-
-    Args:
-        largest: bytes of the page.
+def render(config: Config) -> None:
+    """Write the page.
 
     Raises:
-        BenchmarkError: no KAEM entry, none of them inspected, or too much for one page.
+        BenchmarkError: no KAEM entry, or none of them inspected.
     """
     if not config.inspected_models:
         raise BenchmarkError(f"{config.run}: no entry of the configuration is a KAEM to explore")
-    inspections = _inspections(config)
-    arrays = [arrays for models in inspections.values() for _, arrays in models.values()]
-    for bases in range(max(len(own["bases"]) for own in arrays), 0, -1):
-        page = _page(config, inspections, bases)
-        if len(page) <= largest:
-            break
-    else:
-        raise BenchmarkError(
-            f"{config.run}: the explorer would be larger than {largest / 1e6:.0f} MB with a single "
-            "prior draw\n  Choose fewer datasets: --set datasets=[NAME]"
-        )
+    datasets = [
+        {
+            "title": config.facts(dataset).title,
+            "models": [_model(config, model, *inspected) for model, inspected in models.items()],
+        }
+        for dataset, models in _inspections(config).items()
+    ]
     (path,) = PAGE.paths(config.run)
     with atomic(path) as temporary:
-        temporary.write_bytes(page)
+        page = fill("figures/explorer.html", data={"run": config.run, "datasets": datasets})
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _inspections(config: Config) -> dict[str, dict[str, tuple[dict, dict]]]:
@@ -75,22 +65,7 @@ def _inspections(config: Config) -> dict[str, dict[str, tuple[dict, dict]]]:
     return inspections
 
 
-def _page(config: Config, inspections: dict, bases: int) -> bytes:
-    datasets = [
-        {
-            "title": config.facts(dataset).title,
-            "models": [
-                _model(config, model, *inspected, bases) for model, inspected in models.items()
-            ],
-        }
-        for dataset, models in inspections.items()
-    ]
-    # "</script>" inside a text would end the script that holds it, "<!--" would let it go on.
-    data = json.dumps({"run": config.run, "datasets": datasets}).replace("<", "\\u003c")
-    return TEMPLATE.read_text(encoding="utf-8").replace(PLACEHOLDER, data).encode()
-
-
-def _model(config: Config, model: str, metrics: dict, arrays: dict, bases: int) -> dict:
+def _model(config: Config, model: str, metrics: dict, arrays: dict) -> dict:
     moved = arrays["moved"]
     height, width = arrays["images"].shape[-2:]
     return {
@@ -99,11 +74,11 @@ def _model(config: Config, model: str, metrics: dict, arrays: dict, bases: int) 
         "symbol": latent_symbol(config, model),
         "latents": [_latent(metrics, arrays, m, int(q)) for m, q in enumerate(moved)],
         "latents_in_all": len(metrics["sobol_total"]),
-        "bases": _rounded(arrays["bases"][:bases, moved]),
-        "followed": _rounded(arrays.get("followed_latents", np.empty(0))[:bases]),
+        "bases": _rounded(arrays["bases"][:, moved]),
+        "followed": _rounded(arrays.get("followed_latents", np.empty(0))),
         "components": _components(arrays),
         "size": [width, height],
-    } | _sprite(arrays, bases)
+    } | _sprite(arrays)
 
 
 def _latent(metrics: dict, arrays: dict, m: int, q: int) -> dict:
@@ -145,12 +120,12 @@ def _by_weight(arrays: dict) -> np.ndarray:
     return np.argsort(-arrays.get("component_weights", np.empty(0)), kind="stable")
 
 
-def _sprite(arrays: dict, bases: int) -> dict:
+def _sprite(arrays: dict) -> dict:
     """Return a PNG as text, and the rows where its parts begin: "moved" and "followed" have a row
     per draw and latent with its positions; "draws" and "components" fill rows of that length."""
-    parts = {"moved": arrays["images"][:bases], "draws": arrays["base_images"][:bases]}
+    parts = {"moved": arrays["images"], "draws": arrays["base_images"]}
     if "followed" in arrays:
-        parts["followed"] = arrays["followed"][:bases]
+        parts["followed"] = arrays["followed"]
         parts["components"] = arrays["component_images"][_by_weight(arrays)]
     columns = arrays["images"].shape[2]
     grids = [_in_rows(images, columns) for images in parts.values()]

@@ -16,7 +16,7 @@ FIGURE = Figure(
     "fd_infinity_{dataset}",
     needs=(Need("metrics", only=lambda config, job: job.seed == config.seeds[0]),),
     caption="The Frechet distance of disjoint subsets of each model's samples on {dataset} against "
-    "1/N, their size, and its limit of infinitely many with its 95% interval; first seed.",
+    "1/N, N their size, and its limit of infinitely many with its 95% interval; first seed.",
     category="Samples",
 )
 
@@ -35,8 +35,8 @@ def render(config: Config, dataset: str) -> None:
     for axis in axes.flat[len(models) :]:
         axis.set_axis_off()
     for axis, model in zip(axes.flat, models, strict=False):
-        _panel(axis, select(rows, model=model), model_colours(config)[model])
-        axis.set_title(narrow_label(config, model, 24), fontsize="x-small")
+        limit = _panel(axis, select(rows, model=model), model_colours(config)[model])
+        axis.set_title(f"{narrow_label(config, model, 25)}\n{limit}", fontsize="x-small")
     for number in range(len(models)):
         if number + COLUMNS >= len(models):  # nothing is below
             axes.flat[number].tick_params(labelbottom=True)
@@ -45,7 +45,7 @@ def render(config: Config, dataset: str) -> None:
         figure.supxlabel("number of samples $N$, at $1/N$", fontsize="small")
         figure.supylabel(DISTANCES[name], fontsize="small")
         title += f"{DISTANCES[name]} and its limit of infinitely many samples"
-    figure.suptitle(title if models else f"{title}too few samples for a limit of infinitely many")
+    figure.suptitle(title if models else f"{title}no distances of subsets are stored")
     save_figure(figure, FIGURE.paths(config.run, dataset=dataset))
 
 
@@ -60,8 +60,9 @@ def _chosen(rows: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     return "", pd.DataFrame()
 
 
-def _panel(axis: plt.Axes, rows: pd.DataFrame, colour) -> None:
-    """Draw the subsets' distances, and the line to the limit: through it and their mean."""
+def _panel(axis: plt.Axes, rows: pd.DataFrame, colour) -> str:
+    """Draw the subsets' distances, and the line to the limit: through it and their mean; return
+    the limit and half of its interval as text."""
     inverse, distance = 1 / rows["images"].to_numpy(float), rows["distance"].to_numpy()
     limit, error = rows[["value", "error"]].iloc[0]
     half = t.ppf(0.975, len(rows) - 2) * error
@@ -72,14 +73,9 @@ def _panel(axis: plt.Axes, rows: pd.DataFrame, colour) -> None:
     axis.plot([0, end], [limit, limit + slope * end], color=colour, lw=1)
     axis.plot(inverse, distance, "o", ms=3, mfc="none", color=colour)
     axis.errorbar([0], [limit], yerr=[half], fmt="o", ms=4, capsize=2, color=colour)
-    axis.annotate(
-        f"{limit:.3g} ± {half:.1g}",
-        (0.97, 0.06),
-        xycoords="axes fraction",
-        fontsize="x-small",
-        ha="right",
-    )
     sizes = sorted(set(rows["images"]))
     axis.set_xticks([0, *(1 / n for n in sizes)], ["∞", *map(count_name, sizes)])
     axis.set_xlim(-0.08 * end, end)
     axis.tick_params(labelsize="x-small")
+    digits = 2 - (half >= 1) - (half >= 10)
+    return f"limit {limit:.{digits}f} ± {half:.{digits}f}"

@@ -6,7 +6,15 @@ import numpy as np
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need, has_copula
 from paper_figures.base.frames import inspected_models, inspection
-from paper_figures.base.style import FULL, GAP, model_label, save_figure, show_picture, tiled
+from paper_figures.base.style import (
+    FULL,
+    GAP,
+    model_label,
+    save_figure,
+    show_picture,
+    spaced,
+    tiled,
+)
 
 FIGURE = Figure(
     "filling_in_{dataset}_{model}",
@@ -26,7 +34,7 @@ def render(config: Config, dataset: str) -> None:
 def _draw(config: Config, dataset: str, model: str) -> None:
     metrics, arrays = inspection(config, dataset, model)
     rows = _rows(arrays)
-    picture = _side_by_side(rows)
+    picture = spaced([tiled(rows[:, image]) for image in range(rows.shape[1])], axis=1)
     height = FULL * 0.85 * picture.shape[0] / picture.shape[1]
     figure, axis = plt.subplots(figsize=(FULL, height + 0.6))
     show_picture(axis, picture)
@@ -50,10 +58,3 @@ def _rows(arrays: dict) -> np.ndarray:
     single = np.full((2, *filled.shape[1:]), 255, np.uint8)  # of the others there is one each
     single[:, :, filled.shape[2] // 2] = arrays["filled_images"], arrays["filled_from"]
     return np.concatenate([single[:1], filled, single[1:]])
-
-
-def _side_by_side(rows: np.ndarray) -> np.ndarray:
-    """Lay out (rows, b, n, C, H, W) with wider gaps between the b images."""
-    blocks = [tiled(rows[:, image]) for image in range(rows.shape[1])]
-    gap = np.full_like(blocks[0][:, : rows.shape[-1] // 3], 255)
-    return np.concatenate([part for block in blocks for part in (gap, block)][1:], axis=1)

@@ -47,9 +47,8 @@ def draw(config: Config, grids: dict[str, dict[str, tuple[str, str]]]) -> plt.Fi
     for row, (metric, (label, form, colours)) in zip(axes, METRICS.items(), strict=True):
         for axis, (dataset, entries) in zip(row, grids.items(), strict=True):
             cells = _cells(quality, metric, dataset, entries)
-            sns.heatmap(
-                cells, annot=True, fmt=form, cmap=colours, cbar=False, ax=axis, linewidths=1
-            )
+            look = {"annot": True, "fmt": form, "cmap": colours, "cbar": False, "linewidths": 1}
+            sns.heatmap(cells, vmin=0, ax=axis, **look)  # colours in proportion to the values
             axis.set(title=f"{config.facts(dataset).title}: {label}")
             axis.tick_params(length=0)
             axis.tick_params(axis="y", rotation=0)

@@ -29,7 +29,7 @@ FIGURE = Figure(
 
 FORMULAS = 4  # panels
 MOST_BARS = 24
-SEEN = 1e-3  # of the largest density: below, a curve is drawn in grey
+SEEN = 1e-3  # of the largest density: below, a curve is left out
 
 
 def render(config: Config, dataset: str) -> None:

@@ -7,8 +7,8 @@ from benchmark.config.config import Config
 from paper_figures.base.artefact import Figure, Need
 from paper_figures.base.frames import kept_samples
 from paper_figures.base.style import (
+    APART,
     FULL,
-    GAP,
     narrow_label,
     save_figure,
     show_picture,
@@ -40,15 +40,14 @@ def render(config: Config, dataset: str) -> None:
     figure, axis = plt.subplots(figsize=(FULL, FULL))
     axis.set_axis_off()
     if rows:
-        picture = np.concatenate([_with_gap(row) for row in rows.values()])[:-GAP]
+        picture = spaced(list(rows.values()), axis=0)
         figure.set_size_inches(FULL, FULL * 0.85 * picture.shape[0] / picture.shape[1] + 0.8)
         axis.set_axis_on()
         show_picture(axis, picture)
-        step = len(picture) / len(rows)
         labels = [narrow_label(config, model, 30) for model in rows]
-        axis.set_yticks(step * (np.arange(len(rows)) + 0.5), labels, fontsize="x-small")
-        middles = picture.shape[1] / len(SHARES) * (np.arange(len(SHARES)) + 0.5)
-        axis.set_xticks(middles, [f"{share:.0%}" for share in SHARES])
+        axis.set_yticks(_middles(picture.shape[0], len(rows)), labels, fontsize="x-small")
+        shares = [f"{share:.0%}" for share in SHARES]
+        axis.set_xticks(_middles(picture.shape[1], len(SHARES)), shares)
         axis.set_xlabel("share of the updates")
     title = f"{config.facts(dataset).title}: samples while the models were trained"
     figure.suptitle(title if rows else f"{title}: none were kept")
@@ -64,5 +63,6 @@ def _row(kept: dict[int, np.ndarray]) -> np.ndarray | None:
     return spaced([tiled(kept[update][None, :SHOWN]) for update in nearest], axis=1)
 
 
-def _with_gap(row: np.ndarray) -> np.ndarray:
-    return np.concatenate([row, np.full((GAP, *row.shape[1:]), 255, np.uint8)])
+def _middles(size: int, count: int) -> np.ndarray:
+    """Return the middles of so many parts that `spaced` joined to this size."""
+    return (size + APART) / count * (np.arange(count) + 0.5) - APART / 2

@@ -12,7 +12,7 @@ from benchmark.base.devices import DEVICE_LABELS
 from paper_figures.base.artefact import Figure, Table
 from paper_figures.base.devices import machine_notes
 from paper_figures.base.quality_panels import plain_ticks
-from paper_figures.base.style import FULL, LOOKS, save_figure, save_table
+from paper_figures.base.style import FULL, LOOKS, Contents, save_figure
 
 FIGURE = Figure("scaling")
 COSTS = Figure("cost_of_size")
@@ -80,7 +80,8 @@ def _write_table(rows: list[dict], records: dict[str, dict]) -> None:
         "measured ones. Empty: not measured."
     ]
     notes += machine_notes(records)
-    save_table(pd.DataFrame(values), pd.DataFrame(cells.values()), notes, TABLE.paths("scaling"))
+    contents = Contents(pd.DataFrame(values), pd.DataFrame(cells.values()), notes)
+    contents.save(TABLE.paths("scaling"))
 
 
 def _draw(rows: list[dict]) -> None:
@@ -101,10 +102,8 @@ def _panel(axis, rows: list[dict]) -> None:
     colours = dict(zip(DEVICE_LABELS, sns.color_palette("colorblind"), strict=False))
     for row in rows:
         values, times = np.array(row["values"], float), 1e3 * np.array(row["seconds"])
-        label, colour = (
-            f"{DEVICE_LABELS[row['device']]}: {row['exponent']:.2f}",
-            colours[row["device"]],
-        )
+        label = f"{DEVICE_LABELS[row['device']]}: {row['exponent']:.2f}"
+        colour = colours[row["device"]]
         axis.plot(values, times, "o-", ms=3, lw=1, color=colour, label=label)
         slope = times[-1] * (values / values[-1]) ** row["expected"]
         axis.plot(values, slope, ":", lw=1, color="0.5", zorder=0)

@@ -15,7 +15,8 @@ FIGURE = Figure(
     "tradeoff_{device}",
     needs=(Need("timing"), Need("metrics")),
     caption="Sample quality against the time per image. Points are means over the seeds, bars "
-    "their range; the dotted line is that of real images.",
+    "their range; the dotted line is that of real images. Circles are KAEM, squares VAEs, "
+    "triangles energy-based, diamonds diffusion.",
     category="Quality",
 )
 

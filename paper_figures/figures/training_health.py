@@ -11,7 +11,6 @@ from paper_figures.base.frames import histories
 from paper_figures.base.style import (
     FULL,
     model_colours,
-    model_label,
     narrow_label,
     save_figure,
     seed_line,
@@ -28,8 +27,8 @@ FIGURE = Figure(
     ),
     caption="How the posterior samplers did during training on {dataset}: effective sample size of "
     "the importance weights, Langevin proposals outside the prior's domain, draws near its walls, "
-    "step size times the largest curvature, and acceptance of the swaps across each gap of a "
-    "population.",
+    "step size times the largest curvature, and the acceptance of a population's swaps. t_0, t_1 "
+    "and so on: swaps between these two temperatures.",
     category="Training",
 )
 
@@ -40,7 +39,7 @@ SHARED = {
     "acceptance": ("Metropolis adjustment", "acceptance"),
     "outside": ("Langevin proposals outside", "share of coordinates"),
     "walls": ("draws near the walls", "share of coordinates"),
-    "stiffness": ("stiffness", "step size times curvature"),
+    "stiffness": ("stiffness", r"step size $\times$ curvature"),
 }
 
 
@@ -98,12 +97,16 @@ def _swaps(axis, config: Config, own: pd.DataFrame, model: str, keys: list[str])
     colours = sns.color_palette("flare", len(keys))
     for number, (key, colour) in enumerate(zip(keys, colours, strict=True), 1):
         seed_line(axis, own, key, colour, f"$t_{number - 1}, t_{number}$")
-    axis.set_ylim(0, None)
-    axis.legend(handlelength=1, fontsize="x-small", title="swaps of", title_fontsize="x-small")
-    _finish(axis, model_label(config, model), "acceptance of swaps")
+    top = axis.get_ylim()[1]
+    ticks = [tick for tick in axis.get_yticks() if 0 <= tick <= top]
+    axis.set(ylim=(0, 1.5 * top), yticks=ticks)  # room for the legend
+    axis.legend(handlelength=1, fontsize="x-small", ncols=3, loc="upper right", columnspacing=1)
+    _finish(axis, narrow_label(config, model, 28), "acceptance of swaps")
 
 
 def _finish(axis, title: str, label: str) -> None:
-    axis.set(xlabel="update", ylabel=label)
+    axis.set_xlabel("update", fontsize="small")
+    axis.set_ylabel(label, fontsize="small")
     axis.set_title(title, fontsize="small")
+    axis.tick_params(labelsize="small")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
-from scipy.optimize import isotonic_regression
 
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.config.config import REAL, Config
 from paper_figures.base.frames import select, values_of
+from paper_figures.base.point_labels import apart
 from paper_figures.base.quality_panels import DISTANCES
 from paper_figures.base.style import model_colours, model_label
 
@@ -102,9 +102,8 @@ def _spread(points: pd.DataFrame) -> Iterator[tuple[int, float]]:
     x, y = np.log(points["ms"]), np.log(points["mean"])
     seen = np.log(points[["low", "high", "real"]].astype(float).stack())
     line = (seen.max() - seen.min()) / LINES
-    apart = x.sort_values().diff() > SPAN * (x.max() - x.min())
-    for _, neighbours in apart.groupby(apart.cumsum()):
-        own = y[neighbours.index].sort_values()
-        steps = line * np.arange(len(own))
-        heights = isotonic_regression(own - steps).x + steps
+    alone = x.sort_values().diff() > SPAN * (x.max() - x.min())
+    for _, neighbours in alone.groupby(alone.cumsum()):
+        own = y[neighbours.index]
+        heights = apart(own.to_numpy(), line, -np.inf, np.inf)
         yield from zip(own.index, np.exp(heights), strict=True)

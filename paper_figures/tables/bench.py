@@ -5,7 +5,7 @@ import pandas as pd
 from benchmark.base.devices import DEVICE_LABELS
 from paper_figures.base.artefact import Table
 from paper_figures.base.devices import machine_notes
-from paper_figures.base.style import save_table
+from paper_figures.base.style import Contents
 
 TABLE = Table("bench", formats=("csv", "md", "tex"))
 
@@ -41,7 +41,7 @@ def render(records: dict[str, dict]) -> None:
         if "met" in row
     ]
     notes = machine_notes(records)
-    save_table(pd.DataFrame(values), pd.DataFrame(cells), notes, TABLE.paths("bench"))
+    Contents(pd.DataFrame(values), pd.DataFrame(cells), notes).save(TABLE.paths("bench"))
 
 
 def _judged(row: dict) -> str:

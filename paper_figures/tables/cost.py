@@ -120,7 +120,7 @@ def _notes(
         "ran, beside whatever else the machine did."
     )
     if len(training):
-        notes.append(f"Trained on: {', '.join(sorted(training['hardware'].unique()))}.")
+        notes.append(f"Trained on: {'; '.join(sorted(training['hardware'].unique()))}.")
     if len(updates):
         fewest, most = updates["warmup"].min(), updates["warmup"].max()
         notes.append(

@@ -11,7 +11,7 @@ from benchmark.config.settings import OFFICIAL_SHA256
 from benchmark.records.names import METRIC, metric_name
 from paper_figures.base.artefact import Need, Table
 from paper_figures.base.frames import quality_records, select, training_records
-from paper_figures.base.quality_notes import LOOSE_SHARE, notes_of
+from paper_figures.base.quality_notes import CONSTANT, LOOSE_SHARE, notes_of
 from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
@@ -35,7 +35,6 @@ COLUMNS = {
     "bits_per_dimension_fitted": ("Bits per dimension, fitted sigma ({split} {count})", ".3f"),
 }
 INCEPTION = ("fid", "kid")
-CONSTANT = "constant"  # a row of its own, measured beside the real images
 ONCE = ("kid", "precision_classifier", "recall_classifier")  # for the first reference alone
 
 

@@ -11,7 +11,7 @@ from benchmark.base.paths import ROOT
 from benchmark.base.typed import Number, Strict, load_yaml
 from benchmark.config.config import Config
 from paper_figures.base.artefact import Need, Table
-from paper_figures.base.style import save_table
+from paper_figures.base.style import Contents
 
 REPORTED_FILE = ROOT / "config" / "reported.yaml"
 
@@ -127,4 +127,4 @@ def render(config: Config) -> None:
         "comparable to FID.",
         *(f"({number}) Against the author's words: {text}." for number, text in enumerate(said, 1)),
     ]
-    save_table(rows, cells, notes, TABLE.paths(config.run))
+    Contents(rows, cells, notes).save(TABLE.paths(config.run))

@@ -12,7 +12,7 @@ from paper_figures.base.frames import (
     training_records,
     values_of,
 )
-from paper_figures.base.style import model_label, save_table
+from paper_figures.base.style import Contents, model_label
 
 TABLE = Table(
     "summary",
@@ -58,7 +58,7 @@ def render(config: Config) -> None:
         rows.append(row)
     cells = pd.DataFrame(rows)
     note = NOTE.format(title=config.facts(dataset).title)
-    save_table(cells, cells, [note], TABLE.paths(config.run))
+    Contents(cells, cells, [note]).save(TABLE.paths(config.run))
 
 
 def _mean(values: pd.Series, form: str) -> str:

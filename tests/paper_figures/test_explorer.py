@@ -86,7 +86,7 @@ def test_the_page_holds_the_images_that_were_decoded(run, page):
     assert models[0]["rows"] == {"moved": 0, "draws": 4}
 
 
-def test_the_page_of_a_copula_also_holds_what_follows_and_the_components(run, copula_page):
+def test_the_page_of_a_copula_also_holds_what_follows_and_the_components(copula_page):
     model, other = models_of(copula_page)
     assert model["rows"] == {"moved": 0, "draws": 4, "followed": 5, "components": 9}
     np.testing.assert_array_equal(model["sprite"][5:9], 255 - model["sprite"][:4])
@@ -102,21 +102,9 @@ def test_the_page_of_a_copula_also_holds_what_follows_and_the_components(run, co
     ]
     assert np.shape(model["followed"]) == (2, 2, 5, 2)
     assert "followed" not in other["rows"]
-    explorer.render(run, largest=copula_page.stat().st_size - 1)
-    assert models_of(copula_page)[0]["rows"] == {
-        "moved": 0,
-        "draws": 2,
-        "followed": 3,
-        "components": 5,
-    }
 
 
-def test_a_page_that_is_too_large_has_fewer_draws_or_is_refused(run, page):
-    size = page.stat().st_size
-    explorer.render(run, largest=size - 1)
-    assert page.stat().st_size < size
-    with pytest.raises(BenchmarkError, match="fewer datasets"):
-        explorer.render(run, largest=1000)
+def test_a_page_needs_a_kaem():
     with pytest.raises(BenchmarkError, match="no entry"):
         explorer.render(tiny_config({"models": {"vae": MODEL_SETTINGS["vae"]}}))
 

@@ -72,6 +72,24 @@ def test_no_name_lies_upon_another(scale):
     plt.close(figure)
 
 
+@pytest.mark.parametrize(
+    ("names", "points", "others", "sides"),
+    [
+        ("a", [(30, 50)], [], ["left"]),  # towards the middle
+        ("a", [(30, 50)], [(37, 50)], ["right"]),  # but not upon another marker
+        ("ab", [(60, 50), (68, 50)], [], ["right", "left"]),  # nor a line upon one
+        ("a", [(4, 50)], [(11, 50)], ["left"]),  # nor outside the axes
+    ],
+)
+def test_names_and_their_lines_keep_clear_of_markers(names, points, others, sides):
+    """A text that is aligned left stands on the right of its point."""
+    figure, axis = plt.subplots(figsize=(3.5, 3.5))
+    axis.set(xlim=(0, 100), ylim=(0, 100))
+    name_points(axis, list(names), points, others)
+    assert [text.get_ha() for text in axis.texts] == sides
+    plt.close(figure)
+
+
 def test_nothing_is_written_without_points():
     figure, axis = plt.subplots()
     name_points(axis, [], [])

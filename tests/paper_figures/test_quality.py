@@ -132,6 +132,7 @@ def test_each_reference_has_its_own_columns():
         assert tuple(map(float, numbers)) == pair
     assert NO_WEIGHTS not in below
     assert "Beside train the real images are no floor" in below
+    assert "whole training set" in below
 
 
 @pytest.mark.parametrize(("wanted", "measured"), [(False, True), (True, False)])
@@ -169,7 +170,10 @@ def test_the_constant_image_has_a_row_beside_the_real_images():
     config = shapes_config(LIKELIHOOD)
     fitted = likelihood(2.5, "fitted_test") | {"sigma_fitted_validation_50": 0.2}
     write_quality(config, "vae", 5.0, **likelihood(4.5), **fitted)
-    assert "constant image" not in render(config)[0]  # as in older records
+    older, below = render(config)  # as of older records
+    assert "constant image" not in older
+    assert "constant image" not in below
+    assert "Beside train" not in below
     constant = likelihood(3.5, "constant_test") | {"sigma_constant_validation_20": 0.3}
     write_quality(config, "real", 1.0, **constant)
     rows, below = render(config)
@@ -177,6 +181,7 @@ def test_the_constant_image_has_a_row_beside_the_real_images():
     assert [row[FITTED] for row in rows.values()] == ["", "3.500", "", "2.500"]
     assert [row[FD] for row in rows.values()] == ["1.0", "", "", "5.0"]
     assert "Fitted sigma: " in below
+    assert "The constant image is the mean" in below
     assert rows["constant image"]["Health"] == ""
     of_constant, of_vae = (read_csv("quality")[place] for place in (1, 3))
     assert float(of_constant["sigma_fitted_validation_20_mean"]) == 0.3

@@ -3,8 +3,9 @@
 import matplotlib.pyplot as plt
 import pytest
 from support.configs import MODEL_SETTINGS
-from support.records import timing_row
+from support.records import timing_row, update_row
 from support.rendering import (
+    pretended,
     read_md,
     shapes_config,
     write_quality,
@@ -57,6 +58,15 @@ def test_updates_that_were_not_timed_have_no_column_of_cost():
     assert "cannot be read" not in read_md("timing")[1]
 
 
+def test_machines_whose_names_have_commas_are_told_apart():
+    config = shapes_config()
+    for seed, name in enumerate(("CPU Y", "CPU Z")):
+        with pretended(cpu=name, threads=2):
+            write_training(config, "vae", 45.0, seed)
+    cost.render(config)
+    assert "Trained on: CPU Y, 2 threads; CPU Z, 2 threads." in read_md("cost")[1]
+
+
 def test_a_training_says_where_it_comes_from():
     config = shapes_config()
     record = write_training(config, "vae", 30.0)
@@ -103,7 +113,8 @@ def test_panels_show_means_ranges_and_the_floor():
     figure = draw_panels(config, "title", costs_of)
     assert points(figure) == [(0.6, 5, 5, 5), (0.4, 20, 10, 30)]
     axis = figure.axes[0]
-    assert {text.get_text() for text in axis.texts} == {"KAEM-IS", "VAE", "real images"}
+    texts = {"KAEM-IS", "VAE", "real images", "without a time: sigma-VAE"}
+    assert {text.get_text() for text in axis.texts} == texts
     assert any(list(line.get_ydata()) == [2.0, 2.0] for line in axis.get_lines())
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("ms", "FD-classifier, lower is better")
     plt.close(figure)
@@ -118,20 +129,26 @@ def test_a_sample_takes_what_the_largest_shared_batch_says():
     assert (costs, label) == ({"vae": 0.4, "kaem_is": 0.6}, "ms per image, in batches of 2")
 
 
-def test_training_takes_the_mean_over_the_seeds():
-    config = shapes_config()
-    for seed, seconds in enumerate([30.0, 60.0]):
-        write_training(config, "vae", seconds, seed)
-    training = training_records(config)
-    assert training_time.training_seconds(training, "shapes", config.models)[0] == {"vae": 45.0}
+def test_training_takes_its_updates_times_the_median_of_one():
+    ddim = {"weights_of": "ddpm", "sampler": {"kind": "ddim", "steps": 2}}
+    config = shapes_config({"models.ddpm": MODEL_SETTINGS["ddpm"], "models.ddim": ddim})
+    for model in ("vae", "ddpm", "kaem_is"):
+        write_training(config, model, 3600.0)  # beside other work
+        write_timing(config, model, {1: 0.5}, update=update_row(100, 7.0))
+    write_timing(config, "kaem_is", {1: 0.5})
+    updates, training = timing_records(config), training_records(config)
+    updates = select(updates, part="update")
+    times, _ = training_time.training_times(config, updates, training, "shapes", config.models)
+    assert times == {"vae": 10.5, "ddpm": 10.5, "ddim": 10.5}
 
 
 def test_tradeoff_and_training_time_without_records_say_so(folder):
     config = shapes_config()
     tradeoff.render(config, "cpu")
-    training_time.render(config)
+    training_time.render(config, "cpu")
     names = {path.name for path in (folder / "results/tiny/figures").iterdir()}
-    assert names == {f"{n}.{k}" for n in ("tradeoff_cpu", "training_time") for k in ("pdf", "png")}
+    figures = ("tradeoff_cpu", "training_time_cpu")
+    assert names == {f"{figure}.{kind}" for figure in figures for kind in ("pdf", "png")}
 
 
 # Budgets -----------------------------------------------------------------------------------------

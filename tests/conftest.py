@@ -1,14 +1,16 @@
 """Helpers shared by the tests."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
 from benchmark.base.devices import available_cores
 
-TESTS = Path(__file__).parent
+# The modules that wait longest, and between them one that takes no time: it is the second of the
+# worker that has Slurm's two tests, behind which nothing else is to wait.
+FIRST = ("test_slurm", "test_full_run", "test_plans", "test_runs")
+FIRST += ("test_cuda", "test_kills", "test_contract")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -17,15 +19,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest modules, which no worker is to begin last: Slurm's, which waits most;
-    the workflow's, whose runs take a minute; then those of this folder itself."""
-    items.sort(
-        key=lambda item: (
-            item.path.name != "test_slurm.py",
-            "workflow" not in item.path.parts,
-            item.path.parent != TESTS,
-        )
-    )
+    """Begin with the longest modules, which no worker is to begin last."""
+    first = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(FIRST)))
 
 
 @pytest.fixture

@@ -163,6 +163,11 @@ def reference_splits(splits: dict[str, Cut], name: str) -> list[str]:
     return ["train", *(["validation"] if held_back and held_back.part == part else [])]
 
 
+def reference_count(splits: dict[str, Cut], name: str) -> int:
+    """Return how many real images samples are compared with as one split."""
+    return sum(splits[part].count for part in reference_splits(splits, name))
+
+
 @cache
 def known_datasets() -> dict[str, dict]:
     """Return the entries of `config/datasets.yaml`, by name."""

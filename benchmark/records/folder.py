@@ -7,7 +7,7 @@ from benchmark.base import paths
 from benchmark.base.devices import DEVICE_LABELS
 from benchmark.base.errors import RecordError
 from benchmark.config.config import Config
-from benchmark.config.facts import reference_splits
+from benchmark.config.facts import reference_count
 from benchmark.config.jobs import KINDS, Job, jobs
 from benchmark.records.checks import check_together, contradiction
 from benchmark.records.record import Record, Subject, read_record
@@ -124,7 +124,7 @@ def _read(folder: Path, kind: str, path: Path) -> Record:
 def _check_references(config: Config, record: Record) -> None:
     splits = config.facts(record.dataset).splits
     for split in config.evaluation(record.dataset).references:
-        expected = sum(splits[part].count for part in reference_splits(splits, split))
+        expected = reference_count(splits, split)
         count = record.metrics.reference_count(split)
         if count != expected:
             raise RecordError(

@@ -20,7 +20,7 @@ from benchmark.claims.claims import load_claims
 from benchmark.claims.gates import first_reference
 from benchmark.claims.judge import judge_all
 from benchmark.config.config import load_config
-from benchmark.config.facts import reference_splits
+from benchmark.config.facts import reference_count
 from benchmark.config.jobs import JUDGED, job_of
 from benchmark.records.folder import by_subject, own_records
 from benchmark.records.record import Record, write_record
@@ -123,8 +123,7 @@ def _measured(run: Run, target: Path) -> Iterator[Record]:
             continue
         job = job_of(run.config, "metrics", drawn.dataset, drawn.model)
         split = first_reference(run.config, drawn.dataset)
-        splits = run.config.facts(drawn.dataset).splits
-        count = sum(splits[part].count for part in reference_splits(splits, split))
+        count = reference_count(run.config.facts(drawn.dataset).splits, split)
         values = {value.metric: value.here for value in drawn.values}
         yield write_record(
             job,

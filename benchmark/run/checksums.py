@@ -10,8 +10,8 @@ from benchmark.base.paths import CHECKSUMS
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the digests of all files of a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Write the digests of all files of a folder, but for the list itself."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / CHECKSUMS)
     lines = [f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     with atomic(folder / CHECKSUMS) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")

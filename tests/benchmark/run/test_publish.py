@@ -22,6 +22,7 @@ from benchmark.config.config import Config
 from benchmark.config.jobs import job_of
 from benchmark.evaluation.samples import open_samples, save_samples
 from benchmark.records.record import write_record
+from benchmark.run.checksums import write_checksums
 from benchmark.run.publish import LARGEST_WEIGHTS, SHOWN, publish, restore
 from benchmark.training.classifier import build_classifier
 from benchmark.training.weights import save_weights
@@ -88,6 +89,9 @@ def test_records_small_weights_and_the_first_images_are_copied(config):
             "metrics/digits/vae/seed0.json",
             "samples/digits/vae/seed0.npz",
         }
+    listed = (TARGET / CHECKSUMS).read_bytes()
+    write_checksums(TARGET)
+    assert (TARGET / CHECKSUMS).read_bytes() == listed  # the list is not in itself
     shown = open_samples(TARGET / "samples/digits/vae/seed0.npz")
     whole = open_samples("results/tiny/samples/digits/vae/seed0.npz")
     assert torch.equal(shown.first(1000), whole.first(SHOWN))
